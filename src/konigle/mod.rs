@@ -1,0 +1,1 @@
+//! Konigle Cloud, as the operator uses it.

@@ -1,0 +1,31 @@
+//! `konigle-operator`: deploys artifacts to Spaces on Konigle Cloud and promotes them, from `KonigleSpace` resources.
+//!
+//! The modules stand in reading order. Data goes one way through them:
+//! `spec → Desired → Observation → Step → (perhaps a release) → Status → resource`.
+//! `ARCHITECTURE.md` is the guided tour; it starts at [`reconcile`].
+
+pub mod reconcile;
+
+pub mod api;
+pub mod desired;
+pub mod plan;
+pub mod status;
+
+pub mod observe;
+pub mod record;
+pub mod release;
+
+pub mod controller;
+
+pub mod artifact;
+pub mod konigle;
+
+pub mod config;
+pub mod http;
+pub mod memory;
+pub mod metrics;
+pub mod redact;
+pub mod telemetry;
+
+#[cfg(feature = "sim")]
+pub mod sim;
