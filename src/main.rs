@@ -1,1 +1,2 @@
-fn main(){}
+//! x
+fn main() { println!("{}", serde_saphyr::to_string(&konigle_operator::api::crd()).unwrap()); }

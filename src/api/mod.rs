@@ -1,0 +1,348 @@
+//! The resource that people write: `KonigleSpace`, its spec, and the CRD made from it.
+//!
+//! Types and schema only: no logic, no clock, no I/O. What the spec means is decided in [`crate::desired`].
+//! Formats that people get wrong are CEL rules and not `pattern`s, for a rule can say what to write instead.
+
+mod status;
+
+pub use status::*;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::Rule;
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The API group, and the prefix of every annotation.
+pub const GROUP: &str = "cloud.konigle.com";
+/// Annotation: look at the remote Space now. Its value is any request id.
+pub const RECONCILE_AT: &str = "cloud.konigle.com/reconcile-at";
+/// Annotation: forget failures and quarantine; deploy again where what runs is not known for certain.
+pub const RESET_AT: &str = "cloud.konigle.com/reset-at";
+/// Annotation: release the same digest once more.
+pub const REDEPLOY_AT: &str = "cloud.konigle.com/redeploy-at";
+/// Annotation: a person's answer to an unknown outcome, `<nonce>=succeeded|failed|retry`.
+pub const RESOLVE_ATTEMPT: &str = "cloud.konigle.com/resolve-attempt";
+
+/// What should run in one Space of a web app on Konigle Cloud.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "cloud.konigle.com",
+    version = "v1alpha1",
+    kind = "KonigleSpace",
+    plural = "koniglespaces",
+    shortname = "kspace",
+    category = "konigle",
+    namespaced,
+    status = "KonigleSpaceStatus",
+    derive = "PartialEq",
+    doc = "What should run in one Space (uat or production) of a web app on Konigle Cloud, and what is known to run there.",
+    validation = Rule::new("self.metadata.name.size() <= 200").message("metadata.name: use at most 200 characters, so that Events about it can be named"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".status.space.type"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Release", type_ = "string", json_path = ".status.release.shortDigest", description = "The digest that runs, as far as known"),
+    printcolumn(name = "Job", type_ = "string", json_path = ".status.attempt.jobStatus", description = "The status of the running job"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(name = "Drifted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Drifted\")].status", priority = 1),
+    printcolumn(name = "Last Deployed", type_ = "string", json_path = ".status.space.lastDeployedAt", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.source) != has(self.promotion)").message("write exactly one of spec.source (what to deploy) and spec.promotion (which KonigleSpace to promote from)"),
+    validation = Rule::new("has(self.source) == has(oldSelf.source)").message("spec.source and spec.promotion cannot be exchanged: make a new KonigleSpace; deleting this one deletes nothing on Konigle Cloud"),
+    validation = Rule::new("!has(self.space.type) || (self.space.type == 'uat') == has(self.source)").message("artifacts are deployed to uat and promoted to production: write spec.source with spec.space.type uat, and spec.promotion with production"),
+    validation = Rule::new("!(has(self.promotion) && self.driftPolicy == 'Redeploy')").message("spec.driftPolicy: Redeploy cannot be used with spec.promotion, where a person or the uat Space decides: write Warn or Ignore")
+)]
+pub struct KonigleSpaceSpec {
+    /// Which Space. Immutable.
+    pub space: SpaceReference,
+    /// How to authenticate to Konigle Cloud.
+    pub credentials: Credentials,
+    /// What to deploy. For uat Spaces; exactly one of source and promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// What to promote from. For production Spaces; exactly one of source and promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotion: Option<Promotion>,
+    /// How often the remote Space is looked at when nothing moves, at least 30s (±10 % jitter).
+    #[serde(default = "default_interval")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('30s') && duration(self) <= duration('24h')").message("write spec.interval as a duration from 30s to 24h, such as 30s, 5m or 1h30m"))]
+    pub interval: String,
+    /// How long one job may run.
+    #[serde(default = "default_timeout")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("write spec.timeout as a duration from 1s to 24h, such as 90s or 15m"))]
+    pub timeout: String,
+    /// How often one wanted digest is tried.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What to do when somebody else deployed to the Space.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
+    /// What to do at the first contact with a Space, while status has no history. Deploy where source is
+    /// used and AssumeCurrent where promotion is used, unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption_policy: Option<AdoptionPolicy>,
+    /// What to do when it stays unknown whether a request took effect and nothing was seen of it. Resolve where
+    /// source is used and Hold where promotion is used, unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_outcome_policy: Option<UnknownOutcomePolicy>,
+    /// Looks and follows a running job, but never writes to Konigle Cloud.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How many ended attempts status.history keeps.
+    #[serde(default = "default_history_limit")]
+    #[schemars(range(min = 1, max = 20))]
+    pub history_limit: i32,
+}
+
+/// A Space by its id, or by names.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq, Hash, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("spec.space cannot be changed: make a new KonigleSpace for another Space; deleting this one deletes nothing on Konigle Cloud"),
+    validation = Rule::new("has(self.id) ? !(has(self.computer) || has(self.webapp) || has(self.type)) : has(self.computer) && has(self.webapp) && has(self.type)").message("write either spec.space.id, or all of spec.space.computer, spec.space.webapp and spec.space.type")
+)]
+pub struct SpaceReference {
+    /// The Space's id, as a string: ids exceed what a YAML number can hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')").message("write spec.space.id as Konigle Cloud shows it, in quotes, such as \"7301962442809344000\""))]
+    pub id: Option<String>,
+    /// The computer's name, matched exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub computer: Option<String>,
+    /// The web app's name, matched exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub webapp: Option<String>,
+    /// Which of the web app's two Spaces.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub space_type: Option<SpaceType>,
+}
+
+/// The two Spaces that every web app has.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum SpaceType {
+    /// Where artifacts are deployed.
+    Uat,
+    /// Where what runs in uat is promoted to.
+    Production,
+}
+
+/// Where the token is.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// A Secret in the same namespace: key `token`, and optionally `baseURL`.
+    pub secret_ref: LocalReference,
+}
+
+/// An object in the same namespace.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What to deploy.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// A ZIP that a web server hands out.
+    pub http: HttpArtifact,
+}
+
+/// A ZIP behind a URL, pinned by its digest.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpArtifact {
+    /// Where the ZIP is. https, unless the operator allows insecure artifacts.
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#@ ]+([/?#].*)?$')").message("write spec.source.http.url as https://host/path; user and password belong into a Secret that spec.source.http.secretRef names"))]
+    pub url: String,
+    /// The SHA-256 of the ZIP's bytes.
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.source.http.digest as sha256: and the 64 lower-case hexadecimal digits that `sha256sum FILE` prints"))]
+    pub digest: String,
+    /// Free text for people, shown beside the digest, in Konigle's console too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub revision: Option<String>,
+    /// A Secret in the same namespace with `username` and `password`, or `bearerToken`; and optionally `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalReference>,
+}
+
+/// What to promote, and who decides.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(self.policy == 'Automatic' && has(self.approvedDigest))").message("spec.promotion.approvedDigest is for policy Manual: remove it, or write policy: Manual"))]
+pub struct Promotion {
+    /// The KonigleSpace of the uat Space, in the same namespace.
+    pub from: LocalReference,
+    /// Who decides.
+    #[serde(default)]
+    pub policy: PromotionPolicy,
+    /// Manual: promote exactly this digest, once the uat Space runs it. Merging a change to this field is the approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.promotion.approvedDigest as sha256: and 64 lower-case hexadecimal digits, as status.release.digest of the uat KonigleSpace shows it"))]
+    pub approved_digest: Option<String>,
+}
+
+/// Who decides what is promoted.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, Hash)]
+pub enum PromotionPolicy {
+    /// What `approvedDigest` says.
+    #[default]
+    Manual,
+    /// Whatever the uat KonigleSpace has confirmed to run.
+    Automatic,
+}
+
+/// How often one wanted digest is tried.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Attempts of one wanted digest that were sent or may have been sent and failed, before the digest is quarantined.
+    #[serde(default = "default_retry_limit")]
+    #[schemars(range(min = 1, max = 10))]
+    pub limit: i32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { limit: default_retry_limit() }
+    }
+}
+
+/// What to do when somebody else deployed to the Space.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, Hash)]
+pub enum DriftPolicy {
+    /// Say so, and wait for a person.
+    #[default]
+    Warn,
+    /// Deploy the wanted digest again.
+    Redeploy,
+    /// Leave it, and say so in the condition Drifted only.
+    Ignore,
+}
+
+/// What to do at the first contact with a Space.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
+pub enum AdoptionPolicy {
+    /// Deploy the wanted digest.
+    Deploy,
+    /// Take it that the wanted digest runs, where the Space was ever deployed to.
+    AssumeCurrent,
+}
+
+/// What to do when nothing was seen of a request whose outcome is unknown.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
+pub enum UnknownOutcomePolicy {
+    /// Take it, after a wait that covers every known behaviour of the API, that it never took effect, and try again.
+    Resolve,
+    /// Wait for a person.
+    Hold,
+}
+
+fn default_interval() -> String {
+    "5m".to_owned()
+}
+
+fn default_timeout() -> String {
+    "15m".to_owned()
+}
+
+fn default_history_limit() -> i32 {
+    10
+}
+
+fn default_retry_limit() -> i32 {
+    3
+}
+
+/// The CRD, as it is installed.
+///
+/// Two things that a derive cannot say are added. The status as a whole has a default: only together with the
+/// default of `observedGeneration` itself does kstatus say InProgress before the first pass. And nothing in the
+/// status may constrain a value: one odd date or word from the remote would refuse the whole write, the receipt
+/// of a deploy with it.
+#[must_use]
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = KonigleSpace::crd();
+    for version in &mut crd.spec.versions {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) else {
+            continue;
+        };
+        if let Ok(mut value) = serde_json::to_value(&*status) {
+            unconstrain(&mut value);
+            value["default"] = serde_json::json!({ "observedGeneration": -1 });
+            if let Ok(unconstrained) = serde_json::from_value(value) {
+                *status = unconstrained;
+            }
+        }
+    }
+    crd
+}
+
+/// Removes every keyword that constrains a value, all the way down.
+fn unconstrain(schema: &mut Value) {
+    const CONSTRAINTS: [&str; 9] =
+        ["enum", "pattern", "format", "minLength", "maxLength", "minimum", "maximum", "maxItems", "x-kubernetes-validations"];
+    let Value::Object(fields) = schema else { return };
+    fields.retain(|name, _| !CONSTRAINTS.contains(&name.as_str()));
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(unconstrain);
+    }
+    for nested in ["items", "additionalProperties"] {
+        if let Some(nested) = fields.get_mut(nested) {
+            unconstrain(nested);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_schema() -> Value {
+        let crd = serde_json::to_value(crd()).expect("a CRD is JSON");
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"].clone()
+    }
+
+    #[test]
+    fn nothing_in_status_can_refuse_a_write() {
+        let text = status_schema().to_string();
+        for keyword in ["\"enum\":[", "\"pattern\":", "\"format\":", "Length\":", "imum\":", "x-kubernetes-validations"] {
+            assert!(!text.contains(keyword), "the status schema contains {keyword}");
+        }
+    }
+
+    #[test]
+    fn observed_generation_is_minus_one_until_the_first_pass() {
+        let status = status_schema();
+        assert_eq!(status["default"]["observedGeneration"], -1);
+        assert_eq!(status["properties"]["observedGeneration"]["default"], -1);
+    }
+
+    #[test]
+    fn conditions_merge_by_type() {
+        let conditions = &status_schema()["properties"]["conditions"];
+        assert_eq!(conditions["x-kubernetes-list-type"], "map");
+        assert_eq!(conditions["x-kubernetes-list-map-keys"][0], "type");
+    }
+}
