@@ -1,5 +1,10 @@
 //! The integration tests: one binary, so that they link once.
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architecture;
 mod client;
+mod manifests;
 mod sdk;
 mod simulator;
