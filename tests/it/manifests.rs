@@ -9,14 +9,12 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{Namespace, deploys, promotes, wait_for};
-use crate::support::rights::{ACCOUNT, manifest, manifests};
+use crate::support::rights::{ACCOUNT, INSTALL, OPERATOR_NAMESPACE, manifest, manifests};
 use crate::support::run_folder::package;
 use crate::support::{Context, Result};
 
 const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 const CRD: &str = "crds/koniglespaces.cloud.konigle.com.yaml";
-const INSTALL: &str = "deploy/install.yaml";
-const OPERATOR_NAMESPACE: &str = "konigle-system";
 
 #[test]
 fn the_crd_file_is_what_the_code_says() -> Result<()> {

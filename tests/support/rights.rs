@@ -1,4 +1,4 @@
-//! An account with exactly the rights that `deploy/install.yaml` gives to the operator, in one namespace.
+//! Accounts with exactly the rights that `deploy/install.yaml` gives to the operator.
 //!
 //! Tests run the operator with it, so that a right which is missing there fails a test here.
 
@@ -17,6 +17,10 @@ use super::{Context, Failure, Result};
 
 /// The name of the operator's account and roles.
 pub(crate) const ACCOUNT: &str = "konigle-operator";
+/// The namespace of the cluster-wide installation.
+pub(crate) const OPERATOR_NAMESPACE: &str = "konigle-system";
+/// The cluster-wide installation, without the CRD.
+pub(crate) const INSTALL: &str = "deploy/install.yaml";
 
 /// All objects of a manifest file of the package.
 pub(crate) fn manifests(path: &str) -> Result<Vec<Value>> {
@@ -32,12 +36,17 @@ pub(crate) fn manifest(path: &str, kind: &str, name: &str) -> Result<Value> {
     found.ok_or_else(|| Failure::new(format!("{path} has no {kind} {name}")))
 }
 
+/// The account of the cluster-wide installation, once `deploy/install.yaml` is applied; its kubeconfig file.
+pub(crate) async fn installed_account(control_plane: &ControlPlane) -> Result<PathBuf> {
+    let client = control_plane.client().await?;
+    account_kubeconfig(control_plane, &Api::namespaced(client, OPERATOR_NAMESPACE), OPERATOR_NAMESPACE).await
+}
+
 /// Gives the operator's account in this namespace the rights of the cluster-wide installation there, and nothing
 /// elsewhere; the kubeconfig file of that account.
 pub(crate) async fn operator_account(control_plane: &ControlPlane, namespace: &Namespace) -> Result<PathBuf> {
-    let install = "deploy/install.yaml";
-    let mut rules = manifest(install, "ClusterRole", ACCOUNT)?["rules"].as_array().cloned().unwrap_or_default();
-    rules.extend(manifest(install, "Role", ACCOUNT)?["rules"].as_array().cloned().unwrap_or_default());
+    let mut rules = manifest(INSTALL, "ClusterRole", ACCOUNT)?["rules"].as_array().cloned().unwrap_or_default();
+    rules.extend(manifest(INSTALL, "Role", ACCOUNT)?["rules"].as_array().cloned().unwrap_or_default());
     let name = namespace.name();
     let rbac = "rbac.authorization.k8s.io";
     let metadata = json!({"name": ACCOUNT, "namespace": name});
@@ -51,9 +60,16 @@ pub(crate) async fn operator_account(control_plane: &ControlPlane, namespace: &N
         },
     ]});
     control_plane.kubectl().apply(&objects.to_string()).await?;
-    let accounts: Api<ServiceAccount> = namespace.api();
+    account_kubeconfig(control_plane, &namespace.api(), name).await
+}
+
+async fn account_kubeconfig(
+    control_plane: &ControlPlane,
+    accounts: &Api<ServiceAccount>,
+    namespace: &str,
+) -> Result<PathBuf> {
     let request = accounts.create_token_request(ACCOUNT, &PostParams::default(), &TokenRequest::default()).await;
     let granted = request.context("asking for the operator's token")?.status;
     let token = granted.ok_or_else(|| Failure::new("the API server gave no token"))?.token;
-    control_plane.write_kubeconfig(&format!("kubeconfig-{name}"), &token, name)
+    control_plane.write_kubeconfig(&format!("kubeconfig-{namespace}"), &token, namespace)
 }
