@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use parts::Parts;
-use progress::{Progress, Screen};
+use progress::{Progress, Screen, print};
 use support::{Context, Result};
 
 /// Exit code of a program that Ctrl-C ended.
@@ -52,7 +52,7 @@ async fn demo(screen: &Screen, keep: bool) -> Result<()> {
         .say("kubectl", "apply -f the manifests of deploy/examples/, with the demo's token, URL and digest filled in");
     for manifest in ["namespace.yaml", "secret.yaml", "uat.yaml", "production.yaml"] {
         let file = release.fill_in(manifest)?;
-        screen.output(&kubectl.run(&["apply", "-f", &file]).await?);
+        print(&kubectl.run(&["apply", "-f", &file]).await?);
     }
 
     let client = parts.control_plane.client().await?;
@@ -64,12 +64,12 @@ async fn demo(screen: &Screen, keep: bool) -> Result<()> {
     let approval = format!(r#"{{"spec":{{"promotion":{{"approvedDigest":"{digest}"}}}}}}"#);
     screen.say("kubectl", &format!("-n shop patch kspace shop-production --type=merge -p '{approval}'"));
     let patch = ["-n", "shop", "patch", "kspace", "shop-production", "--type=merge", "-p", &approval];
-    screen.output(&kubectl.run(&patch).await?);
+    print(&kubectl.run(&patch).await?);
     let production = progress.until("shop-production", "promoted", |space| examples::runs(space, &digest)).await?;
 
     for arguments in [&["get", "kspace", "-A"][..], &["-n", "shop", "describe", "kspace", "shop-production"]] {
         screen.say("kubectl", &arguments.join(" "));
-        screen.output(&kubectl.run(arguments).await?);
+        print(&kubectl.run(arguments).await?);
     }
     let url = production.status.and_then(|status| status.url).unwrap_or_default();
     screen.say("demo", &format!("production is at {url} (of the simulator: nobody answers there)"));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 use crate::examples;
-use crate::progress::Screen;
+use crate::progress::{Screen, print};
 use crate::support::artifacts::Artifacts;
 use crate::support::control_plane::ControlPlane;
 use crate::support::operator::{Operator, OperatorOptions};
@@ -49,7 +49,7 @@ impl Parts {
         let kubectl = control_plane.kubectl();
         let (crds, install) = (package().join("crds"), package().join(INSTALL));
         let (crds, install) = (crds.display().to_string(), install.display().to_string());
-        screen.output(&kubectl.run(&["apply", "--server-side", "-f", &crds, "-f", &install]).await?);
+        print(&kubectl.run(&["apply", "--server-side", "-f", &crds, "-f", &install]).await?);
 
         screen.say(
             "operator",
@@ -83,7 +83,7 @@ impl Parts {
         }
         let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
         let _ = writeln!(text, "  stop it     kill {}", processes.join(" "));
-        screen.output(&text);
+        print(&text);
     }
 }
 

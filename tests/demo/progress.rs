@@ -35,11 +35,6 @@ impl Screen {
         let _ = writeln!(io::stdout(), "{:6.1}s  {part:<16} {text}", self.began.elapsed().as_secs_f64());
     }
 
-    /// What a command printed, as it is.
-    pub(crate) fn output(&self, text: &str) {
-        let _ = writeln!(io::stdout(), "{}", text.trim_end());
-    }
-
     /// Says now and then that a part is still being waited for.
     pub(crate) async fn while_waiting<T>(&self, part: &str, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
@@ -50,6 +45,11 @@ impl Screen {
             }
         }
     }
+}
+
+/// Prints what a command printed, as it is.
+pub(crate) fn print(output: &str) {
+    let _ = writeln!(io::stdout(), "{}", output.trim_end());
 }
 
 /// Follows the KonigleSpaces of one namespace.
@@ -85,7 +85,9 @@ impl<'screen> Progress<'screen> {
         let began = Instant::now();
         loop {
             let spaces = self.spaces.list(&kube::api::ListParams::default()).await?.items;
-            spaces.iter().for_each(|space| self.show(space));
+            for space in &spaces {
+                self.show(space);
+            }
             let awaited = spaces.into_iter().find(|space| space.name_any() == name);
             if let Some(space) = awaited.as_ref().filter(|space| predicate(space)) {
                 return Ok(space.clone());

@@ -1,8 +1,6 @@
 //! The shape of the code, as ARCHITECTURE.md promises it: which way imports point, what pure files must not contain,
 //! and how long a file may be. Read from the sources as text; what only a compiler could see is not checked.
 
-#![expect(clippy::unwrap_used, reason = "the sources of this very package are there and readable")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, so that they link once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in tests a panic is the report")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -8,3 +10,4 @@ mod client;
 mod manifests;
 mod sdk;
 mod simulator;
+mod test_bed;

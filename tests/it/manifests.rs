@@ -316,7 +316,6 @@ async fn check(good: Value, table: &[Case]) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::panic, reason = "the report of a test")]
 fn judge(case: &Case, refusal: Option<kube::Error>) {
     match (case.refusal, refusal.map(|error| error.to_string())) {
         (None, None) => {}
@@ -326,7 +325,6 @@ fn judge(case: &Case, refusal: Option<kube::Error>) {
 }
 
 /// What the API server says to the creation of a KonigleSpace, as kubectl asks for it; nothing is kept.
-#[expect(clippy::expect_used, reason = "the request is written below")]
 async fn create(client: &Client, name: &str, spec: &Value) -> Option<kube::Error> {
     // Untyped, for half of these do not parse as the resource's own type; by hand, for no client offers the validation.
     let space = json!({

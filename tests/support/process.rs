@@ -146,6 +146,11 @@ impl Process {
         self.id()
     }
 
+    /// Does to the guardian what the end of this program does: its pipe closes.
+    pub(crate) fn lose_its_maker(&mut self) {
+        drop(self.guardian.stdin.take());
+    }
+
     /// Where the log is, and its end.
     pub(crate) fn see_log(&self) -> String {
         format!("its log is {}, which ends with:\n{}", self.log.display(), tail(&self.log))
