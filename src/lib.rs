@@ -8,7 +8,10 @@ pub mod reconcile;
 
 pub mod api;
 pub mod desired;
+pub mod judge;
+pub mod observation;
 pub mod plan;
+pub mod reason;
 pub mod status;
 
 pub mod observe;
