@@ -48,6 +48,10 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+#[expect(
+    clippy::match_same_arms,
+    reason = "a line for each block of the registries reads better than one long pattern"
+)]
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     match ip.octets() {
         [0 | 10 | 127, ..] => false,  // this network, private, loopback
@@ -65,6 +69,10 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
     }
 }
 
+#[expect(
+    clippy::match_same_arms,
+    reason = "a line for each block of the registries reads better than one long pattern"
+)]
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let segments = ip.segments();
     let inner = |high: u16, low: u16| {
