@@ -24,6 +24,7 @@ pub mod artifact;
 pub mod konigle;
 
 pub mod config;
+pub mod address;
 pub mod http;
 pub mod memory;
 pub mod metrics;
