@@ -15,7 +15,7 @@ const END_LEN: usize = 22;
 /// An end record may be followed by a comment of at most 65,535 bytes.
 const END_REACH: u64 = END_LEN as u64 + 0xffff;
 const ZIP64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
-const ZIP64_LOCATOR_LEN: u64 = 20;
+const ZIP64_LOCATOR_LEN: usize = 20;
 const ZIP64_END: [u8; 4] = *b"PK\x06\x06";
 const ZIP64_END_LEN: usize = 56;
 const ENTRY: [u8; 4] = *b"PK\x01\x02";
@@ -170,16 +170,15 @@ fn find_end<R: Read + Seek>(reader: &mut R) -> Result<End, DirectoryError> {
     }
     let mut end = End { start: offset.into(), size: size.into(), count: Count::Short(short), shift: 0 };
     let mut directory_end = end_start;
-    if short == u16::MAX || size == u32::MAX || offset == u32::MAX {
-        if let Some((zip64_start, record)) = zip64_end(reader, end_start)? {
-            end = End {
-                start: u64_at(&record, 48),
-                size: u64_at(&record, 40),
-                count: Count::Long(u64_at(&record, 32)),
-                shift: 0,
-            };
-            directory_end = zip64_start;
-        }
+    let saturated = short == u16::MAX || size == u32::MAX || offset == u32::MAX;
+    if saturated && let Some((zip64_start, record)) = zip64_end(reader, end_start)? {
+        end = End {
+            start: u64_at(&record, 48),
+            size: u64_at(&record, 40),
+            count: Count::Long(u64_at(&record, 32)),
+            shift: 0,
+        };
+        directory_end = zip64_start;
     }
     // The directory ends where its end record begins. Bytes in front of the archive shift all offsets alike.
     let start = directory_end.checked_sub(end.size).ok_or(Malformed("its directory is larger than the file"))?;
@@ -193,8 +192,8 @@ fn zip64_end<R: Read + Seek>(
     reader: &mut R,
     end_start: u64,
 ) -> Result<Option<(u64, [u8; ZIP64_END_LEN])>, DirectoryError> {
-    let Some(locator_start) = end_start.checked_sub(ZIP64_LOCATOR_LEN) else { return Ok(None) };
-    let mut locator = [0; ZIP64_LOCATOR_LEN as usize];
+    let Some(locator_start) = end_start.checked_sub(ZIP64_LOCATOR_LEN as u64) else { return Ok(None) };
+    let mut locator = [0; ZIP64_LOCATOR_LEN];
     reader.seek(SeekFrom::Start(locator_start))?;
     reader.read_exact(&mut locator)?;
     if locator[..4] != ZIP64_LOCATOR {

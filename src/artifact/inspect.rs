@@ -237,8 +237,10 @@ fn read_manifest<R: Read + Seek>(mut reader: R, entry: &Entry) -> Result<String,
         Ok(None) => return rejected(format!("`{MANIFEST}` cannot be read: its place in the ZIP is wrong")),
         Err(error) => return Err(manifest_error(error)),
     };
-    if file.name_raw() != entry.name {
-        return rejected(format!("`{MANIFEST}` has another name inside the ZIP than in its directory"));
+    if file.name_raw() != entry.name || file.compressed_size() != entry.compressed_size {
+        return rejected(format!(
+            "`{MANIFEST}` is another file inside the ZIP than in its directory; make the ZIP anew"
+        ));
     }
     let mut bytes = Vec::new();
     file.by_ref().take(MANIFEST_MAX + 1).read_to_end(&mut bytes).map_err(|error| manifest_error(error.into()))?;
@@ -280,4 +282,294 @@ fn check_manifest(text: &str) -> Result<(), InspectError> {
 
 fn shown_text(message: &str) -> String {
     message.chars().filter(|character| !character.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use proptest::prelude::*;
+    use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipWriter};
+
+    use super::*;
+
+    const GOOD: &str = "[app]\nname = \"shop\"\n[processes.web]\ncommand = \"serve\"\n";
+
+    fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+        archive_with(SimpleFileOptions::default(), files)
+    }
+
+    fn archive_with(options: SimpleFileOptions, files: &[(&str, &str)]) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in files {
+            if let Some(folder) = name.strip_suffix('/') {
+                writer.add_directory(folder, options).unwrap();
+            } else {
+                writer.start_file(*name, options).unwrap();
+                writer.write_all(content.as_bytes()).unwrap();
+            }
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    fn good() -> Vec<u8> {
+        archive(&[("Dockerfile", "FROM scratch"), ("bentocloud.toml", GOOD), ("src/", ""), ("src/app.py", "")])
+    }
+
+    /// What is wrong with `bytes`; empty if nothing is.
+    fn reason(bytes: &[u8], limits: &Limits) -> String {
+        match inspect(Cursor::new(bytes), limits) {
+            Ok(()) => String::new(),
+            Err(InspectError::Rejected(reason)) => reason,
+            Err(InspectError::Disk(error)) => panic!("the disk is not at fault: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], expected: &str, because: &str) {
+        let reason = reason(bytes, &Limits::default());
+        let matches = if expected.is_empty() { reason.is_empty() } else { reason.contains(expected) };
+        assert!(matches, "{because}: wanted {expected:?}, got {reason:?}");
+    }
+
+    /// Writes over every place where `old` stands: the writer of the zip crate makes no bad archives by itself.
+    fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+        assert_eq!(old.len(), new.len());
+        let mut bytes = bytes.to_vec();
+        let mut at = 0;
+        while let Some(found) = bytes[at..].windows(old.len()).position(|window| window == old) {
+            bytes[at + found..at + found + old.len()].copy_from_slice(new);
+            at += found + old.len();
+        }
+        assert!(at > 0, "nothing to replace");
+        bytes
+    }
+
+    /// Where the directory's entry for `name` begins.
+    fn entry_of(bytes: &[u8], name: &str) -> usize {
+        bytes
+            .windows(46 + name.len())
+            .rposition(|window| window.starts_with(b"PK\x01\x02") && window[46..] == *name.as_bytes())
+            .unwrap()
+    }
+
+    fn with_u32(mut bytes: Vec<u8>, at: usize, value: u32) -> Vec<u8> {
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn files_must_be_at_the_root_of_a_zip() {
+        let dockerfile = ("Dockerfile", "FROM scratch");
+        let manifest = ("bentocloud.toml", GOOD);
+        check(&good(), "", "all is there");
+        check(&archive(&[("./Dockerfile", ""), ("./bentocloud.toml", GOOD)]), "", "`./` is the root");
+        check(&archive(&[manifest]), "`Dockerfile` is missing at its root", "no Dockerfile");
+        check(&archive(&[dockerfile]), "`bentocloud.toml` is missing at its root", "no manifest");
+        check(&archive(&[("Dockerfile/", ""), manifest]), "`Dockerfile` is missing", "a folder is no file");
+        check(&archive(&[]), "are missing at its root", "an empty archive");
+        check(
+            &archive(&[("shop/Dockerfile", ""), ("shop/bentocloud.toml", GOOD), ("__MACOSX/x", "")]),
+            "in its folder `shop/`; zip the folder's contents",
+            "a folder was zipped",
+        );
+        check(
+            &archive(&[
+                ("a/Dockerfile", ""),
+                ("a/bentocloud.toml", ""),
+                ("b/Dockerfile", ""),
+                ("b/bentocloud.toml", ""),
+            ]),
+            "are missing at its root",
+            "two folders would do",
+        );
+        check(&archive(&[("a/b/Dockerfile", ""), ("a/b/bentocloud.toml", "")]), "are missing at its root", "too deep");
+    }
+
+    #[test]
+    fn other_formats_are_named() {
+        let mut tar = vec![0; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        for (bytes, expected) in [
+            (&b""[..], "an empty file"),
+            (&b"\x1f\x8b\x08\0"[..], "gzip"),
+            (&tar, "a tar file"),
+            (&b"\n <!DOCTYPE html><html>"[..], "an HTML page"),
+            (&b"hello"[..], "not a ZIP file"),
+            (&b"PK\x03\x04"[..], "cut short"),
+        ] {
+            check(bytes, expected, "it is no ZIP");
+        }
+        let whole = good();
+        check(&whole[..whole.len() - 30], "cut short", "the end is missing");
+    }
+
+    #[test]
+    fn a_prefix_and_a_comment_do_no_harm() {
+        let mut prefixed = b"#!/usr/bin/env python3\n".to_vec();
+        prefixed.extend(good());
+        check(&prefixed, "", "offsets are shifted alike");
+        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+        writer.set_comment("3f2a9c1d0b").unwrap();
+        check(&writer.finish().unwrap().into_inner(), "", "git archive writes the commit there");
+    }
+
+    #[test]
+    fn the_manifest_must_name_something_to_run() {
+        for (text, expected) in [
+            (GOOD, ""),
+            ("\u{feff}[processes.web]\n", ""),
+            ("", "nothing would run"),
+            ("[app]\n", "nothing would run"),
+            ("processes = 1\n", "needs at least one"),
+            ("[processes]\n", "needs at least one"),
+            ("[processes]\nweb = \"serve\"\n", "needs at least one"),
+            ("[app]\nname = \n", "line 2"),
+            ("[processes.web]\n[processes.web]\n", "not valid TOML"),
+        ] {
+            check(&archive(&[("Dockerfile", ""), ("bentocloud.toml", text)]), expected, text);
+        }
+        let quoted = archive(&[("Dockerfile", ""), ("bentocloud.toml", "password = hunter2\n")]);
+        assert!(!reason(&quoted, &Limits::default()).contains("hunter2"), "the file is not quoted");
+        let deep = format!("a = {}", "[".repeat(500_000));
+        check(&archive(&[("Dockerfile", ""), ("bentocloud.toml", &deep)]), "not valid TOML", "deep nesting");
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let stored = archive_with(stored, &[("Dockerfile", ""), ("bentocloud.toml", "# xx")]);
+        check(&replaced(&stored, b"# xx", b"# yy"), "is damaged", "the checksum is wrong");
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for (name, expected) in [
+            (&b"/etc/passwdx"[..], "is an absolute path"),
+            (b"\\etc\\passwdx", "is an absolute path"),
+            (b"C:\\temp\\xxxx", "is an absolute path"),
+            (b"../../passwd", "leads out of the folder"),
+            (b"a/../../pass", "leads out of the folder"),
+            (b"a\\..\\..\\pass", "leads out of the folder"),
+            (b"a/b/c/d/e/..", "leads out of the folder"),
+            (b"abcdef\0ghijk", "holds a NUL"),
+            (b"abc\xff\xfe/defg", "is not UTF-8"),
+            (b"abc/..def/..g", ""),
+            (b"a b/\xc3\xa4.py", ""),
+        ] {
+            let placeholder = "x".repeat(name.len());
+            let bytes = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), (&placeholder, "")]);
+            let bytes = replaced(&bytes, placeholder.as_bytes(), name);
+            check(&bytes, expected, &String::from_utf8_lossy(name));
+        }
+        let control = replaced(&archive(&[("placeholder_", "")]), b"placeholder_", b"/\x1b[31mabcdef");
+        assert!(!reason(&control, &Limits::default()).contains('\x1b'), "no control characters in messages");
+    }
+
+    #[test]
+    fn doubles_and_passwords_are_refused() {
+        let double = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("bentocloud.tomm", "")]);
+        check(&replaced(&double, b"bentocloud.tomm", b"bentocloud.toml"), "`bentocloud.toml` is in it twice", "double");
+        let mut encrypted = good();
+        let at = entry_of(&encrypted, "src/app.py");
+        encrypted[at + 8] |= 1;
+        check(&encrypted, "protected with a password", "encrypted");
+        let mut symlink = good();
+        let at = entry_of(&symlink, "bentocloud.toml");
+        symlink[at + 5] = 3;
+        check(&with_u32(symlink, at + 38, 0o120_777 << 16), "is a symbolic link", "a link has no content of its own");
+    }
+
+    #[test]
+    fn the_declared_size_and_count_are_limited() {
+        let limits = Limits { max_entries: 4, max_unpacked: 1000, ..Limits::default() };
+        assert_eq!(reason(&good(), &limits), "");
+        let five = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("a", ""), ("b", ""), ("c", "")]);
+        assert!(reason(&five, &limits).contains("more than 4 entries"));
+        let huge = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("zeros", &"0".repeat(1000))]);
+        assert!(reason(&huge, &limits).contains("more than 1000 bytes"));
+        let at = entry_of(&good(), "src/app.py");
+        assert!(reason(&with_u32(good(), at + 24, u32::MAX - 1), &limits).contains("more than 1000 bytes"));
+    }
+
+    #[test]
+    fn sizes_that_lie_are_found_out() {
+        let manifest = format!("{GOOD}# {}", "x".repeat(2 << 20));
+        let bomb = archive(&[("Dockerfile", ""), ("bentocloud.toml", &manifest)]);
+        check(&bomb, "larger than 1 MiB", "it says so");
+        let at = entry_of(&bomb, "bentocloud.toml");
+        check(&with_u32(bomb, at + 24, 100), "bentocloud.toml` is damaged", "it says less than it is");
+        let at = entry_of(&good(), "bentocloud.toml");
+        check(&with_u32(good(), at + 24, 5000), "bentocloud.toml` ", "it says more than it is");
+        check(&with_u32(good(), at + 20, 3), "is another file inside", "less compressed data than there is");
+        check(&with_u32(good(), at + 42, 0), "is another file inside", "it points to another entry");
+        check(&with_u32(good(), at + 42, 1), "bentocloud.toml` ", "it points to no entry");
+        check(&with_u32(good(), at + 42, u32::MAX - 1), "bentocloud.toml` ", "it points behind the file");
+    }
+
+    #[test]
+    fn a_count_that_lies_hides_nothing() {
+        let mut bytes = good();
+        let end = bytes.len() - 22;
+        for at in [end + 8, end + 10] {
+            bytes[at] = 2;
+        }
+        check(&bytes, "another length than it says", "entries beyond the count are read");
+        let mut bytes = good();
+        for at in [end + 8, end + 10] {
+            bytes[at..at + 2].copy_from_slice(&60_000u16.to_le_bytes());
+        }
+        check(&bytes, "another length than it says", "entries are missing");
+    }
+
+    #[test]
+    fn zip64_is_read() {
+        let options = SimpleFileOptions::default().large_file(true);
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in [("Dockerfile", ""), ("bentocloud.toml", GOOD)] {
+            writer.start_file(name, options).unwrap();
+            writer.write_all(content.as_bytes()).unwrap();
+        }
+        // More entries than 16 bits count make the writer add the ZIP64 end records.
+        for number in 0..66_000 {
+            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+            writer.start_file(format!("{number}"), options).unwrap();
+        }
+        let bytes = writer.finish().unwrap().into_inner();
+        check(&bytes, "", "66,002 entries");
+        let limits = Limits { max_entries: 66_001, ..Limits::default() };
+        assert!(reason(&bytes, &limits).contains("more than 66001 entries"));
+    }
+
+    #[test]
+    fn a_streamed_manifest_is_read() {
+        // Its local header holds no sizes: they follow the data, as when an archive is written to a pipe.
+        let mut writer = ZipWriter::new_stream(Vec::new());
+        for (name, content) in [("Dockerfile", "FROM scratch"), ("bentocloud.toml", GOOD)] {
+            writer.start_file(name, SimpleFileOptions::default()).unwrap();
+            writer.write_all(content.as_bytes()).unwrap();
+        }
+        check(&writer.finish().unwrap().into_inner(), "", "streamed");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let _ = reason(&bytes, &Limits::default());
+        }
+
+        #[test]
+        fn mutated_archives_are_judged(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+            cut in any::<prop::sample::Index>(),
+            do_cut in any::<bool>(),
+        ) {
+            let mut bytes = good();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if do_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let _ = reason(&bytes, &Limits::default());
+        }
+    }
 }
