@@ -296,3 +296,52 @@ pub(super) fn looks_like_html(head: &[u8]) -> bool {
         .iter()
         .any(|start| head.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hop_must_be_https_and_public() {
+        for (url, allowed) in [
+            ("https://ci.example.com/shop.zip", true),
+            ("https://8.8.8.8/shop.zip", true),
+            ("http://ci.example.com/shop.zip", false),
+            ("ftp://ci.example.com/shop.zip", false),
+            ("file:///etc/passwd", false),
+            ("https://127.0.0.1/shop.zip", false),
+            ("https://169.254.169.254/latest/meta-data", false),
+            ("https://[::1]/shop.zip", false),
+            ("https://[::ffff:10.0.0.1]/shop.zip", false),
+        ] {
+            let outcome = check(&Url::parse(url).unwrap(), false);
+            assert_eq!(outcome.is_ok(), allowed, "{url}: {outcome:?}");
+        }
+        for (url, allowed) in [("http://127.0.0.1:8080/x", true), ("https://10.0.0.1/x", true), ("file:///x", false)] {
+            assert_eq!(check(&Url::parse(url).unwrap(), true).is_ok(), allowed, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_host_and_path_of_a_url_are_shown() {
+        let url = "https://user:hunter2@ci.example.com:8443/a%20b/shop.zip?signature=hunter2#hunter2";
+        assert_eq!(location(&Url::parse(url).unwrap()), "ci.example.com:8443/a%20b/shop.zip");
+        let long = Url::parse(&format!("https://ci.example.com/{}", "x".repeat(1000))).unwrap();
+        assert!(location(&long).len() < 310);
+    }
+
+    #[test]
+    fn html_is_known_by_its_beginning() {
+        for (head, expected) in [
+            (&b"<!DOCTYPE html><title>Log in</title>"[..], true),
+            (b"\xef\xbb\xbf\r\n  <!doctype HTML>", true),
+            (b"<HTML lang=en>", true),
+            (b"PK\x03\x04<html>", false),
+            (b"<?xml version='1.0'?>", false),
+            (b"<htm", false),
+            (b"", false),
+        ] {
+            assert_eq!(looks_like_html(head), expected, "{}", String::from_utf8_lossy(head));
+        }
+    }
+}

@@ -416,3 +416,23 @@ fn disk(error: &io::Error) -> FetchError {
     };
     FetchError::Disk { reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Digest::of(bytes));
+        let mut index = Index::default();
+        for digest in [a, b, c] {
+            index.insert(digest, 10, true);
+        }
+        index.used(&a);
+        assert_eq!(index.surplus(30, None), None, "all fit");
+        assert_eq!(index.surplus(29, None), Some(b), "`a` was used since");
+        assert_eq!(index.surplus(29, Some(&b)), Some(c), "`b` must stay");
+        index.files.retain(|digest, _| *digest == b);
+        assert_eq!(index.surplus(0, Some(&b)), None, "nothing else is left");
+    }
+}
