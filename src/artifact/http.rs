@@ -195,13 +195,15 @@ async fn ask(client: &Client, url: &Url, auth: Option<&Auth>, limits: &Limits) -
 
 fn not_reached(error: &reqwest::Error) -> String {
     let cause = cause(error);
-    if cause.contains("invalid peer certificate") {
+    if cause.contains("UnknownIssuer") {
         return format!(
             "its certificate is not trusted ({cause}); if it is signed by a CA of your own, put that into `ca.crt` of the \
              source's Secret"
         );
     }
-    let what = if error.is_dns() {
+    let what = if cause.contains("invalid peer certificate") {
+        "its certificate is not valid"
+    } else if error.is_dns() {
         "its name cannot be resolved"
     } else if error.is_timeout() {
         "the connection timed out"
