@@ -13,6 +13,8 @@ pub mod observation;
 pub mod plan;
 pub mod reason;
 pub mod status;
+pub mod time;
+pub mod wish;
 
 pub mod observe;
 pub mod record;

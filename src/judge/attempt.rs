@@ -10,7 +10,7 @@ use super::{ANSWERED_RETRY, Content, End, Judged, Note, Open, close, looked_at, 
 use crate::api::{Attempt, AttemptResult, AttemptType, Attribution, PairStatus, UnknownOutcomePolicy};
 use crate::desired::{Answer as PersonsAnswer, Desired};
 use crate::konigle::{self, Answer, Job, JobStatus, Rejection};
-use crate::observation::{AttemptFacts, LookError, Observation};
+use crate::observation::{AttemptFacts, LookError, Observation, Problem};
 use crate::reason::Reason;
 use crate::time;
 
@@ -46,17 +46,20 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
         return answered(judged, desired, seen, answer);
     }
     if unknown && !lost {
+        let times = seen.refusal.as_ref().map_or(1, |refusal| refusal.times);
         match facts.answer.as_ref().map(|(_, answer)| answer) {
             Some(Answer::Accepted(deployment)) => {
                 record_ids(judged, deployment.job_id.clone(), deployment.id.clone());
                 return Some(Open::Running);
             }
             Some(Answer::Unsent(why)) => {
-                close(judged, desired, seen.now, End::new(AttemptResult::NotSent, format!("nothing was sent: {why}")));
+                let end = End::new(AttemptResult::NotSent, format!("nothing was sent: {why}"));
+                let wait = doubled(Duration::from_secs(5), times);
+                close(judged, desired, seen.now, End { retry_in: Some(wait), ..end });
                 return None;
             }
             Some(Answer::Rejected(rejection)) => {
-                close(judged, desired, seen.now, refused(rejection));
+                close(judged, desired, seen.now, refused(rejection, times));
                 return None;
             }
             Some(Answer::Unknown(_)) | None => {}
@@ -133,22 +136,49 @@ fn adopt(judged: &mut Judged, attempt: &Attempt, pair: PairStatus, seen: &Observ
     }
 }
 
-/// What an answer that refuses means for the attempt.
-fn refused(rejection: &Rejection) -> End {
+/// What an answer that refuses means for the attempt; `times` is how often in a row it came.
+fn refused(rejection: &Rejection, times: u32) -> End {
+    let seconds = Duration::from_secs;
+    let not_sent = |wait: Duration| End {
+        retry_in: Some(wait),
+        ..End::new(AttemptResult::NotSent, rejection.to_string())
+    };
+    let failed = |reason: Reason| End {
+        hopeless: Some(reason),
+        ..End::new(AttemptResult::Failed, rejection.to_string())
+    };
     match rejection {
-        Rejection::Artifact { .. } => End {
-            result: AttemptResult::Failed,
-            message: rejection.to_string(),
-            hopeless: Some(Reason::ArtifactRejected),
-        },
-        Rejection::Request { .. } => {
-            End { result: AttemptResult::Failed, message: rejection.to_string(), hopeless: Some(Reason::RequestRejected) }
+        Rejection::Artifact { .. } => failed(Reason::ArtifactRejected),
+        Rejection::Request { .. } => failed(Reason::RequestRejected),
+        Rejection::Busy { .. } => not_sent(doubled(seconds(15), times)),
+        Rejection::RateLimited { retry_after } => not_sent(*retry_after),
+        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } | Rejection::NotFound { .. } => not_sent(seconds(30)),
+    }
+}
+
+/// `first`, doubled with each further time, at most 5 min.
+fn doubled(first: Duration, times: u32) -> Duration {
+    (first * (1 << times.saturating_sub(1).min(6))).min(Duration::from_secs(300))
+}
+
+/// What an answer that started nothing says of the next attempt.
+#[must_use]
+pub fn refusal(answer: &Answer) -> Option<Problem> {
+    let problem = |reason, message: String| Some(Problem { reason, message });
+    match answer {
+        Answer::Accepted(_) | Answer::Unknown(_) => None,
+        Answer::Unsent(why) => problem(Reason::ProgressingWithRetry, format!("nothing was sent: {why}; tried again soon")),
+        Answer::Rejected(rejection) => {
+            let reason = match rejection {
+                Rejection::Busy { .. } => Reason::SpaceBusy,
+                Rejection::RateLimited { .. } => Reason::RateLimited,
+                Rejection::Unauthorized { .. } => Reason::CredentialsRejected,
+                Rejection::Forbidden { .. } => Reason::SpaceForbidden,
+                Rejection::NotFound { .. } => Reason::SpaceNotFound,
+                Rejection::Artifact { .. } | Rejection::Request { .. } => return None,
+            };
+            problem(reason, rejection.to_string())
         }
-        Rejection::Busy { .. }
-        | Rejection::RateLimited { .. }
-        | Rejection::Unauthorized { .. }
-        | Rejection::Forbidden { .. }
-        | Rejection::NotFound { .. } => End::new(AttemptResult::NotSent, rejection.to_string()),
     }
 }
 

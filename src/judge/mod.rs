@@ -8,7 +8,7 @@ mod drift;
 mod hold;
 pub mod words;
 
-pub use attempt::submit_limit;
+pub use attempt::{refusal, submit_limit};
 pub use drift::last_sent;
 
 use jiff::Timestamp;
@@ -241,11 +241,13 @@ struct End {
     message: String,
     /// Why no further attempt of this digest makes sense.
     hopeless: Option<Reason>,
+    /// How long to wait after an attempt that does not count as failed.
+    retry_in: Option<std::time::Duration>,
 }
 
 impl End {
     fn new(result: AttemptResult, message: impl Into<String>) -> Self {
-        Self { result, message: message.into(), hopeless: None }
+        Self { result, message: message.into(), hopeless: None, retry_in: None }
     }
 }
 
@@ -260,12 +262,16 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: End) {
             status.next_retry_time = None;
             status.quarantined.retain(|quarantined| quarantined.digest != attempt.digest);
         }
-        AttemptResult::NotSent => match attempt.cause {
+        AttemptResult::NotSent => {
+            let wait = end.retry_in.and_then(|wait| jiff::SignedDuration::try_from(wait).ok());
+            status.next_retry_time = wait.map(|wait| time::text(now + wait));
             // Nothing came of the request: it still stands.
-            Cause::Reset => status.last_handled_reset_at = None,
-            Cause::Person => status.last_handled_redeploy_at = None,
-            _ => {}
-        },
+            match attempt.cause {
+                Cause::Reset => status.last_handled_reset_at = None,
+                Cause::Person => status.last_handled_redeploy_at = None,
+                Cause::Spec | Cause::Retry | Cause::Drift | Cause::Other => {}
+            }
+        }
         AttemptResult::Failed | AttemptResult::Unknown if end.message == ANSWERED_RETRY => status.next_retry_time = None,
         AttemptResult::Failed | AttemptResult::Unknown if is_wanted => {
             status.failures += 1;

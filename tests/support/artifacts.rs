@@ -1,0 +1,152 @@
+//! A web server on loopback that hands out ZIPs made in memory, as a CI's artifact store does.
+//!
+//! It keeps no files, speaks http only, and lives in the runtime of the test that started it.
+
+use std::collections::HashMap;
+use std::io::{Cursor, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, StatusCode, Uri};
+use tokio::task::JoinHandle;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::{Context, Result};
+
+/// The running server. Dropping it closes it.
+pub(crate) struct Artifacts {
+    address: SocketAddr,
+    store: Arc<Mutex<Store>>,
+    task: JoinHandle<()>,
+}
+
+/// Where an artifact is, and what its bytes are.
+#[derive(Clone, Debug)]
+pub(crate) struct Artifact {
+    /// For `spec.source.http.url`.
+    pub(crate) url: String,
+    /// For `spec.source.http.digest`.
+    pub(crate) digest: String,
+    /// Its size in bytes.
+    pub(crate) size: usize,
+}
+
+#[derive(Default)]
+struct Store {
+    files: HashMap<String, Reply>,
+    requests: HashMap<String, Vec<HeaderMap>>,
+}
+
+#[derive(Clone)]
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Artifacts {
+    /// Starts the server on a port of its own.
+    pub(crate) async fn start() -> Result<Self> {
+        let store = Arc::new(Mutex::new(Store::default()));
+        let listener =
+            tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("starting the artifact server")?;
+        let address = listener.local_addr()?;
+        let application = Router::new().fallback(answer).with_state(Arc::clone(&store));
+        let task = tokio::spawn(async move {
+            // Ends only with the listener.
+            let _ = axum::serve(listener, application).await;
+        });
+        Ok(Self { address, store, task })
+    }
+
+    /// Serves these bytes under `path`, which starts with a slash.
+    pub(crate) fn serve(&self, path: &str, body: Vec<u8>) -> Artifact {
+        let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
+        self.answer_with(path, StatusCode::OK, HeaderMap::new(), body);
+        artifact
+    }
+
+    /// Serves a valid application, whose bytes depend on `version`.
+    pub(crate) fn serve_application(&self, version: &str) -> Result<Artifact> {
+        Ok(self.serve(&format!("/shop-{version}.zip"), application(version)?))
+    }
+
+    /// Answers every request for `path` like this, from now on.
+    pub(crate) fn answer_with(&self, path: &str, status: StatusCode, headers: HeaderMap, body: Vec<u8>) {
+        self.store().files.insert(path.to_owned(), Reply { status, headers, body });
+    }
+
+    /// How often `path` was asked for.
+    pub(crate) fn requests(&self, path: &str) -> usize {
+        self.store().requests.get(path).map_or(0, Vec::len)
+    }
+
+    /// The headers of the newest request for `path`.
+    pub(crate) fn last_headers(&self, path: &str) -> Option<HeaderMap> {
+        self.store().requests.get(path)?.last().cloned()
+    }
+
+    /// The address of `path`, whether anything is served there or not.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Artifacts {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The digest of these bytes, as a manifest names it.
+pub(crate) fn digest_of(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(digest(&SHA256, bytes)))
+}
+
+/// The least application that Konigle takes: a Dockerfile, and a `bentocloud.toml` with one process.
+pub(crate) fn application(version: &str) -> Result<Vec<u8>> {
+    zip(&[
+        ("Dockerfile", "FROM scratch\n"),
+        (
+            "bentocloud.toml",
+            "[app]\nname = \"shop\"\nruntime = \"python3\"\n\n[processes.web]\ncommand = \"serve\"\nhttp = true\n",
+        ),
+        ("version.txt", version),
+    ])
+}
+
+/// A ZIP of these files, by path and content. The same files give the same bytes.
+pub(crate) fn zip(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (path, content) in files {
+        writer.start_file(*path, SimpleFileOptions::default())?;
+        writer.write_all(content.as_bytes())?;
+    }
+    Ok(writer.finish()?.into_inner())
+}
+
+async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let path = uri.path().to_owned();
+    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+    let reply = store.files.get(&path).cloned();
+    store.requests.entry(path).or_default().push(headers);
+    drop(store);
+    let Some(reply) = reply else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return response;
+    };
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    response
+}

@@ -1,0 +1,21 @@
+//! The test bed: real parts as child processes on loopback. Shared by path by the integration tests, the demo and the
+//! benchmarks.
+//!
+//! Nothing here judges the operator, and nothing sleeps for a guessed time: every wait is for a state, with a limit
+//! that only a broken part reaches. Everything that is started ends with the program that started it, also when that
+//! program is killed. Needed from outside: `sh`, and what `tests/controlplane/build` needs.
+
+#![allow(dead_code, reason = "each of the programs that share these files uses a part of them")]
+
+pub(crate) mod artifacts;
+pub(crate) mod control_plane;
+pub(crate) mod failure;
+pub(crate) mod kubectl;
+pub(crate) mod namespace;
+pub(crate) mod operator;
+pub(crate) mod process;
+pub(crate) mod rights;
+pub(crate) mod run_folder;
+pub(crate) mod simulator;
+
+pub(crate) use failure::{Context, Failure, Result};

@@ -1,0 +1,133 @@
+//! The operator as it ships: the built program, as a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::{Process, free_port};
+use super::run_folder::{new_folder, program};
+use super::{Context, Failure, Result};
+
+/// What an operator is started with.
+#[derive(Clone)]
+pub(crate) struct OperatorOptions {
+    /// The account that it acts as.
+    pub(crate) kubeconfig: PathBuf,
+    /// `--konigle-base-url`.
+    pub(crate) konigle_base_url: String,
+    /// `--watch-namespace`; all namespaces without it.
+    pub(crate) watch_namespace: Option<String>,
+    /// Further flags, which win over the ones that the test bed gives.
+    pub(crate) flags: Vec<String>,
+    /// Environment variables.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+impl OperatorOptions {
+    /// Watches one namespace, and speaks to this Konigle.
+    pub(crate) fn new(kubeconfig: &Path, konigle_base_url: &str, namespace: &str) -> Self {
+        Self {
+            kubeconfig: kubeconfig.to_owned(),
+            konigle_base_url: konigle_base_url.to_owned(),
+            watch_namespace: Some(namespace.to_owned()),
+            flags: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// With one more flag, written `--name=value`.
+    #[must_use]
+    pub(crate) fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+}
+
+/// A running operator. Dropping it kills it.
+pub(crate) struct Operator {
+    options: OperatorOptions,
+    folder: PathBuf,
+    port: u16,
+    process: Process,
+}
+
+impl Operator {
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) async fn start(options: OperatorOptions) -> Result<Self> {
+        let folder = new_folder(&format!("operator-{}", options.watch_namespace.as_deref().unwrap_or("all")))?;
+        let port = free_port()?;
+        let process = spawn(&options, &folder, port)?;
+        let mut operator = Self { options, folder, port, process };
+        operator.until_ready().await?;
+        Ok(operator)
+    }
+
+    /// Starts it again after it has ended, with the same options, port, log and artifacts.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = spawn(&self.options, &self.folder, self.port)?;
+        self.until_ready().await
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Ends it as Kubernetes does, and waits for it: a failure when it takes longer than `limit` or says that it failed.
+    pub(crate) async fn terminate(&mut self, limit: Duration) -> Result<()> {
+        let status = self.process.terminate(limit).await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("the operator ended with {status}; {}", self.process.see_log())))
+    }
+
+    /// The process, for signals and its end.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// The file that it logs into.
+    pub(crate) fn log(&self) -> &Path {
+        self.process.log()
+    }
+
+    /// Its address for health, readiness and metrics.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Its metrics, in the text form that Prometheus reads.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        let reply = reqwest::get(self.url("/metrics")).await.context("reading the operator's metrics")?;
+        reply.error_for_status()?.text().await.context("reading the operator's metrics")
+    }
+
+    /// Lets it run on after this program has ended; its process id.
+    pub(crate) fn leave_running(self) -> u32 {
+        self.process.leave_running()
+    }
+
+    async fn until_ready(&mut self) -> Result<()> {
+        let readyz = self.url("/readyz");
+        let http = reqwest::Client::new();
+        let probe = async || http.get(&readyz).send().await.is_ok_and(|reply| reply.status().is_success());
+        self.process.until_ready("ready", probe).await
+    }
+}
+
+fn spawn(options: &OperatorOptions, folder: &Path, port: u16) -> Result<Process> {
+    let mut command = Command::new(program("konigle-operator")?);
+    command
+        .arg("run")
+        .arg(format!("--konigle-base-url={}", options.konigle_base_url))
+        .arg(format!("--listen=127.0.0.1:{port}"))
+        .arg(format!("--artifact-dir={}", folder.join("artifacts").display()))
+        .args(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")))
+        .args(["--allow-insecure-artifacts", "--leader-elect=false"])
+        .args(&options.flags)
+        .env("KUBECONFIG", &options.kubeconfig)
+        .envs(options.environment.iter().map(|(name, value)| (name, value)));
+    Process::start("konigle-operator", command, &folder.join("operator.log"))
+}
