@@ -44,8 +44,8 @@ impl Body {
         let client = client(source, limits)?;
         let mut url = source.url.clone();
         let mut auth = source.auth.as_ref();
+        check(&url, limits.allow_insecure)?;
         for hop in 0..=MAX_REDIRECTS {
-            check(&url, limits.allow_insecure)?;
             if url.origin() != source.url.origin() {
                 auth = None;
             }
@@ -65,7 +65,7 @@ impl Body {
                 };
                 return body.within_size(body.length().unwrap_or(0)).map(|()| body);
             }
-            match next_url(&response, &url) {
+            match next_url(&response, &url, limits.allow_insecure) {
                 Some(next) => url = next?,
                 None => return Err(answered(&url, status, source.auth.is_some(), auth.is_some())),
             }
@@ -152,7 +152,6 @@ fn client(source: &HttpSource, limits: &Limits) -> Result<Client, FetchError> {
         .user_agent(concat!("konigle-operator/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(retry::never())
-        .referer(false)
         .connect_timeout(limits.connect_timeout)
         .https_only(!limits.allow_insecure);
     if !limits.allow_insecure {
@@ -215,8 +214,8 @@ fn not_reached(error: &reqwest::Error) -> String {
     format!("{what}: {cause}")
 }
 
-/// Where a redirect leads; `None` if the answer is none.
-fn next_url(response: &Response, url: &Url) -> Option<Result<Url, FetchError>> {
+/// Where a redirect leads, if that may be asked; `None` if the answer is no redirect.
+fn next_url(response: &Response, url: &Url, allow_insecure: bool) -> Option<Result<Url, FetchError>> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
@@ -228,7 +227,7 @@ fn next_url(response: &Response, url: &Url) -> Option<Result<Url, FetchError>> {
     // Credentials come from the source's Secret only. Both fail only for URLs that `check` refuses anyway.
     let _ = next.set_username("");
     let _ = next.set_password(None);
-    Some(Ok(next))
+    Some(check(&next, allow_insecure).map(|()| next))
 }
 
 /// Whether `url` may be asked at all, as far as can be seen before its name is resolved.
@@ -322,6 +321,27 @@ mod tests {
         for (url, allowed) in [("http://127.0.0.1:8080/x", true), ("https://10.0.0.1/x", true), ("file:///x", false)] {
             assert_eq!(check(&Url::parse(url).unwrap(), true).is_ok(), allowed, "{url}");
         }
+    }
+
+    #[test]
+    fn a_redirect_leads_only_where_one_may_ask() {
+        let url = Url::parse("https://ci.example.com/a/shop.zip?signature=1").unwrap();
+        for (target, expected) in [
+            ("b.zip", Some("https://ci.example.com/a/b.zip")),
+            ("//cdn.example.com/b.zip?x=1", Some("https://cdn.example.com/b.zip?x=1")),
+            ("https://user:hunter2@cdn.example.com/b.zip", Some("https://cdn.example.com/b.zip")),
+            ("http://ci.example.com/a/shop.zip", None),
+            ("https://169.254.169.254/latest/meta-data", None),
+            ("https://[::1]/", None),
+            ("file:///etc/passwd", None),
+            ("https://", None),
+        ] {
+            let answer = axum::http::Response::builder().status(302).header("location", target).body("").unwrap();
+            let next = next_url(&answer.into(), &url, false).unwrap();
+            assert_eq!(next.as_ref().ok().map(Url::as_str), expected, "{target}: {next:?}");
+        }
+        let plain = axum::http::Response::builder().status(300).header("location", "b.zip").body("").unwrap();
+        assert!(next_url(&plain.into(), &url, false).is_none(), "300 asks for a choice");
     }
 
     #[test]

@@ -435,4 +435,18 @@ mod tests {
         index.files.retain(|digest, _| *digest == b);
         assert_eq!(index.surplus(0, Some(&b)), None, "nothing else is left");
     }
+
+    #[tokio::test]
+    async fn a_failure_is_shared_only_with_those_who_waited_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), Limits::default()).unwrap();
+        // Refused before anything is asked.
+        let url = "ftp://ci.example.com/shop.zip".parse().unwrap();
+        let source = HttpSource { url, digest: Digest::of(b"a"), auth: None, ca: None };
+        // Somebody still waits for the digest with a source of his own, so an old failure is still there.
+        let flight = store.flight(&source.digest);
+        *flight.lock().await = Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });
+        let error = store.fetch(&source, &CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+    }
 }
