@@ -25,9 +25,13 @@ pub mod controller;
 pub mod artifact;
 pub mod konigle;
 
+pub mod cluster;
 pub mod config;
+pub mod credentials;
+pub mod download;
+pub mod leader;
 pub mod address;
-pub mod http;
+pub mod health;
 pub mod memory;
 pub mod metrics;
 pub mod redact;

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use crate::api::{BaselineSource, PairStatus, SpaceStatus};
 use crate::artifact::FetchError;
-use crate::konigle::{Answer, Job};
+use crate::konigle::Answer;
+use crate::konigle::model::Job;
 use crate::reason::Reason;
 
 /// The facts of one pass.
@@ -38,6 +39,8 @@ pub struct Observation {
     pub artifact: ArtifactFacts,
     /// Promotions: the uat resource.
     pub source: Option<SourceFacts>,
+    /// Promotions: whether the two Spaces are proven to be of one web app.
+    pub pair: PairProof,
     /// uat resources: who holds it, where somebody does.
     pub holder: Option<HolderFacts>,
     /// uat resources: those that promote from it and have an open attempt, read live before a deploy.
@@ -137,6 +140,8 @@ pub enum ArtifactFacts {
     /// Not looked for, or not there yet.
     #[default]
     Absent,
+    /// On its way.
+    Downloading,
     /// On disk, its digest and contents checked.
     OnDisk {
         /// Its size in bytes.
@@ -153,6 +158,21 @@ pub enum ArtifactFacts {
     },
     /// The Secret with the credentials of its host cannot be used.
     Unreadable(Problem),
+}
+
+/// Whether the uat and the production Space are proven to be of one web app. A promotion names no target of its own, so
+/// without that proof nothing is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PairProof {
+    /// No promotion is due.
+    #[default]
+    NotLooked,
+    /// They are.
+    Proven,
+    /// They are not, or nothing proves it.
+    NotProven(String),
+    /// It could not be looked up now.
+    Unavailable(String),
 }
 
 /// The uat resource of a promotion.

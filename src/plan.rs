@@ -14,7 +14,7 @@ use crate::artifact::FetchError;
 use crate::desired::{Approval, Desired, Wish};
 use crate::judge::words::{Class, class};
 use crate::judge::{ANSWERED_RETRY, Judged, Open, is_first_contact, is_pending, last_sent, needs_reset};
-use crate::observation::{ArtifactFacts, LookError, Observation, Problem};
+use crate::observation::{ArtifactFacts, LookError, Observation, PairProof, Problem};
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, gate, short, wanted};
@@ -100,7 +100,8 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
     let until_retry = retry_in(&judged.status, seen.now);
     match step {
         Step::Rest(_) | Step::Suspend(_) => desired.interval,
-        Step::Fetch => Duration::ZERO,
+        // The end of the download wakes the resource.
+        Step::Fetch => seconds(30),
         Step::Start(_) => seconds(1),
         Step::Wait(problem) => match problem.reason {
             Reason::DeployRunning | Reason::PromotionRunning => job_pace(judged, seen),
@@ -130,7 +131,7 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
     let error = match &seen.space {
         Some(Err(error)) => error,
         Some(Ok(_)) => return None,
-        None => of_job().filter(|error| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
+        None => of_job().filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
     };
     let unseen = |message: &str| Some(unseen(desired, seen, judged, message));
     match error {
@@ -156,7 +157,7 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
                     message: format!("Konigle has not answered for {} min: {detail}", seen.failing_for.as_secs() / 60),
                 }));
             }
-            if judged.open.is_some() { None } else { unseen(detail) }
+            if judged.open.is_some() { None } else { unseen(detail.as_str()) }
         }
     }
 }
@@ -368,21 +369,11 @@ fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<S
 }
 
 fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wanted) -> Step {
-    let webapp = |space: Option<&crate::api::SpaceStatus>| space.map(|space| space.webapp.clone()).filter(|id| !id.is_empty());
-    let own = webapp(seen.space.as_ref().and_then(|look| look.as_ref().ok()).map(|space| &space.status));
-    let other = webapp(seen.source.as_ref().and_then(|source| source.status.space.as_ref()));
-    if let (Some(own), Some(other)) = (own, other)
-        && own != other
-    {
-        return stall(
-            Reason::PairNotProven,
-            format!("KonigleSpace {} is of web app {other}, and this Space is of web app {own}: a promotion would change another production Space, so nothing is sent; correct spec.promotion.from", source.name),
-        );
-    }
-    if let Some(problem) = seen.refusal.as_ref().map(|refusal| &refusal.problem)
-        && problem.reason == Reason::PairNotProven
-    {
-        return Step::Stall(problem.clone());
+    match &seen.pair {
+        PairProof::Proven => {}
+        PairProof::NotProven(why) => return stall(Reason::PairNotProven, why.clone()),
+        PairProof::NotLooked => return wait(Reason::Progressing, "whether the two Spaces are a pair is looked up"),
+        PairProof::Unavailable(why) => return wait(Reason::Progressing, why.clone()),
     }
     Step::Start(Release { cause, wanted, kind: ReleaseKind::Promote { source } })
 }
@@ -390,14 +381,15 @@ fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wan
 fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
     match &seen.artifact {
         ArtifactFacts::OnDisk { size } => Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } }),
-        ArtifactFacts::Absent => Step::Fetch,
+        ArtifactFacts::Absent | ArtifactFacts::Downloading => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
         ArtifactFacts::Failed { error, ago, .. } => {
             let (reason, retry) = match error {
                 FetchError::DigestMismatch { .. } => (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL)),
                 FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX),
                 FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL)),
-                FetchError::Refused { .. } | FetchError::CertificateInvalid { .. } => (Reason::InvalidSpec, Duration::MAX),
+                FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX),
+                FetchError::CertificateInvalid { .. } => (Reason::SecretInvalid, REJECTED_AFTER),
                 FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
                     return match artifact_retry(seen) {
                         Some(_) => wait(Reason::ArtifactUnavailable, error.to_string()),

@@ -53,10 +53,15 @@ pub fn render(desired: &Desired, seen: &Observation, judged: &Judged, step: &Ste
 /// The status of a resource whose spec asks for nothing that can be done. Records stay as they are.
 #[must_use]
 pub fn invalid(before: &KonigleSpaceStatus, generation: i64, problem: &Invalid, now: Timestamp) -> KonigleSpaceStatus {
-    let problem = Problem { reason: Reason::InvalidSpec, message: problem.to_string() };
+    stalled(before, generation, &Problem { reason: Reason::InvalidSpec, message: problem.to_string() }, now)
+}
+
+/// A status that only says why nothing can be done. Records stay as they are.
+#[must_use]
+pub fn stalled(before: &KonigleSpaceStatus, generation: i64, problem: &Problem, now: Timestamp) -> KonigleSpaceStatus {
     let mut conditions = Conditions { before, generation, now, list: Vec::new() };
-    conditions.add("Stalled", "True", &problem);
-    conditions.add("Ready", "False", &problem);
+    conditions.add("Stalled", "True", problem);
+    conditions.add("Ready", "False", problem);
     conditions.keep(&["ArtifactReady", "Deployed", "PromotionAllowed", "ContentVerified", "CredentialsValid", "Drifted"]);
     KonigleSpaceStatus { observed_generation: generation, conditions: conditions.list, ..before.clone() }
 }

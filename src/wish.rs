@@ -52,10 +52,15 @@ pub fn wanted(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus
 /// The gate of a promotion. `None` for deploys.
 #[must_use]
 pub fn gate(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus) -> Option<Gate> {
-    let Wish::Promote { from, approval } = &desired.wish else { return None };
     let missing = SourceFacts::default();
-    let source = seen.source.as_ref().unwrap_or(&missing);
     let own_nonce = status.attempt.as_ref().map(|attempt| attempt.nonce.as_str());
+    gate_of(desired, seen.source.as_ref().unwrap_or(&missing), own_nonce)
+}
+
+/// The gate as this state of the uat resource makes it. A hold with `own_nonce` is our own. `None` for deploys.
+#[must_use]
+pub fn gate_of(desired: &Desired, source: &SourceFacts, own_nonce: Option<&str>) -> Option<Gate> {
+    let Wish::Promote { from, approval } = &desired.wish else { return None };
     Some(match closed(from, approval, source, own_nonce) {
         Some((reason, message)) => Gate::Closed(Problem { reason, message }),
         None => pinned(from, source).map_or_else(
