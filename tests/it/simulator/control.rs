@@ -132,3 +132,16 @@ async fn a_seed_that_contradicts_itself_is_refused() {
         assert!(Simulator::start(options).await.is_err(), "{seed}");
     }
 }
+
+#[tokio::test]
+async fn a_dropped_simulator_takes_no_more_connections() {
+    let Fixture { simulator, client: _ } = Fixture::new().await;
+    let address = simulator.address;
+    drop(simulator);
+    let refused = async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), refused).await.expect("its port is closed");
+}

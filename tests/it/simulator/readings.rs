@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
+use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use super::{Fixture, PRODUCTION, UAT, archive, id, zip_of};
@@ -122,21 +123,18 @@ async fn a_busy_space_runs_queues_or_refuses_the_second_write() {
     fixture.simulator.advance(5.0);
     assert_eq!((fixture.running(UAT), &fixture.simulator.ledger()[1]["outcome"]), (json!("two"), &json!("success")));
 
-    for code in [409, 423] {
-        let fixture = Fixture::with(json!({"busy_policy": format!("refuse_{code}"), "promote_needs": "nothing"})).await;
+    for (code, scope, other_space) in
+        [(409, "space", 201), (423, "space", 201), (409, "webapp", 409), (423, "computer", 423)]
+    {
+        let readings =
+            json!({"busy_policy": format!("refuse_{code}"), "busy_scope": scope, "promote_needs": "nothing"});
+        let fixture = Fixture::with(readings).await;
         fixture.deploy("one").await;
-        assert_eq!((fixture.deploy("two").await.0, fixture.promote().await.0), (code, code));
-        let to_production = fixture.deploy_to(PRODUCTION, archive("one"), "").await.expect("an answer").0;
-        assert_eq!(to_production, 201, "the other Space is free");
-        fixture.reading("busy_scope", "webapp");
-        fixture.control("POST", "reset", json!(null));
-        fixture.control(
-            "PATCH",
-            "readings",
-            json!({"busy_policy": format!("refuse_{code}"), "busy_scope": "computer"}),
-        );
-        fixture.deploy("one").await;
-        assert_eq!(fixture.deploy_to(PRODUCTION, archive("one"), "").await.expect("an answer").0, code);
+        assert_eq!((fixture.deploy("two").await.0, fixture.promote().await.0), (code, code), "{scope}");
+        let production = fixture.deploy_to(PRODUCTION, archive("one"), "").await.expect("an answer");
+        assert_eq!(production.0, other_space, "{scope}");
+        fixture.simulator.advance(7.0);
+        assert_eq!(fixture.deploy("two").await.0, 201, "free again");
     }
 }
 
@@ -236,6 +234,27 @@ async fn zips_are_checked_as_the_reading_says() {
     let large = fixture.deploy_to(UAT, vec![0; 4 << 20], "").await;
     assert!(large.is_err() || large.is_ok_and(|(status, _)| status == 413), "refused, or cut off while sending");
     assert!(fixture.simulator.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_deploy_needs_a_file_in_its_field_and_no_name() {
+    let fixture = Fixture::new().await;
+    let url = format!("{}/cloud/api/v1/spaces/{UAT}/deploy", fixture.simulator.base_url);
+    let file = || Part::bytes(archive("x")).file_name("app.zip");
+    for (form, status) in [
+        (Form::new().part("archive", file()), 400),
+        (Form::new().text("zip_file", "no file"), 400),
+        (Form::new().part("zip_file", file()), 201),
+    ] {
+        let request = fixture.client.post(&url).header(AUTHORIZATION, "Token demo-token").multipart(form);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), status);
+        let body: Value = response.json().await.expect("JSON");
+        assert!(status == 400 || body["display_name"].as_str().is_some_and(|name| !name.is_empty()), "{body}");
+    }
+    let request = fixture.client.post(&url).header(AUTHORIZATION, "Token demo-token").body("no form");
+    assert_eq!(request.send().await.expect("an answer").status(), 415);
+    assert_eq!(fixture.simulator.ledger().len(), 1);
 }
 
 #[tokio::test]
