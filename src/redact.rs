@@ -200,7 +200,7 @@ mod tests {
         let base64 = STANDARD_NO_PAD.encode(TOKEN);
         for text in [
             format!("got {TOKEN} there"),
-            format!("got {} there", base64),
+            format!("got {base64} there"),
             format!("got {} there", STANDARD_NO_PAD.encode(format!("u:{TOKEN}"))),
             format!("got {} there", STANDARD_NO_PAD.encode(format!("us:{TOKEN}!"))),
             format!("got {} there", URL_SAFE_NO_PAD.encode(format!("use:{TOKEN}"))),

@@ -58,7 +58,7 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             read: Duration::from_secs(15),
             answer: Duration::from_secs(15),
-            shutdown: Duration::from_secs(60),
+            shutdown: Duration::from_mins(1),
             object_bytes: 1 << 20,
             job_bytes: 8 << 20,
             pages: 100,
@@ -98,7 +98,7 @@ pub enum ClientError {
 pub struct Clients {
     settings: Settings,
     metrics: Arc<Metrics>,
-    clients: Mutex<HashMap<Account, Shared>>,
+    shared: Mutex<HashMap<Account, Shared>>,
 }
 
 #[derive(Debug)]
@@ -111,12 +111,12 @@ impl Clients {
     /// No client yet.
     #[must_use]
     pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
-        Self { settings, metrics, clients: Mutex::default() }
+        Self { settings, metrics, shared: Mutex::default() }
     }
 
     /// The client for this account. Whoever keeps it keeps it alive.
     pub fn client(&self, account: &Account) -> Result<Arc<Client>, ClientError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         // Not sooner than the longest pause: a new client would know nothing of it.
         clients.retain(|_, shared| {

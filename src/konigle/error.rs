@@ -16,7 +16,7 @@ use crate::redact::Redactor;
 /// How long to keep away after a 429 that does not say.
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The longest wait that a server can impose.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(15);
 
 /// Characters of a server's own words that are shown.
 const DETAIL_CHARACTERS: usize = 256;

@@ -1,14 +1,15 @@
 //! Reads a job from its JSON as the bytes come in, in constant memory however long its log is.
 //!
 //! A log may have a million entries, or one line of 100 MiB; it may be cut at the client's cap, and hold invalid UTF-8.
-//! So this is a small push parser: it keeps the four fields, a count, the last lines and the beginning of the one string
-//! that is being read, and lets the rest pass. Where the body was cut, what was read before still counts, if the
+//! So the body goes through a push parser (`lexer`), and this keeps of it the four fields, a count and the last lines, and
+//! lets the rest pass. Where the body was cut, what was read before still counts, if the
 //! status was in it.
 //!
 //! Pure: fed with slices, it needs neither a reader nor a thread that may block.
 
 use std::collections::VecDeque;
 
+use super::lexer::{Lexer, Sink};
 use super::model::{Job, JobStatus, cut, is_id};
 use crate::redact::Redactor;
 
@@ -16,10 +17,6 @@ use crate::redact::Redactor;
 const TAIL_LINES: usize = 20;
 /// Bytes of a line that are shown.
 const LINE_BYTES: usize = 512;
-/// Bytes of a string that are kept while it is read: much more than are shown, since secrets are removed before the cut.
-const TEXT_BYTES: usize = 4096;
-/// Nesting beyond this is taken for an attack.
-const DEEPEST: usize = 64;
 /// Markers of attempts that are kept.
 const MOST_MENTIONS: usize = 16;
 
@@ -84,15 +81,6 @@ impl JobReader {
 enum Value {
     Text(String),
     Other,
-}
-
-/// What the lexer tells; `depth` counts the containers around a thing.
-trait Sink {
-    fn begin(&mut self, depth: usize);
-    fn end(&mut self, depth: usize);
-    fn key(&mut self, depth: usize, key: &str);
-    fn text(&mut self, depth: usize, text: String);
-    fn literal(&mut self, depth: usize, literal: &[u8]);
 }
 
 /// Where in a job the last key of depth 1 led.
@@ -237,210 +225,11 @@ fn find_mentions(text: &str, mentions: &mut Vec<String>) {
     }
 }
 
-/// What may come next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Expect {
-    #[default]
-    Value,
-    ValueOrEnd,
-    Key,
-    KeyOrEnd,
-    Colon,
-    CommaOrEnd,
-    Nothing,
-    InText {
-        key: bool,
-    },
-    InEscape {
-        key: bool,
-    },
-    InUnicode {
-        key: bool,
-        digits: u8,
-        unit: u16,
-    },
-    InLiteral,
-}
-
-/// Splits JSON into tokens, a byte at a time. Strict about structure, lenient about what stands inside strings.
-#[derive(Debug, Default)]
-struct Lexer {
-    expect: Expect,
-    /// The open containers, outermost first: whether each is an object.
-    open: Vec<bool>,
-    /// The beginning of the string or literal that is being read.
-    text: Vec<u8>,
-    /// The first half of a surrogate pair.
-    high: Option<u16>,
-}
-
-type Lexed = Result<(), &'static str>;
-
-const NO_JSON: &str = "the reply is no JSON";
-
-impl Lexer {
-    fn ended(&self) -> bool {
-        self.expect == Expect::Nothing
-    }
-
-    fn push(&mut self, byte: u8, sink: &mut impl Sink) -> Lexed {
-        match self.expect {
-            Expect::InText { key } => self.in_text(key, byte, sink),
-            Expect::InEscape { key } => self.in_escape(key, byte),
-            Expect::InUnicode { key, digits, unit } => self.in_unicode(key, digits, unit, byte),
-            Expect::InLiteral if !matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n') => {
-                self.keep(&[byte]);
-                if self.text.len() > 256 { Err(NO_JSON) } else { Ok(()) }
-            }
-            Expect::InLiteral => {
-                let literal = std::mem::take(&mut self.text);
-                if serde_json::from_slice::<serde::de::IgnoredAny>(&literal).is_err() {
-                    return Err(NO_JSON);
-                }
-                sink.literal(self.open.len(), &literal);
-                self.after_value();
-                self.between(byte, sink)
-            }
-            _ => self.between(byte, sink),
-        }
-    }
-
-    /// Between tokens.
-    fn between(&mut self, byte: u8, sink: &mut impl Sink) -> Lexed {
-        let value = matches!(self.expect, Expect::Value | Expect::ValueOrEnd);
-        let key = matches!(self.expect, Expect::Key | Expect::KeyOrEnd);
-        let end = matches!(self.expect, Expect::ValueOrEnd | Expect::KeyOrEnd | Expect::CommaOrEnd);
-        match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            b'"' if value || key => self.expect = Expect::InText { key },
-            b'{' | b'[' if value => return self.open(byte == b'{', sink),
-            b'}' | b']' if end && self.open.last() == Some(&(byte == b'}')) => {
-                self.open.pop();
-                sink.end(self.open.len());
-                self.after_value();
-            }
-            b':' if self.expect == Expect::Colon => self.expect = Expect::Value,
-            b',' if self.expect == Expect::CommaOrEnd => {
-                self.expect = if self.open.last() == Some(&true) { Expect::Key } else { Expect::Value };
-            }
-            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' if value && !self.open.is_empty() => {
-                self.keep(&[byte]);
-                self.expect = Expect::InLiteral;
-            }
-            _ => return Err(NO_JSON),
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, object: bool, sink: &mut impl Sink) -> Lexed {
-        let depth = self.open.len();
-        if depth == 0 && !object {
-            return Err("the reply is no JSON object");
-        }
-        if depth == DEEPEST {
-            return Err("the reply is nested too deeply");
-        }
-        sink.begin(depth);
-        self.open.push(object);
-        self.expect = if object { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
-        Ok(())
-    }
-
-    fn after_value(&mut self) {
-        self.expect = if self.open.is_empty() { Expect::Nothing } else { Expect::CommaOrEnd };
-    }
-
-    fn in_text(&mut self, key: bool, byte: u8, sink: &mut impl Sink) -> Lexed {
-        match byte {
-            b'"' => {
-                self.lone_surrogate();
-                let text = String::from_utf8_lossy(&self.text).into_owned();
-                self.text.clear();
-                let depth = self.open.len();
-                if key {
-                    sink.key(depth, &text);
-                    self.expect = Expect::Colon;
-                } else if depth == 0 {
-                    return Err("the reply is no JSON object");
-                } else {
-                    sink.text(depth, text);
-                    self.after_value();
-                }
-            }
-            b'\\' => self.expect = Expect::InEscape { key },
-            _ => {
-                self.lone_surrogate();
-                self.keep(&[byte]);
-            }
-        }
-        Ok(())
-    }
-
-    fn in_escape(&mut self, key: bool, byte: u8) -> Lexed {
-        self.expect = Expect::InText { key };
-        let plain = match byte {
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                self.expect = Expect::InUnicode { key, digits: 0, unit: 0 };
-                return Ok(());
-            }
-            _ => return Err(NO_JSON),
-        };
-        self.lone_surrogate();
-        self.keep(&[plain]);
-        Ok(())
-    }
-
-    fn in_unicode(&mut self, key: bool, digits: u8, unit: u16, byte: u8) -> Lexed {
-        let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else {
-            return Err(NO_JSON);
-        };
-        let unit = unit << 4 | digit;
-        if digits < 3 {
-            self.expect = Expect::InUnicode { key, digits: digits + 1, unit };
-            return Ok(());
-        }
-        self.expect = Expect::InText { key };
-        if let Some(high) = self.high.take() {
-            if let Some(Ok(letter)) = char::decode_utf16([high, unit]).next() {
-                self.keep_char(letter);
-                return Ok(());
-            }
-            self.keep_char(char::REPLACEMENT_CHARACTER);
-        }
-        match unit {
-            0xd800..0xdc00 => self.high = Some(unit),
-            _ => self.keep_char(char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER)),
-        }
-        Ok(())
-    }
-
-    fn lone_surrogate(&mut self) {
-        if self.high.take().is_some() {
-            self.keep_char(char::REPLACEMENT_CHARACTER);
-        }
-    }
-
-    fn keep_char(&mut self, letter: char) {
-        self.keep(letter.encode_utf8(&mut [0; 4]).as_bytes());
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        if self.text.len() + bytes.len() <= TEXT_BYTES {
-            self.text.extend_from_slice(bytes);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::lexer::{NO_JSON, TEXT_BYTES};
     use super::*;
 
     fn read(json: &[u8], complete: bool) -> Result<Job, JobProblem> {
@@ -515,7 +304,7 @@ mod tests {
         for _ in 0..8 {
             reader.feed(&vec![b'x'; 1 << 20]);
         }
-        assert!(reader.lexer.text.capacity() <= 2 * TEXT_BYTES);
+        assert!(reader.lexer.kept() <= 2 * TEXT_BYTES);
         reader.feed(br#""}]}"#);
         let job = reader.finish(true, &Redactor::default()).unwrap();
         assert_eq!((job.log_count, job.log_tail.len()), (100_001, TAIL_LINES));

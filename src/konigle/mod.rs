@@ -27,6 +27,7 @@ mod base_url;
 mod client;
 mod error;
 mod job;
+mod lexer;
 mod list;
 pub mod model;
 mod pace;

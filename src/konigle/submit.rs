@@ -32,7 +32,7 @@ use tower::layer::layer_fn;
 use super::answer::{Answer, Rejection, Write, classify};
 use super::client::{Client, read_body};
 use super::error::innermost;
-use super::model::is_id;
+use super::model::{Deployment, is_id};
 
 /// Bytes of the file that are read, counted and handed over at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -196,8 +196,12 @@ impl Client {
                 answer
             }
         };
-        if let Answer::Rejected(Rejection::RateLimited { retry_after }) = &answer {
-            self.pause(*retry_after);
+        match &answer {
+            Answer::Rejected(Rejection::RateLimited { retry_after }) => self.pause(*retry_after),
+            Answer::Accepted(Deployment { job_id, id: None, .. } | Deployment { job_id, created_at: None, .. }) => {
+                tracing::warn!(job_id, operation, "the reply to an accepted write lacks `id` or `created_at`");
+            }
+            Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unsent(_) | Answer::Unknown(_) => {}
         }
         answer.redacted(&self.redactor)
     }
