@@ -52,9 +52,14 @@ struct Reply {
 impl Artifacts {
     /// Starts the server on a port of its own.
     pub(crate) async fn start() -> Result<Self> {
+        Self::start_on(0).await
+    }
+
+    /// Starts the server on this port.
+    pub(crate) async fn start_on(port: u16) -> Result<Self> {
         let store = Arc::new(Mutex::new(Store::default()));
         let listener =
-            tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("starting the artifact server")?;
+            tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("starting the artifact server")?;
         let address = listener.local_addr()?;
         let application = Router::new().fallback(answer).with_state(Arc::clone(&store));
         let task = tokio::spawn(async move {

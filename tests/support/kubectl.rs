@@ -38,22 +38,17 @@ impl Kubectl {
 
     /// As [`Kubectl::run`], with `input` as its standard input.
     pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let (output, errors) = self.outputs(arguments, input).await?;
-        match errors {
-            Some(errors) => Err(Failure::new(format!("kubectl {} failed: {}", arguments.join(" "), errors.trim()))),
-            None => Ok(output),
-        }
+        Ok(self.outputs(arguments, input).await?.0)
+    }
+
+    /// As [`Kubectl::run`], with what it wrote to its error output although it succeeded.
+    pub(crate) async fn run_with_warnings(&self, arguments: &[&str]) -> Result<(String, String)> {
+        self.outputs(arguments, "").await
     }
 
     /// `kubectl apply -f -`, server-side, so that every field that nobody declared is refused.
     pub(crate) async fn apply(&self, manifests: &str) -> Result<String> {
         self.run_with_input(&["apply", "--server-side", "--validate=strict", "-f", "-"], manifests).await
-    }
-
-    /// What the API server says to a manifest without keeping it: its refusal, or nothing when it accepts.
-    pub(crate) async fn refusal(&self, manifest: &str) -> Result<Option<String>> {
-        let arguments = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
-        Ok(self.outputs(&arguments, manifest).await?.1)
     }
 
     /// One object.
@@ -63,16 +58,18 @@ impl Kubectl {
         serde_json::from_str(&self.run(&all).await?).context("reading kubectl's JSON")
     }
 
-    /// The output, and, where kubectl failed, its error output.
-    async fn outputs(&self, arguments: &[&str], input: &str) -> Result<(String, Option<String>)> {
+    async fn outputs(&self, arguments: &[&str], input: &str) -> Result<(String, String)> {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
         let input = input.to_owned();
         let output = tokio::task::spawn_blocking(move || output(command, &input)).await?;
-        let output = output.context(format!("running kubectl {}", arguments.join(" ")))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let running = || format!("kubectl {}", arguments.join(" "));
+        let output = output.context(running())?;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok((text, (!output.status.success()).then_some(errors)))
+        if output.status.success() {
+            return Ok((String::from_utf8_lossy(&output.stdout).into_owned(), errors));
+        }
+        Err(Failure::new(format!("{} failed: {}", running(), errors.trim())))
     }
 }
 

@@ -1,0 +1,109 @@
+//! The parts of the demo: what is started, in which order, and how it is left running.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use crate::examples;
+use crate::progress::Screen;
+use crate::support::artifacts::Artifacts;
+use crate::support::control_plane::ControlPlane;
+use crate::support::operator::{Operator, OperatorOptions};
+use crate::support::process::{Process, free_port};
+use crate::support::rights::{INSTALL, installed_account};
+use crate::support::run_folder::{new_folder, package, run_folder};
+use crate::support::simulator::Simulator;
+use crate::support::{Context, Result};
+
+/// The mode in which this program serves the demo's artifact: a process of its own, so that `KEEP=1` can leave it.
+pub(crate) const SERVE_ARTIFACTS: &str = "serve-artifacts";
+
+/// How long a job of the simulator takes: long enough to be watched.
+const JOB_SECONDS: f64 = 8.0;
+
+/// Everything that runs. Dropping it stops everything, the operator first.
+pub(crate) struct Parts {
+    operator: Operator,
+    artifacts: Process,
+    simulator: Simulator,
+    pub(crate) control_plane: ControlPlane,
+    /// The address of the artifact server.
+    pub(crate) artifacts_url: String,
+}
+
+impl Parts {
+    /// Starts everything and waits until it is ready.
+    pub(crate) async fn start(screen: &Screen) -> Result<Self> {
+        screen.say("demo", &format!("logs and data: {}", run_folder()?.display()));
+        screen.say("control plane", "starting etcd and kube-apiserver");
+        let control_plane =
+            screen.while_waiting("control plane", ControlPlane::start()).await.context("control plane")?;
+
+        screen.say("simulator", "starting konigle-sim, in place of Konigle Cloud");
+        let simulator = screen.while_waiting("simulator", Simulator::start(JOB_SECONDS)).await.context("simulator")?;
+
+        screen.say("artifacts", "starting a web server that holds shop-1.4.2.zip, as CI would have left it");
+        let (artifacts, artifacts_url) =
+            screen.while_waiting("artifacts", start_artifacts()).await.context("artifact server")?;
+
+        screen.say("kubectl", &format!("apply --server-side -f crds/ -f {INSTALL}"));
+        let kubectl = control_plane.kubectl();
+        let (crds, install) = (package().join("crds"), package().join(INSTALL));
+        let (crds, install) = (crds.display().to_string(), install.display().to_string());
+        screen.output(&kubectl.run(&["apply", "--server-side", "-f", &crds, "-f", &install]).await?);
+
+        screen.say(
+            "operator",
+            "starting it as a process, for nothing runs pods here, with the rights of its ServiceAccount",
+        );
+        let mut options = OperatorOptions::new(&installed_account(&control_plane).await?, &simulator.base_url(), "");
+        options.watch_namespace = None;
+        let options = options.flag("--unknown-outcome-settle=10s");
+        let operator = screen.while_waiting("operator", Operator::start(options)).await.context("operator")?;
+        Ok(Self { operator, artifacts, simulator, control_plane, artifacts_url })
+    }
+
+    /// Lets everything run on, and says how to reach and how to stop it.
+    pub(crate) fn leave_running(self, screen: &Screen) {
+        let kubectl = self.control_plane.kubectl().command_line();
+        let folder = self.control_plane.folder().display().to_string();
+        let (simulator, metrics) = (self.simulator.base_url(), self.operator.url("/metrics"));
+        let logs = [self.operator.log(), self.simulator.log()].map(|log| log.display().to_string());
+        let mut processes = vec![self.operator.leave_running(), self.artifacts.leave_running()];
+        processes.push(self.simulator.leave_running());
+        processes.extend(self.control_plane.leave_running());
+        let mut text = format!(
+            "\nEverything runs on:\n  kubectl     {kubectl} get kspace -A\n  kubeconfig  {folder}/kubeconfig\n  \
+             simulator   {simulator}/_sim/ (ledger, faults, readings), token {}\n  metrics     {metrics}\n  \
+             artifacts   {}\n",
+            examples::TOKEN,
+            self.artifacts_url,
+        );
+        for log in logs {
+            let _ = writeln!(text, "  log         {log}");
+        }
+        let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
+        let _ = writeln!(text, "  stop it     kill {}", processes.join(" "));
+        screen.output(&text);
+    }
+}
+
+/// Serves the demo's artifact until the process is ended.
+pub(crate) async fn serve_artifacts(port: &str) -> Result<()> {
+    let artifacts = Artifacts::start_on(port.parse()?).await?;
+    artifacts.serve_application(examples::VERSION)?;
+    std::future::pending().await
+}
+
+async fn start_artifacts() -> Result<(Process, String)> {
+    let port = free_port()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([SERVE_ARTIFACTS, &port.to_string()]);
+    let log = new_folder("artifacts")?.join("artifacts.log");
+    let mut process = Process::start("the artifact server", command, &log)?;
+    let url = format!("http://127.0.0.1:{port}");
+    let zip = examples::artifact_url(&url);
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let probe = async || http.get(&zip).send().await.is_ok_and(|reply| reply.status().is_success());
+    process.until_ready("ready", probe).await?;
+    Ok((process, url))
+}
