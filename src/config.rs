@@ -1,1 +1,129 @@
-//! To be written.
+//! The flags of `konigle-operator run`; each is an environment variable too.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+/// How the controller runs.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// The API of Konigle Cloud: https, or http on loopback.
+    #[arg(long, env = "KONIGLE_BASE_URL", default_value = "https://tim.konigle.com")]
+    pub konigle_base_url: String,
+
+    /// Base URLs that a Secret may name although they stand for an address that is not public; compared exactly.
+    #[arg(long, env = "KONIGLE_ALLOWED_BASE_URLS", value_delimiter = ',')]
+    pub allowed_base_urls: Vec<String>,
+
+    /// Watch this namespace only. Default: all namespaces.
+    #[arg(long, env = "KONIGLE_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+
+    /// Watch only resources with these labels, such as `team=shop`. Use one Lease name for each selector.
+    #[arg(long, env = "KONIGLE_WATCH_LABEL_SELECTOR")]
+    pub watch_label_selector: Option<String>,
+
+    /// Where health, readiness and metrics are served: /healthz, /readyz, /metrics.
+    #[arg(long, env = "KONIGLE_LISTEN", default_value = ":8080", value_parser = parse_listen)]
+    pub listen: SocketAddr,
+
+    /// Where artifacts are kept.
+    #[arg(long, env = "KONIGLE_ARTIFACT_DIR", default_value = "/var/cache/konigle-operator")]
+    pub artifact_dir: PathBuf,
+
+    /// The largest artifact.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_SIZE", default_value = "5GiB", value_parser = parse_size)]
+    pub artifact_max_size: u64,
+
+    /// How much disk the kept artifacts may take; those used longest ago go first.
+    #[arg(long, env = "KONIGLE_ARTIFACT_DIR_SIZE", default_value = "10GiB", value_parser = parse_size)]
+    pub artifact_dir_size: u64,
+
+    /// Allow artifacts over http and from addresses that are not public; for tests and the demo.
+    #[arg(long, env = "KONIGLE_ALLOW_INSECURE_ARTIFACTS")]
+    pub allow_insecure_artifacts: bool,
+
+    /// Work only while holding a Lease. Default: true where the namespace for the Lease is known.
+    #[arg(long, env = "KONIGLE_LEADER_ELECT", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub leader_elect: Option<bool>,
+
+    /// The namespace of the Lease. Default: the pod's own.
+    #[arg(long, env = "KONIGLE_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// The name of the Lease.
+    #[arg(long, env = "KONIGLE_LEASE_NAME", default_value = "konigle-operator")]
+    pub lease_name: String,
+
+    /// How long a submitted request may still take effect after its connection ended.
+    #[arg(long, env = "KONIGLE_UNKNOWN_OUTCOME_SETTLE", default_value = "120s", value_parser = parse_duration)]
+    pub unknown_outcome_settle: Duration,
+
+    /// How many resources are worked on at once.
+    #[arg(long, env = "KONIGLE_CONCURRENCY", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+
+    /// Requests a second to one base URL with one token.
+    #[arg(long, env = "KONIGLE_API_RATE", default_value = "5")]
+    pub api_rate: NonZeroU32,
+
+    /// Requests at once to one base URL with one token, before the rate counts.
+    #[arg(long, env = "KONIGLE_API_BURST", default_value = "20")]
+    pub api_burst: NonZeroU32,
+
+    /// How logs are written.
+    #[arg(long, env = "KONIGLE_LOG_FORMAT", default_value = "json", value_parser = ["json", "text"])]
+    pub log_format: String,
+
+    /// What is logged, such as `info` or `konigle_operator=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log_level: String,
+}
+
+/// `:8080`, `127.0.0.1:8080` or `[::]:8080`.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let address = if let Some(port) = text.strip_prefix(':') { format!("[::]:{port}") } else { text.to_owned() };
+    address.parse().map_err(|_| "write an address and port, such as :8080 or 127.0.0.1:8080".to_owned())
+}
+
+/// `120s`, `2m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration: jiff::SignedDuration =
+        text.parse().map_err(|_| "write a duration such as 90s, 2m or 1h".to_owned())?;
+    Duration::try_from(duration).map_err(|_| "write a duration that is not negative".to_owned())
+}
+
+/// `512MiB`, `5GiB`, or bytes.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "Ki" | "KiB" => 1 << 10,
+        "Mi" | "MiB" => 1 << 20,
+        "Gi" | "GiB" => 1 << 30,
+        _ => return Err("write a size such as 512MiB, 5GiB or 1073741824".to_owned()),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| "write a size such as 512MiB or 5GiB".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "this size is too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_durations_and_sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_listen(":8080").map(|address| address.port()), Ok(8080));
+        assert_eq!(parse_listen("127.0.0.1:9").map(|address| address.to_string()), Ok("127.0.0.1:9".to_owned()));
+        assert!(parse_listen("localhost").is_err());
+        assert_eq!(parse_duration("120s"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(parse_duration("-2m").is_err());
+        assert_eq!(parse_size("5GiB"), Ok(5 << 30));
+        assert_eq!(parse_size("1024"), Ok(1024));
+        assert!(parse_size("five").is_err());
+    }
+}

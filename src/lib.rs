@@ -8,8 +8,13 @@ pub mod reconcile;
 
 pub mod api;
 pub mod desired;
+pub mod judge;
+pub mod observation;
 pub mod plan;
+pub mod reason;
 pub mod status;
+pub mod time;
+pub mod wish;
 
 pub mod observe;
 pub mod record;
@@ -20,8 +25,13 @@ pub mod controller;
 pub mod artifact;
 pub mod konigle;
 
+pub mod cluster;
 pub mod config;
-pub mod http;
+pub mod credentials;
+pub mod download;
+pub mod leader;
+pub mod address;
+pub mod health;
 pub mod memory;
 pub mod metrics;
 pub mod redact;

@@ -1,2 +1,104 @@
-//! x
-fn main() { println!("{}", serde_saphyr::to_string(&konigle_operator::api::crd()).unwrap()); }
+//! `konigle-operator`: the controller (`run`) and the CRD (`crd`). Wiring only.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use konigle_operator::cluster::Clients;
+use konigle_operator::config::Config;
+use konigle_operator::health::{self, Readiness};
+use konigle_operator::metrics::Metrics;
+use konigle_operator::{api, controller, leader, telemetry};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// How long passes that wait for an answer, or write a receipt, are given after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(75);
+
+/// Deploys artifacts to Spaces on Konigle Cloud and promotes them, from KonigleSpace resources.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the controller, with the kubeconfig of the environment or the pod's own account.
+    Run(Box<Config>),
+    /// Prints the CRD, as YAML.
+    Crd,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Crd => print_crd(),
+        Command::Run(config) => {
+            telemetry::init(&config.log_format, &config.log_level);
+            match run(*config).await {
+                Ok(code) => code,
+                Err(error) => {
+                    error!(error = &*error, "stopped");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+fn print_crd() -> ExitCode {
+    match serde_saphyr::to_string(&api::crd()) {
+        Ok(yaml) => {
+            #[expect(clippy::print_stdout, reason = "this is what the command is for")]
+            {
+                print!("# Made by `make generate` from src/api; do not edit.\n{yaml}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    info!(version = env!("CARGO_PKG_VERSION"), base_url = %config.konigle_base_url, "starting");
+    let kube_config = kube::Config::infer().await?;
+    let clients = Clients::new(&kube_config)?;
+    let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::default()));
+    let (shutdown, last_call, served) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    stop_on_signal(shutdown.clone(), last_call.clone())?;
+
+    let pages = tokio::spawn(health::serve(config.listen, readiness.clone(), metrics.clone(), served.clone()));
+    let crd = tokio::spawn(health::watch_crd(clients.api.clone(), readiness.clone(), shutdown.clone()));
+
+    let lost = leader::lead(&config, &kube_config, &clients, (&metrics, &readiness), &shutdown).await?;
+    let work = controller::run(&config, clients, (metrics, readiness), (shutdown.clone(), last_call));
+    tokio::select! {
+        result = work => result?,
+        result = pages => return Err(format!("the pages could not be served: {result:?}").into()),
+    }
+    served.cancel();
+    crd.abort();
+    let code = if lost.is_cancelled() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    info!("stopped");
+    Ok(code)
+}
+
+/// Asks for a stop at the first SIGTERM or SIGINT, and makes it final when the grace is over.
+fn stop_on_signal(shutdown: CancellationToken, last_call: CancellationToken) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping: nothing new is sent; what waits for an answer gets it or is recorded as unknown");
+        shutdown.cancel();
+        tokio::time::sleep(GRACE).await;
+        last_call.cancel();
+    });
+    Ok(())
+}

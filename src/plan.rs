@@ -1,1 +1,539 @@
-//! To be written.
+//! What to do next: one step a pass.
+//!
+//! Pure and total: no clock, no I/O, no log; the same facts give the same step. Not acting is a step too, with its
+//! reason. What has happened was judged before ([`crate::judge`]); nothing here closes an attempt.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::{
+    Attempt, AttemptResult, AttemptType, Baseline, BaselineSource, Cause, DriftPolicy, KonigleSpaceStatus, SentTo,
+};
+use crate::artifact::FetchError;
+use crate::desired::{Approval, Desired, Wish};
+use crate::judge::words::{Class, class};
+use crate::judge::{ANSWERED_RETRY, Judged, Open, is_first_contact, is_pending, last_sent, needs_reset};
+use crate::observation::{ArtifactFacts, LookError, Observation, PairProof, Problem};
+use crate::reason::Reason;
+use crate::time;
+use crate::wish::{Gate, Wanted, gate, short, wanted};
+
+/// How long after a first 401 the token is taken as rejected.
+const REJECTED_AFTER: Duration = Duration::from_secs(30);
+/// How often a Stalled resource is looked at at the least, unless its interval is longer.
+const STALLED_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The one thing to do in this pass.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The wish is met, or nothing is asked.
+    Rest(Problem),
+    /// The artifact is wanted on disk.
+    Fetch,
+    /// The wanted digest is to be released.
+    Start(Release),
+    /// Something is under way, here or elsewhere, and needs no person.
+    Wait(Problem),
+    /// A person must act.
+    Stall(Problem),
+    /// The wish is not met, and nothing may be written.
+    Suspend(Problem),
+    /// Konigle has not answered for long.
+    Unreachable(Problem),
+    /// A look brought nothing: nothing changes yet.
+    Unseen(String),
+}
+
+/// What to ask of Konigle, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Why.
+    pub cause: Cause,
+    /// What.
+    pub wanted: Wanted,
+    /// How.
+    pub kind: ReleaseKind,
+}
+
+/// How a digest gets into a Space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReleaseKind {
+    /// It is uploaded.
+    Deploy {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// It is copied from the uat Space.
+    Promote {
+        /// The uat side as it must stay.
+        source: BaselineSource,
+    },
+}
+
+/// The next step.
+#[must_use]
+pub fn next_step(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
+    if let Err(problem) = &seen.account {
+        return Step::Stall(problem.clone());
+    }
+    if let Some(step) = look_failed(desired, seen, judged) {
+        return step;
+    }
+    if let Some(open) = &judged.open {
+        return follow(open, judged);
+    }
+    if let Some(problem) = misfit(desired, seen) {
+        return Step::Stall(problem);
+    }
+    let wanted = wanted(desired, seen, &judged.status);
+    match wanted.and_then(|wanted| Some((cause(desired, judged, &wanted)?, wanted))) {
+        Some((cause, wanted)) => advance(desired, seen, judged, cause, wanted),
+        None => rest(desired, seen, judged),
+    }
+}
+
+/// When to look again after this step, without jitter.
+#[must_use]
+pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &Judged) -> Duration {
+    let seconds = Duration::from_secs;
+    let until_retry = retry_in(&judged.status, seen.now);
+    match step {
+        Step::Rest(_) | Step::Suspend(_) => desired.interval,
+        // The end of the download wakes the resource.
+        Step::Fetch => seconds(30),
+        Step::Start(_) => seconds(1),
+        Step::Wait(problem) => match problem.reason {
+            Reason::DeployRunning | Reason::PromotionRunning => job_pace(judged, seen),
+            Reason::ResolvingOutcome => seconds(5),
+            Reason::SpaceProvisioning | Reason::HeldByPromotion => seconds(15),
+            Reason::AwaitingSource => desired.interval,
+            Reason::ArtifactUnavailable => artifact_retry(seen).unwrap_or(seconds(10)),
+            _ => until_retry.unwrap_or(seconds(10)),
+        },
+        Step::Stall(problem) if problem.reason.is_about_credentials() => REJECTED_AFTER,
+        Step::Stall(problem) if problem.reason == Reason::JobOverdue => REJECTED_AFTER,
+        Step::Stall(_) => desired.interval.max(STALLED_INTERVAL),
+        Step::Unreachable(_) => seconds(60),
+        Step::Unseen(_) => seen.unauthorized_for.map_or(seconds(15), |ago| REJECTED_AFTER.saturating_sub(ago)).max(seconds(1)),
+    }
+}
+
+/// Fast while a job is young, so that people see it move; slower afterwards, for each write makes Argo CD look again.
+fn job_pace(judged: &Judged, seen: &Observation) -> Duration {
+    let started = judged.status.attempt.as_ref().and_then(|attempt| time::parse(&attempt.started_at));
+    let young = started.is_some_and(|started| seen.now.duration_since(started).as_secs() < 30);
+    Duration::from_secs(if young || judged.open != Some(Open::Running) { 3 } else { 10 })
+}
+
+fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option<Step> {
+    let of_job = || seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()).and_then(|look| look.as_ref().err());
+    let error = match &seen.space {
+        Some(Err(error)) => error,
+        Some(Ok(_)) => return None,
+        None => of_job().filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
+    };
+    let unseen = |message: &str| Some(unseen(desired, seen, judged, message));
+    match error {
+        LookError::Unauthorized(detail) => match seen.unauthorized_for {
+            Some(ago) if ago >= REJECTED_AFTER => Some(stall(
+                Reason::CredentialsRejected,
+                format!("Konigle rejected the token ({detail}): put a valid one into key `token` of Secret {}; it is read again within 30 s", desired.secret),
+            )),
+            _ => unseen("Konigle answered 401 once; the Secret is read again and tried once more in 30 s"),
+        },
+        LookError::Forbidden(detail) => Some(stall(
+            Reason::SpaceForbidden,
+            format!("the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, or correct spec.space", desired.secret),
+        )),
+        LookError::NotFound(detail) => Some(stall(Reason::SpaceNotFound, detail.clone())),
+        LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
+        LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
+        LookError::Unavailable(detail) => {
+            let limit = (desired.interval * 3).max(Duration::from_secs(15 * 60));
+            if seen.failing_for > limit {
+                return Some(Step::Unreachable(Problem {
+                    reason: Reason::KonigleUnreachable,
+                    message: format!("Konigle has not answered for {} min: {detail}", seen.failing_for.as_secs() / 60),
+                }));
+            }
+            if judged.open.is_some() { None } else { unseen(detail.as_str()) }
+        }
+    }
+}
+
+/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile.
+fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str) -> Step {
+    let known = judged.status.condition("Ready").is_some();
+    let unmet = wanted(desired, seen, &judged.status)
+        .is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
+    if !known || (unmet && judged.status.is_true("Ready")) {
+        return wait(Reason::Progressing, message);
+    }
+    Step::Unseen(message.to_owned())
+}
+
+/// An attempt is open: nothing else is started before it is closed.
+fn follow(open: &Open, judged: &Judged) -> Step {
+    let Some(attempt) = &judged.status.attempt else { return wait(Reason::Progressing, "") };
+    let job = attempt.job_id.as_deref().unwrap_or("unknown");
+    let running = match attempt.attempt_type {
+        AttemptType::Promote => Reason::PromotionRunning,
+        AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
+    };
+    let resolve = format!(
+        "find out in Konigle's console what became of it, then: kubectl annotate kspace NAME --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
+        attempt.nonce
+    );
+    match open {
+        Open::Running => {
+            let status = attempt.job_status.as_deref().unwrap_or("pending");
+            let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
+            let separator = if line.is_empty() { "" } else { ": " };
+            wait(running, format!("attempt {} of {}, job {job} is {status}{separator}{line}", attempt.number, short(&attempt.digest)))
+        }
+        Open::Confirming => wait(running, format!("job {job} succeeded; waiting for the Space to show it")),
+        Open::Verifying => {
+            wait(running, format!("job {job} succeeded; checking that the uat Space stayed as it was approved"))
+        }
+        Open::Overdue => stall(
+            Reason::JobOverdue,
+            format!("job {job} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}"),
+        ),
+        Open::Resolving => wait(
+            Reason::ResolvingOutcome,
+            format!("whether attempt {} of {} took effect is not known; evidence is awaited, nothing is sent meanwhile", attempt.number, short(&attempt.digest)),
+        ),
+        Open::Undecided(why) => stall(Reason::OutcomeUnknown, format!("{why}: {resolve}")),
+    }
+}
+
+/// What keeps this resource from this Space.
+fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
+    let space = seen.space.as_ref()?.as_ref().ok()?;
+    let message = match (space.status.space_type.as_str(), desired.promotes()) {
+        ("production", false) => {
+            "this is a production Space, and artifacts are deployed to uat only: make a new KonigleSpace with spec.promotion for it"
+        }
+        ("uat", true) => "this is a uat Space, and promotions go to production: make a new KonigleSpace with spec.source for it",
+        _ => {
+            return seen.conflict.as_ref().map(|other| Problem {
+                reason: Reason::SpaceConflict,
+                message: format!("KonigleSpace {other} is older and names the same Space: delete one of the two; nothing remote is deleted with it"),
+            });
+        }
+    };
+    Some(Problem { reason: Reason::InvalidSpec, message: message.to_owned() })
+}
+
+/// Why the wanted digest is to be released, if it is.
+#[must_use]
+pub fn cause(desired: &Desired, judged: &Judged, wanted: &Wanted) -> Option<Cause> {
+    let status = &judged.status;
+    let requests = &desired.requests;
+    if is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref()) && needs_reset(judged) {
+        return Some(Cause::Reset);
+    }
+    if is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref()) {
+        return Some(Cause::Person);
+    }
+    let runs = status.release.as_ref().is_some_and(|release| release.digest == wanted.digest);
+    let unverified = judged.content.as_ref().is_some_and(|content| content.verified == Some(false));
+    if unverified && (runs || automatic(desired)) {
+        return None;
+    }
+    if judged.drifted.is_some() {
+        match desired.drift_policy {
+            DriftPolicy::Warn => return None,
+            DriftPolicy::Redeploy if runs => return Some(Cause::Drift),
+            DriftPolicy::Redeploy | DriftPolicy::Ignore => {}
+        }
+    }
+    let last = last_sent(status).filter(|last| last.digest == wanted.digest && last.result != AttemptResult::Succeeded);
+    match last {
+        Some(last) if last.message == ANSWERED_RETRY => Some(Cause::Person),
+        Some(_) => Some(Cause::Retry),
+        None if runs => None,
+        None => {
+            let unsent = status.history.first().filter(|entry| {
+                entry.result == AttemptResult::NotSent && entry.digest == wanted.digest
+            });
+            Some(unsent.map_or(Cause::Spec, |entry| entry.cause))
+        }
+    }
+}
+
+fn automatic(desired: &Desired) -> bool {
+    matches!(&desired.wish, Wish::Promote { approval: Approval::Automatic, .. })
+}
+
+/// The wish is not met: one step towards it.
+fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
+    let status = &judged.status;
+    if desired.suspended {
+        return Step::Suspend(Problem {
+            reason: Reason::Suspended,
+            message: format!("{} is wanted, but spec.suspend is true: nothing is written to Konigle", short(&wanted.digest)),
+        });
+    }
+    if let Some(step) = must_not_try(desired, seen, judged, cause, &wanted) {
+        return step;
+    }
+    if status.held_by.is_some() || !seen.promotions.is_empty() {
+        let holder = status.held_by.as_ref().map(|held| held.name.clone()).or_else(|| seen.promotions.first().cloned());
+        return wait(
+            Reason::HeldByPromotion,
+            format!("KonigleSpace {} is promoting what runs here; the deployment starts when that has ended", holder.unwrap_or_default()),
+        );
+    }
+    if let Some(step) = space_not_usable(seen, status) {
+        return step;
+    }
+    match &desired.wish {
+        Wish::Promote { .. } => match gate(desired, seen, status) {
+            Some(Gate::Open(source)) => promote(seen, source, cause, wanted),
+            Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => Step::Stall(problem),
+            Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
+            None => wait(Reason::Progressing, ""),
+        },
+        Wish::Deploy(_) => deploy(desired, seen, cause, wanted),
+    }
+}
+
+/// The attempts are used up, or it is too early for the next.
+fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: &Wanted) -> Option<Step> {
+    let status = &judged.status;
+    if let Some(quarantined) = status.quarantined.iter().find(|quarantined| quarantined.digest == wanted.digest) {
+        let last = last_sent(status).map_or("", |entry| entry.message.as_str());
+        let reason = Reason::of_quarantine(&quarantined.reason);
+        let tried = if reason == Reason::RetriesExceeded {
+            format!("{} failed attempts: ", status.failures)
+        } else {
+            String::new()
+        };
+        return Some(stall(
+            reason,
+            format!("{} is not tried again after {tried}{last}; publish another digest, or try again with the annotation cloud.konigle.com/reset-at", short(&wanted.digest)),
+        ));
+    }
+    if cause == Cause::Drift && drift_loops(desired, status) {
+        return Some(stall(
+            Reason::DriftLoop,
+            "somebody else keeps deploying to this Space, and it was redeployed as often as spec.retry.limit allows in an hour: find out who, then set the annotation cloud.konigle.com/reset-at".to_owned(),
+        ));
+    }
+    retry_in(status, seen.now).map(|_| match &seen.refusal {
+        Some(refusal) if refusal.problem.reason.is_about_credentials() || refusal.problem.reason == Reason::SpaceNotFound => {
+            Step::Stall(refusal.problem.clone())
+        }
+        Some(refusal) => Step::Wait(refusal.problem.clone()),
+        None => {
+            let last = last_sent(status).map_or("the last attempt failed", |entry| entry.message.as_str());
+            let at = status.next_retry_time.as_deref().unwrap_or_default();
+            wait(Reason::ProgressingWithRetry, format!("{last}; failed attempt {} of {}, the next starts after {at}", status.failures, desired.retry_limit))
+        }
+    })
+}
+
+/// How long until the next attempt may start. A time further away than any wait that is ever set comes from a clock
+/// that stepped, and does not count.
+fn retry_in(status: &KonigleSpaceStatus, now: Timestamp) -> Option<Duration> {
+    let wait = time::parse(status.next_retry_time.as_deref()?)?.duration_since(now);
+    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero() && *wait <= Duration::from_secs(16 * 60))
+}
+
+/// The newest releases were all made because of drift, within an hour, up to the limit. Sticky until a person acts.
+fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
+    let limit = usize::try_from(desired.retry_limit).unwrap_or(1).min(desired.history_limit);
+    let newest: Vec<_> = status.history.iter().filter(|entry| entry.result != AttemptResult::NotSent).take(limit).collect();
+    let within_an_hour = || {
+        let first = newest.last().and_then(|entry| time::parse(&entry.started_at));
+        let last = newest.first().and_then(|entry| time::parse(&entry.started_at));
+        first.zip(last).is_none_or(|(first, last)| last.duration_since(first).as_secs() <= 3600)
+    };
+    newest.len() == limit && newest.iter().all(|entry| entry.cause == Cause::Drift) && within_an_hour()
+}
+
+/// Whether the Space itself can take a release now. One in `error` can: a new release may be what mends it.
+fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<Step> {
+    let space = seen.space.as_ref()?.as_ref().ok()?;
+    match space.status.status.as_str() {
+        "provisioning" => Some(provisioning()),
+        "stopped" => Some(stopped()),
+        _ => {
+            let foreign = is_first_contact(status)
+                && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
+            foreign.then(|| wait(Reason::SpaceBusy, "somebody else's deployment is under way; it is waited out first"))
+        }
+    }
+}
+
+fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wanted) -> Step {
+    match &seen.pair {
+        PairProof::Proven => {}
+        PairProof::NotProven(why) => return stall(Reason::PairNotProven, why.clone()),
+        PairProof::NotLooked => return wait(Reason::Progressing, "whether the two Spaces are a pair is looked up"),
+        PairProof::Unavailable(why) => return wait(Reason::Progressing, why.clone()),
+    }
+    Step::Start(Release { cause, wanted, kind: ReleaseKind::Promote { source } })
+}
+
+fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
+    match &seen.artifact {
+        ArtifactFacts::OnDisk { size } => Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } }),
+        ArtifactFacts::Absent | ArtifactFacts::Downloading => Step::Fetch,
+        ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
+        ArtifactFacts::Failed { error, ago, .. } => {
+            let (reason, retry) = match error {
+                FetchError::DigestMismatch { .. } => (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL)),
+                FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX),
+                FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL)),
+                FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX),
+                FetchError::CertificateInvalid { .. } => (Reason::SecretInvalid, REJECTED_AFTER),
+                FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
+                    return match artifact_retry(seen) {
+                        Some(_) => wait(Reason::ArtifactUnavailable, error.to_string()),
+                        None => Step::Fetch,
+                    };
+                }
+            };
+            if *ago >= retry { Step::Fetch } else { stall(reason, error.to_string()) }
+        }
+    }
+}
+
+/// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
+fn artifact_retry(seen: &Observation) -> Option<Duration> {
+    let ArtifactFacts::Failed { ago, times, .. } = &seen.artifact else { return None };
+    let pause = Duration::from_secs((5_u64 << times.saturating_sub(1).min(6)).min(300));
+    pause.checked_sub(*ago).filter(|left| !left.is_zero())
+}
+
+/// The wish is met, or nothing may be done about it without a person.
+fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
+    if let Some(drift) = judged.drifted.as_ref().filter(|_| desired.drift_policy != DriftPolicy::Ignore) {
+        return stall(
+            Reason::Drifted,
+            format!("{drift}; what runs is not known. Deploy the spec's digest again with the annotation cloud.konigle.com/reset-at, write another digest, or accept it with spec.driftPolicy: Ignore"),
+        );
+    }
+    if let Some(content) = judged.content.as_ref().filter(|content| content.verified == Some(false)) {
+        return stall(
+            Reason::ContentNotVerified,
+            format!("{}; promote again with the annotation cloud.konigle.com/reset-at, or approve another digest", content.message),
+        );
+    }
+    let space = seen.space.as_ref().and_then(|look| look.as_ref().ok());
+    match space.map(|space| space.status.status.as_str()) {
+        Some("provisioning") => return provisioning(),
+        Some("stopped") => return stopped(),
+        Some("error") => {
+            return stall(Reason::SpaceError, "the Space is in status error: see Konigle's console; another digest, or the annotation cloud.konigle.com/redeploy-at, deploys again".to_owned());
+        }
+        _ => {}
+    }
+    let release = judged.status.release.as_ref();
+    if let Some(Gate::Closed(problem)) = gate(desired, seen, &judged.status) {
+        let asked = wanted(desired, seen, &judged.status).is_some();
+        if problem.reason == Reason::SourceNotFound {
+            return Step::Stall(problem);
+        }
+        if !asked && automatic(desired) && release.is_none() {
+            return wait(Reason::AwaitingSource, problem.message);
+        }
+        if !asked && !automatic(desired) {
+            return Step::Rest(Problem { reason: Reason::AwaitingApproval, message: problem.message });
+        }
+    }
+    Step::Rest(met(seen, judged))
+}
+
+fn met(seen: &Observation, judged: &Judged) -> Problem {
+    let runs = judged.status.release.as_ref().map_or("nothing", |release| release.digest.as_str());
+    let assumed = judged.status.release.as_ref().is_some_and(|release| release.attribution == crate::api::Attribution::Assumed);
+    let space = seen.space.as_ref().and_then(|look| look.as_ref().ok()).map(|space| space.status.status.as_str());
+    let odd = match space {
+        None | Some("running") => String::new(),
+        Some(word) => format!("; the Space is in status {word}"),
+    };
+    if assumed {
+        return Problem {
+            reason: Reason::Assumed,
+            message: format!("{} is assumed to run, as spec.adoptionPolicy says; no job of this resource proves it{odd}", short(runs)),
+        };
+    }
+    Problem { reason: Reason::Succeeded, message: format!("{} runs{odd}", short(runs)) }
+}
+
+fn provisioning() -> Step {
+    wait(Reason::SpaceProvisioning, "the Space is still being provisioned")
+}
+
+fn stopped() -> Step {
+    stall(Reason::SpaceStopped, "the Space is stopped: start it in Konigle's console".to_owned())
+}
+
+fn wait(reason: Reason, message: impl Into<String>) -> Step {
+    Step::Wait(Problem { reason, message: message.into() })
+}
+
+fn stall(reason: Reason, message: String) -> Step {
+    Step::Stall(Problem { reason, message })
+}
+
+/// The records with the claim of a release: the write-ahead record, and the requests that it serves.
+#[must_use]
+pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &Release, nonce: String) -> Judged {
+    let mut claimed = judged.clone();
+    let status = &mut claimed.status;
+    let pair = seen.space.as_ref().and_then(|look| look.as_ref().ok()).map(crate::observation::SpaceFacts::pair).unwrap_or_default();
+    if matches!(release.cause, Cause::Reset | Cause::Drift) {
+        // What runs is not known any more, and what it is measured against is what was there before this release.
+        status.release = None;
+        status.settled = Some(pair.clone());
+    }
+    status.last_handled_reset_at.clone_from(&desired.requests.reset_at);
+    status.last_handled_redeploy_at.clone_from(&desired.requests.redeploy_at);
+    status.next_retry_time = None;
+    status.last_attempt += 1;
+    let (attempt_type, size, source) = match &release.kind {
+        ReleaseKind::Deploy { size } => (AttemptType::Deploy, i64::try_from(*size).ok(), None),
+        ReleaseKind::Promote { source } => (AttemptType::Promote, None, Some(source.clone())),
+    };
+    let timeout = jiff::SignedDuration::try_from(desired.timeout).unwrap_or(jiff::SignedDuration::from_hours(24));
+    status.attempt = Some(Attempt {
+        number: status.last_attempt,
+        attempt_type,
+        digest: release.wanted.digest.clone(),
+        revision: release.wanted.revision.clone(),
+        size,
+        nonce,
+        cause: release.cause,
+        started_at: time::text(seen.now),
+        deadline: time::text(seen.now.checked_add(timeout).unwrap_or(seen.now)),
+        sent_to: SentTo {
+            base_url: seen.account.as_ref().map(|account| account.base_url.clone()).unwrap_or_default(),
+            space_id: status.space.as_ref().map(|space| space.id.clone()).unwrap_or_default(),
+        },
+        baseline: Baseline {
+            last_deployed_at: pair.last_deployed_at,
+            last_deployment_status: pair.last_deployment_status,
+            newest_job_created_at: seen.newest_job.clone(),
+            source,
+        },
+        deployment_id: None,
+        job_id: None,
+        job_status: None,
+        log: None,
+    });
+    claimed.open = Some(Open::Running);
+    claimed.drifted = None;
+    if attempt_type == AttemptType::Promote {
+        claimed.content = Some(crate::judge::Content {
+            verified: None,
+            reason: Reason::NotYetConfirmed,
+            message: "the promotion has not ended".to_owned(),
+        });
+    }
+    claimed
+}

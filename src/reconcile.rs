@@ -1,1 +1,174 @@
-//! To be written.
+//! One pass over one resource, from its spec to its status. **Read this first.**
+//!
+//! Data goes one way: each value below is made once and moves on, and no step calls an earlier one. The loop is
+//! Kubernetes': our own status write, a watched change, or the timer brings the next pass. A pass never waits for a job.
+//!
+//! Absent: decisions ([`crate::judge`], [`crate::plan`]), words ([`crate::status`]), calls ([`crate::observe`],
+//! [`crate::release`], [`crate::record`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use tracing::{debug, error, info};
+
+use crate::api::KonigleSpace;
+use crate::controller::Context;
+use crate::desired::{Desired, Invalid};
+use crate::judge::{Judged, Note, judge};
+use crate::memory::uid;
+use crate::observation::Problem;
+use crate::observe::observe;
+use crate::plan::{Step, look_again, next_step};
+use crate::reason::Reason;
+use crate::record::{WriteError, record, record_leniently};
+use crate::release::{Started, start};
+use crate::{download, status};
+
+/// How soon the first look at a new job is due.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// How soon a resource is looked at that nothing but an edit can mend.
+const BROKEN_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Moves one resource at most one step closer to its spec, and says in its status why.
+///
+/// # Errors
+///
+/// Only Kubernetes can fail a pass; that Konigle did not answer is a fact like any other.
+pub async fn reconcile(guard: Arc<DeserializeGuard<KonigleSpace>>, context: Arc<Context>) -> Result<Action, WriteError> {
+    let mut resource = match &guard.0 {
+        Ok(resource) => resource.clone(),
+        Err(invalid) => return Ok(undecodable(invalid)),
+    };
+    if let Some(left) = context.memory.undisturbed(&resource) {
+        return Ok(Action::requeue(left));
+    }
+    let desired = match Desired::parse(&resource) {
+        Ok(desired) => desired,
+        Err(invalid) => return say_invalid(&context, &resource, &invalid).await,
+    };
+
+    let mut observed = observe(&context, &resource, &desired).await;
+    let mut judged = judge(&resource.status.clone().unwrap_or_default(), &desired, &observed.seen);
+    let mut step = next_step(&desired, &observed.seen, &judged);
+    debug!(?step, "planned");
+
+    if let (Step::Start(release), Some(client)) = (&step, &observed.client) {
+        let facts = (&desired, &observed.seen, &judged);
+        match start(&context, &resource, facts, (release, client)).await {
+            Ok(Started::Accepted(written)) => {
+                return Ok(finish(&context, written.as_ref().unwrap_or(&resource), FIRST_LOOK));
+            }
+            Ok(Started::Answered(claimed)) => {
+                observed.answered(&context, &claimed);
+                judged = judge(&claimed.status.clone().unwrap_or_default(), &desired, &observed.seen);
+                step = next_step(&desired, &observed.seen, &judged);
+                resource = claimed;
+            }
+            Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
+            Err(error) => return Err(error),
+        }
+    }
+
+    let rendered = status::render(&desired, &observed.seen, &judged, &step);
+    let notes = notes(&context, &resource, &desired, &judged);
+    let written = match record(&context, &resource, rendered, notes).await {
+        Ok(written) => written,
+        Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
+        Err(error) => return Err(error),
+    };
+    count(&context, &resource, &written);
+    if step == Step::Fetch {
+        download::begin(&context, &written, &desired);
+    }
+    let next = look_again(&step, &desired, &observed.seen, &judged);
+    Ok(finish(&context, &written, jittered(next)))
+}
+
+fn finish(context: &Context, resource: &KonigleSpace, next: Duration) -> Action {
+    context.memory.passed(resource, next);
+    Action::requeue(next)
+}
+
+/// The things that happened in this pass and leave no other trace.
+fn notes(context: &Context, resource: &KonigleSpace, desired: &Desired, judged: &Judged) -> Vec<Note> {
+    let mut notes = judged.notes.clone();
+    let before = resource.status.as_ref().and_then(|status| status.attempt.as_ref());
+    if let Some(answer) = &desired.requests.resolve_attempt
+        && before.is_none_or(|attempt| desired.requests.answer_for(&attempt.nonce).is_none())
+        && !judged.status.history.iter().any(|entry| entry.message.starts_with("a person answered"))
+        && context.memory.is_new_ignored_answer(&uid(resource), answer)
+    {
+        notes.push(Note {
+            warning: true,
+            reason: "AnswerIgnored",
+            message: "the annotation cloud.konigle.com/resolve-attempt was ignored: write NONCE=succeeded, =failed or =retry with the nonce of the open attempt, as status.attempt.nonce shows it".to_owned(),
+        });
+    }
+    notes
+}
+
+/// Counts an attempt that ended in this pass.
+fn count(context: &Context, before: &KonigleSpace, after: &KonigleSpace) {
+    let newest = |resource: &KonigleSpace| resource.status.as_ref().and_then(|status| status.history.first().cloned());
+    let known = newest(before).map_or(0, |entry| entry.number);
+    if let Some(entry) = newest(after).filter(|entry| entry.number > known) {
+        let kind = match entry.attempt_type {
+            crate::api::AttemptType::Promote => "Promote",
+            crate::api::AttemptType::Deploy | crate::api::AttemptType::Other => "Deploy",
+        };
+        context.metrics.attempt(kind, entry.result.word());
+        info!(attempt = entry.number, kind, result = entry.result.word(), message = %entry.message, "attempt ended");
+    }
+}
+
+async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Invalid) -> Result<Action, WriteError> {
+    let before = resource.status.clone().unwrap_or_default();
+    let generation = resource.metadata.generation.unwrap_or_default();
+    let status = status::invalid(&before, generation, invalid, Timestamp::now());
+    let written = record(context, resource, status, Vec::new()).await?;
+    Ok(finish(context, &written, BROKEN_INTERVAL))
+}
+
+/// The installed CRD lacks fields: without them a claim would be lost, so nothing is sent before it is replaced.
+async fn say_outdated(context: &Context, resource: &KonigleSpace, why: &str) -> Result<Action, WriteError> {
+    let problem = Problem {
+        reason: Reason::CRDOutdated,
+        message: format!("the installed CRD is older than this operator ({why}): apply the CRD of this version, crds/koniglespaces.cloud.konigle.com.yaml"),
+    };
+    error!(why, "the installed CRD is older than this operator");
+    let before = resource.status.clone().unwrap_or_default();
+    let generation = resource.metadata.generation.unwrap_or_default();
+    let status = status::stalled(&before, generation, &problem, Timestamp::now());
+    let written = record_leniently(context, resource, &status).await?;
+    Ok(finish(context, &written, Duration::from_secs(60)))
+}
+
+fn undecodable(invalid: &kube::core::error_boundary::InvalidObject) -> Action {
+    let name = invalid.metadata.name.as_deref().unwrap_or_default();
+    let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+    error!(name, namespace, error = %invalid.error, "this KonigleSpace cannot be read; the others go on. Apply the CRD of this version and mend the resource");
+    Action::requeue(BROKEN_INTERVAL)
+}
+
+/// Long waits are spread, from a tenth shorter to a twentieth longer, so that resources do not stay in step.
+fn jittered(wait: Duration) -> Duration {
+    if wait < Duration::from_secs(30) {
+        return wait;
+    }
+    let mut byte = [128_u8];
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    wait.mul_f64(0.9 + 0.15 * f64::from(byte[0]) / 256.0)
+}
+
+/// The name of a resource, for logs.
+#[must_use]
+pub fn name_of(guard: &DeserializeGuard<KonigleSpace>) -> String {
+    let metadata = match &guard.0 {
+        Ok(resource) => &resource.metadata,
+        Err(invalid) => &invalid.metadata,
+    };
+    format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+}

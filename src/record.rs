@@ -1,1 +1,258 @@
-//! To be written.
+//! Writes to Kubernetes: the guarded status, the receipt, the hold, and Events.
+//!
+//! Every status write is one JSON Patch that tests the UID and replaces the resourceVersion that was read, so a stale
+//! pass can write nothing. The receipt is the one exception: it must land whatever else was written meanwhile, so it
+//! tests the attempt instead. Nothing here decides anything.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Patch, PatchParams, ValidationDirective};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::{Value, json};
+use tracing::{error, info, warn};
+
+use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus};
+use crate::cluster::{ClusterError, within};
+use crate::controller::Context;
+use crate::judge::Note;
+use crate::konigle::model::Deployment;
+
+/// The name under which this operator's writes are recorded.
+pub const FIELD_MANAGER: &str = "konigle-operator";
+
+/// Why a write did not land.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Somebody wrote meanwhile, or the resource is gone or was made anew: the pass ends.
+    #[error("the resource changed meanwhile")]
+    Conflict,
+    /// The installed CRD does not know a field: the intent would be lost.
+    #[error("the installed CRD is older than this operator: {0}")]
+    CrdOutdated(String),
+    /// The API server refused or did not answer; the write may have taken effect.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+/// Writes the whole status, if it differs, and the Events of what changed. Gives the resource as it is now.
+///
+/// # Errors
+///
+/// [`WriteError`]; Events never fail it.
+pub async fn record(
+    context: &Context,
+    resource: &KonigleSpace,
+    status: KonigleSpaceStatus,
+    mut notes: Vec<Note>,
+) -> Result<KonigleSpace, WriteError> {
+    let before = resource.status.clone().unwrap_or_default();
+    let written = if before == status { resource.clone() } else { write_status(context, resource, &status).await? };
+    notes.extend(crate::status::transitions(&before, &status));
+    for note in notes {
+        publish(context, resource, note).await;
+    }
+    Ok(written)
+}
+
+/// Writes the claim of an attempt, and makes sure that it is there: an older CRD would prune it silently.
+///
+/// # Errors
+///
+/// [`WriteError`]: without the claim nothing may be sent.
+pub async fn claim(
+    context: &Context,
+    resource: &KonigleSpace,
+    status: &KonigleSpaceStatus,
+) -> Result<KonigleSpace, WriteError> {
+    let written = write_status(context, resource, status).await?;
+    let wanted = status.attempt.as_ref().map(|attempt| (attempt.number, &attempt.nonce));
+    let stored = written.status.as_ref().and_then(|status| status.attempt.as_ref());
+    if wanted.is_none() || stored.map(|attempt| (attempt.number, &attempt.nonce)) != wanted {
+        return Err(WriteError::CrdOutdated("status.attempt was not stored".to_owned()));
+    }
+    Ok(written)
+}
+
+/// Writes a status whatever the installed CRD knows of it; for saying that the CRD is outdated.
+///
+/// # Errors
+///
+/// [`WriteError`].
+pub async fn record_leniently(
+    context: &Context,
+    resource: &KonigleSpace,
+    status: &KonigleSpaceStatus,
+) -> Result<KonigleSpace, WriteError> {
+    if resource.status.as_ref() == Some(status) {
+        return Ok(resource.clone());
+    }
+    patch_status(context, resource, guarded(resource, json!({ "op": "add", "path": "/status", "value": status })), None).await
+}
+
+async fn write_status(
+    context: &Context,
+    resource: &KonigleSpace,
+    status: &KonigleSpaceStatus,
+) -> Result<KonigleSpace, WriteError> {
+    let operations = guarded(resource, json!({ "op": "add", "path": "/status", "value": status }));
+    patch_status(context, resource, operations, Some(ValidationDirective::Strict)).await
+}
+
+/// The operation, on exactly the version of the resource that was read.
+fn guarded(resource: &KonigleSpace, operation: Value) -> Value {
+    json!([
+        { "op": "test", "path": "/metadata/uid", "value": resource.uid() },
+        { "op": "replace", "path": "/metadata/resourceVersion", "value": resource.resource_version() },
+        operation,
+    ])
+}
+
+async fn patch_status(
+    context: &Context,
+    resource: &KonigleSpace,
+    operations: Value,
+    validation: Option<ValidationDirective>,
+) -> Result<KonigleSpace, WriteError> {
+    let Ok(patch) = serde_json::from_value::<json_patch::Patch>(operations) else { return Err(WriteError::Conflict) };
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        field_validation: validation,
+        ..PatchParams::default()
+    };
+    let result = within(
+        "write a status",
+        context.spaces(resource).patch_status(&resource.name_any(), &params, &Patch::Json::<()>(patch)),
+    )
+    .await;
+    result.map_err(|error| match error.code() {
+        Some(404 | 409) => WriteError::Conflict,
+        Some(400 | 422) => match error.message() {
+            Some(message) if message.contains("unknown field") => WriteError::CrdOutdated(message.to_owned()),
+            // A failed test of the UID: another resource has the name now.
+            _ => WriteError::Conflict,
+        },
+        _ => WriteError::Cluster(error),
+    })
+}
+
+/// Records the ids that Konigle gave to an attempt, and tries until they are there: they cannot be asked for again.
+/// Gives the resource as it is then; `None` where the attempt is no longer the resource's, or the process must stop.
+pub async fn receipt(
+    context: &Context,
+    resource: &KonigleSpace,
+    attempt: &Attempt,
+    deployment: &Deployment,
+) -> Option<KonigleSpace> {
+    let mut pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(10))
+        .without_max_times()
+        .with_jitter()
+        .build();
+    let mut operations = vec![
+        json!({ "op": "test", "path": "/metadata/uid", "value": resource.uid() }),
+        json!({ "op": "test", "path": "/status/attempt/number", "value": attempt.number }),
+        json!({ "op": "test", "path": "/status/attempt/nonce", "value": attempt.nonce }),
+        json!({ "op": "add", "path": "/status/attempt/jobID", "value": deployment.job_id }),
+        json!({ "op": "add", "path": "/status/attempt/jobStatus", "value": "pending" }),
+    ];
+    if let Some(id) = &deployment.id {
+        operations.push(json!({ "op": "add", "path": "/status/attempt/deploymentID", "value": id }));
+    }
+    loop {
+        match patch_status(context, resource, Value::Array(operations.clone()), None).await {
+            Ok(written) => return Some(written),
+            Err(WriteError::Conflict) => match reread(context, resource, attempt).await {
+                Reread::Recorded(written) => return Some(*written),
+                Reread::Lost => {
+                    warn!(job = %deployment.job_id, attempt = attempt.number, "the attempt is gone from the resource; its job goes on by itself");
+                    return None;
+                }
+                Reread::Again => {}
+            },
+            Err(error) => {
+                warn!(job = %deployment.job_id, attempt = attempt.number, error = &error as &dyn std::error::Error, "failed to record the job's id; trying again");
+            }
+        }
+        let pause = pauses.next().unwrap_or(Duration::from_secs(10));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.last_call.cancelled() => {
+                error!(job = %deployment.job_id, attempt = attempt.number, "stopped before the job's id was recorded; it will be found by its effect");
+                return None;
+            }
+        }
+    }
+}
+
+enum Reread {
+    Recorded(Box<KonigleSpace>),
+    Lost,
+    Again,
+}
+
+async fn reread(context: &Context, resource: &KonigleSpace, attempt: &Attempt) -> Reread {
+    match within("read a KonigleSpace", context.spaces(resource).get(&resource.name_any())).await {
+        Ok(now) => {
+            let ours = now.uid() == resource.uid();
+            match now.status.as_ref().and_then(|status| status.attempt.as_ref()) {
+                Some(stored) if ours && stored.nonce == attempt.nonce && stored.job_id.is_some() => {
+                    Reread::Recorded(Box::new(now))
+                }
+                Some(stored) if ours && stored.nonce == attempt.nonce => Reread::Again,
+                _ => Reread::Lost,
+            }
+        }
+        Err(error) if error.code() == Some(404) => Reread::Lost,
+        Err(_) => Reread::Again,
+    }
+}
+
+/// Takes the hold on a uat resource, on exactly the version that was read.
+///
+/// # Errors
+///
+/// [`WriteError`]: without the hold nothing may be promoted.
+pub async fn hold(context: &Context, uat: &KonigleSpace, held_by: &HeldBy) -> Result<KonigleSpace, WriteError> {
+    let operation = json!({ "op": "add", "path": "/status/heldBy", "value": held_by });
+    patch_status(context, uat, guarded(uat, operation), Some(ValidationDirective::Strict)).await
+}
+
+/// Writes the promotion's job into the hold. Only a convenience for a uat resource whose holder is gone: best effort.
+pub async fn note_job_in_hold(context: &Context, uat: &KonigleSpace, held_by: &HeldBy, job_id: &str) {
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": uat.uid() },
+        { "op": "test", "path": "/status/heldBy/nonce", "value": held_by.nonce },
+        { "op": "add", "path": "/status/heldBy/jobID", "value": job_id },
+    ]);
+    if let Err(error) = patch_status(context, uat, operations, None).await {
+        info!(error = &error as &dyn std::error::Error, "the job's id could not be written into the hold");
+    }
+}
+
+/// Publishes one Event. A failure is logged and nothing more: Events are for people.
+pub async fn publish(context: &Context, resource: &KonigleSpace, note: Note) {
+    let reference: ObjectReference = resource.object_ref(&());
+    let action = if note.reason.starts_with("Promotion") { "Promote" } else { "Reconcile" };
+    let event = Event {
+        type_: if note.warning { EventType::Warning } else { EventType::Normal },
+        reason: note.reason.to_owned(),
+        note: Some(crate::status::cut(&note.message, 1000)),
+        action: action.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = within("publish an Event", context.recorder.publish(&event, &reference)).await {
+        info!(error = &error as &dyn std::error::Error, "an Event was not published");
+    }
+}
+
+impl Context {
+    /// The `KonigleSpace` API of a resource's namespace.
+    #[must_use]
+    pub fn spaces(&self, resource: &KonigleSpace) -> Api<KonigleSpace> {
+        Api::namespaced(self.api.clone(), &resource.namespace().unwrap_or_default())
+    }
+}

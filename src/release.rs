@@ -1,1 +1,231 @@
-//! To be written.
+//! The one dangerous write: claim, then submit.
+//!
+//! # Expected flow
+//!
+//! 1. The claim, a guarded write of the whole status with the attempt in it.
+//! 2. For a promotion: the hold on the uat resource, and a last look at both sides.
+//! 3. One request, on a fresh connection, no later than ten seconds after the claim.
+//! 4. The receipt: the ids go into the attempt, whatever else was written meanwhile.
+//!
+//! # Guarantees
+//!
+//! No request without a committed claim of this very process, and at most one for each claim. A step that fails before the
+//! request leaves nothing at Konigle, and says so ([`Answer::Unsent`]).
+//!
+//! # Caveats
+//!
+//! Between the request and the receipt the process can die. The attempt then stays without a job id, and what became of it
+//! is judged by evidence ([`crate::judge`]).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use kube::ResourceExt;
+use tracing::{info, warn};
+
+use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
+use crate::artifact::Digest;
+use crate::cluster::within;
+use crate::controller::Context;
+use crate::desired::Desired;
+use crate::judge::{Judged, Note, refusal, submit_limit};
+use crate::konigle::{Answer, Client, Fence, Sending, Upload};
+use crate::memory::uid;
+use crate::observation::Observation;
+use crate::observe::{pair_of, source_facts};
+use crate::plan::{Release, ReleaseKind, Step, claim};
+use crate::record::{self, WriteError};
+use crate::wish::{Gate, gate_of, short};
+
+/// How long after the claim the request may still be sent.
+const FENCE: Duration = Duration::from_secs(10);
+
+/// A release that was claimed.
+pub enum Started {
+    /// Konigle took it on, and the receipt is written (or the attempt is no longer the resource's).
+    Accepted(Option<KonigleSpace>),
+    /// It did not, or did not say; the answer is remembered, and judged like any other evidence.
+    Answered(KonigleSpace),
+}
+
+/// Claims a release and submits it.
+///
+/// # Errors
+///
+/// [`WriteError`] where the claim did not land: nothing was sent.
+pub async fn start(
+    context: &Context,
+    resource: &KonigleSpace,
+    (desired, seen, judged): (&Desired, &Observation, &Judged),
+    (release, client): (&Release, &Arc<Client>),
+) -> Result<Started, WriteError> {
+    let claimed = claim(judged, desired, seen, release, nonce()?);
+    let status = crate::status::render(desired, seen, &claimed, &Step::Start(release.clone()));
+    let Some(attempt) = status.attempt.clone() else { return Err(WriteError::Conflict) };
+    let uid = uid(resource);
+
+    let sending = Sending {
+        fence: Fence::new(Instant::now(), SystemTime::now(), FENCE),
+        shutdown: context.shutdown.clone(),
+        timeout: submit_limit(&attempt),
+    };
+    let resource = record::claim(context, resource, &status).await?;
+    let _ = context.memory.attempt(&uid, &attempt.nonce);
+    info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
+
+    let (answer, held) = match &release.kind {
+        ReleaseKind::Deploy { size } => (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None),
+        ReleaseKind::Promote { source } => promote(context, &resource, desired, (&attempt, source), (client, &sending)).await,
+    };
+    info!(attempt = attempt.number, ?answer, "submitted");
+    if matches!(answer, Answer::Unknown(_)) {
+        context.metrics.unknown_outcome();
+    }
+    context.memory.refused(&uid, refusal(&answer));
+    context.memory.answered(&uid, &attempt.nonce, answer.clone());
+    let Answer::Accepted(deployment) = answer else { return Ok(Started::Answered(resource)) };
+    let written = record::receipt(context, &resource, &attempt, &deployment).await;
+    if let Some((uat, held_by)) = &held {
+        record::note_job_in_hold(context, uat, held_by, &deployment.job_id).await;
+    }
+    Ok(Started::Accepted(written))
+}
+
+async fn deploy(
+    context: &Context,
+    resource: &KonigleSpace,
+    attempt: &Attempt,
+    size: u64,
+    (client, sending): (&Arc<Client>, &Sending),
+) -> Answer {
+    let artifact = match attempt.digest.parse::<Digest>() {
+        Ok(digest) => context.artifacts.get(&digest).await,
+        Err(_) => None,
+    };
+    let Some(artifact) = artifact.filter(|artifact| artifact.size == size) else {
+        return Answer::Unsent("the artifact is no longer on disk".to_owned());
+    };
+    let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
+    let upload = Upload { display_name: display_name(resource, attempt), file: artifact.path, size };
+    let started = Note { warning: false, reason: "DeployStarted", message };
+    let (answer, ()) = tokio::join!(
+        client.deploy(&attempt.sent_to.space_id, upload, sending),
+        record::publish(context, resource, started)
+    );
+    answer
+}
+
+/// For people in Konigle's console; the nonce in brackets finds the job where the API shows names.
+fn display_name(resource: &KonigleSpace, attempt: &Attempt) -> String {
+    let revision = attempt.revision.as_ref().map(|revision| format!("{revision} ")).unwrap_or_default();
+    format!(
+        "{}/{} #{} {revision}{} [{}]",
+        resource.namespace().unwrap_or_default(),
+        resource.name_any(),
+        attempt.number,
+        short(&attempt.digest),
+        attempt.nonce
+    )
+}
+
+/// The uat resource with our hold.
+type Held = (KonigleSpace, HeldBy);
+
+async fn promote(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    (attempt, source): (&Attempt, &BaselineSource),
+    (client, sending): (&Arc<Client>, &Sending),
+) -> (Answer, Option<Held>) {
+    let (uat, held_by) = match hold(context, resource, desired, (attempt, source)).await {
+        Ok(held) => held,
+        Err(why) => return (Answer::Unsent(why), None),
+    };
+    let held = Some((uat, held_by.clone()));
+    match client.space(&source.space_id).await {
+        Ok(space) if pair_of(&space) == source.pair() => {}
+        Ok(_) => return (Answer::Unsent(format!("somebody deployed to the Space of {} meanwhile", source.name)), held),
+        Err(error) => return (Answer::Unsent(error.to_string()), held),
+    }
+    if let Err(why) = still_ours(context, resource, (attempt, source), &held_by).await {
+        return (Answer::Unsent(why), held);
+    }
+    announce(context, resource, attempt).await;
+    (client.promote(&source.space_id, sending).await, held)
+}
+
+/// Takes the hold on the uat resource, on the very version that shows it to be fit.
+async fn hold(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    (attempt, source): (&Attempt, &BaselineSource),
+) -> Result<Held, String> {
+    let uat = within("read a KonigleSpace", context.spaces(resource).get(&source.name)).await.map_err(|error| error.to_string())?;
+    match gate_of(desired, &source_facts(&uat), None) {
+        Some(Gate::Open(now)) if now == *source => {}
+        Some(Gate::Closed(problem)) => return Err(problem.message),
+        Some(Gate::Open(_)) | None => return Err(format!("KonigleSpace {} changed meanwhile", source.name)),
+    }
+    let held_by = HeldBy {
+        name: resource.name_any(),
+        uid: uid(resource),
+        attempt: attempt.number,
+        nonce: attempt.nonce.clone(),
+        job_id: None,
+    };
+    match record::hold(context, &uat, &held_by).await {
+        Ok(uat) => Ok((uat, held_by)),
+        Err(error) => Err(format!("the hold on KonigleSpace {} could not be taken: {error}", source.name)),
+    }
+}
+
+/// Both resources once more, live: same UIDs, our attempt and our hold still there.
+async fn still_ours(
+    context: &Context,
+    resource: &KonigleSpace,
+    (attempt, source): (&Attempt, &BaselineSource),
+    held_by: &HeldBy,
+) -> Result<(), String> {
+    let spaces = context.spaces(resource);
+    let name = resource.name_any();
+    let (own, uat) = tokio::join!(
+        within("read a KonigleSpace", spaces.get(&name)),
+        within("read a KonigleSpace", spaces.get(&source.name))
+    );
+    let (own, uat) = (own.map_err(|error| error.to_string())?, uat.map_err(|error| error.to_string())?);
+    let attempt_is_ours = own.uid() == resource.uid()
+        && own.status.and_then(|status| status.attempt).is_some_and(|stored| stored.nonce == attempt.nonce);
+    let hold_is_ours = uat.uid().as_deref() == Some(source.uid.as_str())
+        && uat.status.and_then(|status| status.held_by).is_some_and(|stored| stored.nonce == held_by.nonce);
+    if attempt_is_ours && hold_is_ours { Ok(()) } else { Err("the attempt or its hold was taken away meanwhile".to_owned()) }
+}
+
+/// Says who approved the promotion, and when, as far as the API server knows: the manager of the field that approves.
+async fn announce(context: &Context, resource: &KonigleSpace, attempt: &Attempt) {
+    let approval = match within("read a KonigleSpace", context.spaces(resource).get(&resource.name_any())).await {
+        Ok(live) => live.managed_fields().iter().find_map(|entry| {
+            let fields = serde_json::to_value(&entry.fields_v1).ok()?;
+            let approves = &fields["f:spec"]["f:promotion"];
+            (approves.get("f:approvedDigest").is_some() || approves["f:policy"].is_object()).then(|| {
+                let time = entry.time.as_ref().map(|time| crate::time::text(time.0)).unwrap_or_default();
+                format!(", asked for by {} at {time}", entry.manager.as_deref().unwrap_or("an unknown field manager"))
+            })
+        }),
+        Err(error) => {
+            warn!(error = &error as &dyn std::error::Error, "who approved the promotion could not be read");
+            None
+        }
+    };
+    let message = format!("attempt {} of {}{}", attempt.number, short(&attempt.digest), approval.unwrap_or_default());
+    record::publish(context, resource, Note { warning: false, reason: "PromotionStarted", message }).await;
+}
+
+/// Nine characters that no other attempt has.
+fn nonce() -> Result<String, WriteError> {
+    let mut bytes = [0_u8; 5];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| WriteError::Conflict)?;
+    Ok(format!("k{}", &hex::encode(bytes)[..8]))
+}

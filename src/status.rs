@@ -1,1 +1,354 @@
-//! To be written.
+//! How a status reads: conditions from the step, and Events from what changed.
+//!
+//! Pure and total. This is the one place where conditions are made; nothing here decides what to do. The words are those
+//! of kstatus: Ready is always present; Stalled and Reconciling are absent unless True, and never both there.
+
+use jiff::Timestamp;
+
+use crate::api::{AttemptResult, AttemptType, Condition, KonigleSpaceStatus};
+use crate::desired::{Desired, Invalid};
+use crate::judge::{Content, Judged, Note};
+use crate::observation::{ArtifactFacts, LookError, Observation, Problem};
+use crate::plan::Step;
+use crate::reason::Reason;
+use crate::time;
+use crate::wish::{Gate, gate, short, wanted};
+
+/// The longest message of a condition, in bytes.
+const LONGEST_MESSAGE: usize = 1024;
+/// The longest log tail, in bytes.
+const LONGEST_LOG: usize = 4096;
+/// The most lines of a log tail.
+const MOST_LINES: usize = 20;
+
+/// The whole status after this pass.
+#[must_use]
+pub fn render(desired: &Desired, seen: &Observation, judged: &Judged, step: &Step) -> KonigleSpaceStatus {
+    let before = &judged.status;
+    let mut status = before.clone();
+    status.observed_generation = desired.generation;
+    let mut conditions = Conditions { before, generation: desired.generation, now: seen.now, list: Vec::new() };
+    if let Step::Unseen(_) = step {
+        conditions.keep(&["Stalled", "Reconciling", "Ready", "ArtifactReady", "Deployed", "PromotionAllowed"]);
+    } else {
+        let ready = readiness(step, judged);
+        if matches!(step, Step::Stall(_)) {
+            conditions.add("Stalled", "True", &ready.problem);
+        }
+        if ready.reconciling {
+            conditions.add("Reconciling", "True", &ready.problem);
+        }
+        conditions.add("Ready", ready.status, &ready.problem);
+        artifact_ready(&mut conditions, desired, seen, judged, step);
+        deployed(&mut conditions, desired, seen, judged, &ready);
+        promotion_allowed(&mut conditions, desired, seen, judged);
+    }
+    content_verified(&mut conditions, desired, judged);
+    credentials_valid(&mut conditions, seen, step);
+    drifted(&mut conditions, seen, judged, step);
+    status.conditions = conditions.list;
+    status
+}
+
+/// The status of a resource whose spec asks for nothing that can be done. Records stay as they are.
+#[must_use]
+pub fn invalid(before: &KonigleSpaceStatus, generation: i64, problem: &Invalid, now: Timestamp) -> KonigleSpaceStatus {
+    stalled(before, generation, &Problem { reason: Reason::InvalidSpec, message: problem.to_string() }, now)
+}
+
+/// A status that only says why nothing can be done. Records stay as they are.
+#[must_use]
+pub fn stalled(before: &KonigleSpaceStatus, generation: i64, problem: &Problem, now: Timestamp) -> KonigleSpaceStatus {
+    let mut conditions = Conditions { before, generation, now, list: Vec::new() };
+    conditions.add("Stalled", "True", problem);
+    conditions.add("Ready", "False", problem);
+    conditions.keep(&["ArtifactReady", "Deployed", "PromotionAllowed", "ContentVerified", "CredentialsValid", "Drifted"]);
+    KonigleSpaceStatus { observed_generation: generation, conditions: conditions.list, ..before.clone() }
+}
+
+/// Conditions in the order in which they are read.
+struct Conditions<'a> {
+    before: &'a KonigleSpaceStatus,
+    generation: i64,
+    now: Timestamp,
+    list: Vec<Condition>,
+}
+
+impl Conditions<'_> {
+    fn add(&mut self, condition_type: &str, status: &str, problem: &Problem) {
+        let before = self.before.condition(condition_type);
+        let transition = before.filter(|before| before.status == status && !before.last_transition_time.is_empty());
+        self.list.push(Condition {
+            condition_type: condition_type.to_owned(),
+            status: status.to_owned(),
+            reason: problem.reason.word(),
+            message: cut(&problem.message, LONGEST_MESSAGE),
+            last_transition_time: transition.map_or_else(|| time::text(self.now), |before| before.last_transition_time.clone()),
+            observed_generation: self.generation,
+        });
+    }
+
+    /// As they were, but spoken of the present generation.
+    fn keep(&mut self, condition_types: &[&str]) {
+        for condition_type in condition_types {
+            if let Some(before) = self.before.condition(condition_type) {
+                self.list.push(Condition { observed_generation: self.generation, ..before.clone() });
+            }
+        }
+    }
+}
+
+/// What Ready says.
+struct Readiness {
+    status: &'static str,
+    reconciling: bool,
+    problem: Problem,
+}
+
+fn readiness(step: &Step, judged: &Judged) -> Readiness {
+    let under_way = |status, problem| Readiness { status, reconciling: true, problem };
+    let alone = |status, problem| Readiness { status, reconciling: false, problem };
+    let problem = |reason, message: String| Problem { reason, message };
+    match step {
+        Step::Rest(met) => alone("True", met.clone()),
+        Step::Fetch => {
+            let digest = judged.status.artifact.as_ref().map(|artifact| short(&artifact.digest)).unwrap_or_default();
+            under_way("Unknown", problem(Reason::Downloading, format!("downloading {digest}")))
+        }
+        Step::Start(release) => {
+            let reason = match judged.status.attempt.as_ref().map(|attempt| attempt.attempt_type) {
+                Some(AttemptType::Promote) => Reason::PromotionRunning,
+                _ => Reason::DeployRunning,
+            };
+            let number = judged.status.last_attempt;
+            under_way("Unknown", problem(reason, format!("attempt {number} of {} is being sent", short(&release.wanted.digest))))
+        }
+        Step::Wait(waiting) => {
+            let failed = waiting.reason == Reason::ProgressingWithRetry;
+            under_way(if failed { "False" } else { "Unknown" }, waiting.clone())
+        }
+        Step::Stall(stalled) => alone("False", stalled.clone()),
+        Step::Suspend(suspended) => alone("False", suspended.clone()),
+        Step::Unreachable(unreachable) => alone("Unknown", unreachable.clone()),
+        Step::Unseen(message) => alone("Unknown", problem(Reason::Progressing, message.clone())),
+    }
+}
+
+/// Whether the wanted artifact is at hand, or was when it was deployed.
+fn artifact_ready(conditions: &mut Conditions<'_>, desired: &Desired, seen: &Observation, judged: &Judged, step: &Step) {
+    if desired.promotes() {
+        return;
+    }
+    let status = &judged.status;
+    let digest = status.artifact.as_ref().map(|artifact| artifact.digest.clone()).unwrap_or_default();
+    let used = status.attempt.as_ref().is_some_and(|attempt| attempt.digest == digest)
+        || status.release.as_ref().is_some_and(|release| release.digest == digest)
+        || status.history.iter().any(|entry| entry.digest == digest);
+    let (word, problem) = match (&seen.artifact, step) {
+        (ArtifactFacts::OnDisk { .. }, _) => ("True", ready_artifact(&digest)),
+        (ArtifactFacts::Failed { .. } | ArtifactFacts::Unreadable(_), Step::Wait(problem) | Step::Stall(problem)) => {
+            ("False", problem.clone())
+        }
+        _ if used => ("True", ready_artifact(&digest)),
+        (_, Step::Fetch) => {
+            let message = format!("downloading {}", short(&digest));
+            ("Unknown", Problem { reason: Reason::Downloading, message })
+        }
+        _ => {
+            let message = "not needed yet: an artifact is downloaded only before it is deployed".to_owned();
+            ("Unknown", Problem { reason: Reason::Progressing, message })
+        }
+    };
+    conditions.add("ArtifactReady", word, &problem);
+}
+
+fn ready_artifact(digest: &str) -> Problem {
+    Problem { reason: Reason::Succeeded, message: format!("{} was downloaded, verified and inspected", short(digest)) }
+}
+
+/// Whether the wanted digest runs.
+fn deployed(
+    conditions: &mut Conditions<'_>,
+    desired: &Desired,
+    seen: &Observation,
+    judged: &Judged,
+    ready: &Readiness,
+) {
+    let status = &judged.status;
+    let wanted = wanted(desired, seen, status).map(|wanted| wanted.digest);
+    let last_failed = status.history.first().is_some_and(|entry| {
+        matches!(entry.result, AttemptResult::Failed | AttemptResult::Unknown) && wanted.as_ref() == Some(&entry.digest)
+    });
+    let (word, problem) = match &status.release {
+        Some(release) if status.attempt.is_none() && !last_failed && wanted.as_ref().is_none_or(|wanted| *wanted == release.digest) => {
+            let reason = match release.attribution {
+                crate::api::Attribution::Assumed | crate::api::Attribution::Other => Reason::Assumed,
+                crate::api::Attribution::Confirmed | crate::api::Attribution::Inferred => Reason::Succeeded,
+            };
+            let message = format!("{} was recorded as running, {:?}", short(&release.digest), release.attribution);
+            ("True", Problem { reason, message })
+        }
+        _ if wanted.is_none() && status.attempt.is_none() => {
+            ("Unknown", Problem { reason: Reason::AwaitingApproval, message: "nothing was asked for yet".to_owned() })
+        }
+        _ if last_failed && status.attempt.is_none() => {
+            let message = status.history.first().map(|entry| entry.message.clone()).unwrap_or_default();
+            let reason = if ready.status == "False" { ready.problem.reason } else { Reason::ProgressingWithRetry };
+            ("False", Problem { reason, message })
+        }
+        _ => ("Unknown", ready.problem.clone()),
+    };
+    conditions.add("Deployed", word, &problem);
+}
+
+fn promotion_allowed(conditions: &mut Conditions<'_>, desired: &Desired, seen: &Observation, judged: &Judged) {
+    let runs = judged.status.release.as_ref().map(|release| release.digest.as_str());
+    let (word, problem) = match gate(desired, seen, &judged.status) {
+        None => return,
+        Some(Gate::Open(source)) => {
+            let message = format!("{} may be promoted from {}", short(&source.digest), source.name);
+            ("True", Problem { reason: Reason::Succeeded, message })
+        }
+        // The approved digest runs, and uat has moved on to one that is not approved.
+        Some(Gate::Closed(problem))
+            if problem.reason == Reason::AwaitingSource
+                && wanted(desired, seen, &judged.status).is_some_and(|wanted| runs == Some(wanted.digest.as_str())) =>
+        {
+            let message = format!("{}; to promote it, set spec.promotion.approvedDigest to that digest", problem.message);
+            ("False", Problem { reason: Reason::AwaitingApproval, message })
+        }
+        Some(Gate::Closed(problem)) => ("False", problem),
+    };
+    conditions.add("PromotionAllowed", word, &problem);
+}
+
+fn content_verified(conditions: &mut Conditions<'_>, desired: &Desired, judged: &Judged) {
+    if !desired.promotes() {
+        return;
+    }
+    if let Some(content) = &judged.content {
+        let word = match content.verified {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
+        conditions.add("ContentVerified", word, &Problem { reason: content.reason, message: content.message.clone() });
+    }
+}
+
+/// What a status says of the promoted content. The condition is the record: nothing else outlives the attempt.
+#[must_use]
+pub fn content_of(status: &KonigleSpaceStatus) -> Option<Content> {
+    let condition = status.condition("ContentVerified")?;
+    let (verified, reason) = match condition.reason.as_str() {
+        "SourceUnchanged" => (Some(true), Reason::SourceUnchanged),
+        "SourceChanged" => (Some(false), Reason::SourceChanged),
+        "AdoptedWithoutJob" => (None, Reason::AdoptedWithoutJob),
+        _ => (None, Reason::NotYetConfirmed),
+    };
+    Some(Content { verified, reason, message: condition.message.clone() })
+}
+
+fn credentials_valid(conditions: &mut Conditions<'_>, seen: &Observation, step: &Step) {
+    let works = Problem { reason: Reason::Succeeded, message: "Konigle accepts the token".to_owned() };
+    match (&seen.account, &seen.space, step) {
+        (Err(problem), ..) => conditions.add("CredentialsValid", "False", problem),
+        (_, _, Step::Stall(problem)) if problem.reason.is_about_credentials() => {
+            conditions.add("CredentialsValid", "False", problem);
+        }
+        (_, Some(Ok(_) | Err(LookError::NotFound(_) | LookError::Ambiguous(_) | LookError::Changed(_))), _) => {
+            conditions.add("CredentialsValid", "True", &works);
+        }
+        _ if conditions.before.condition("CredentialsValid").is_some() => conditions.keep(&["CredentialsValid"]),
+        _ => {
+            let message = "Konigle has not answered yet".to_owned();
+            conditions.add("CredentialsValid", "Unknown", &Problem { reason: Reason::Progressing, message });
+        }
+    }
+}
+
+fn drifted(conditions: &mut Conditions<'_>, seen: &Observation, judged: &Judged, step: &Step) {
+    if let Some(drift) = &judged.drifted {
+        conditions.add("Drifted", "True", &Problem { reason: Reason::Drifted, message: drift.clone() });
+    } else if judged.status.attempt.is_none()
+        && !matches!(step, Step::Start(_))
+        && (seen.space.as_ref().is_none_or(Result::is_err) || matches!(seen.last_job, Some(Err(LookError::Unavailable(_)))))
+    {
+        conditions.keep(&["Drifted"]);
+    }
+}
+
+/// The Events of one status write: what changed between two statuses, at most a few lines for people.
+#[must_use]
+pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let newest = |status: &KonigleSpaceStatus| status.history.first().map_or(0, |entry| entry.number);
+    if let Some(entry) = after.history.first().filter(|entry| entry.number > newest(before)) {
+        let verb = match entry.attempt_type {
+            AttemptType::Promote => "Promotion",
+            AttemptType::Deploy | AttemptType::Other => "Deploy",
+        };
+        let (warning, reason) = match (verb, entry.result) {
+            ("Promotion", AttemptResult::Succeeded) => (false, "PromotionSucceeded"),
+            ("Promotion", AttemptResult::Failed) => (true, "PromotionFailed"),
+            ("Promotion", AttemptResult::NotSent) => (true, "PromotionNotSent"),
+            (_, AttemptResult::Succeeded) => (false, "DeploySucceeded"),
+            (_, AttemptResult::Failed) => (true, "DeployFailed"),
+            (_, AttemptResult::NotSent) => (true, "DeployNotSent"),
+            (_, AttemptResult::Unknown) => (true, "OutcomeUnknown"),
+        };
+        let repeats = entry.result == AttemptResult::NotSent
+            && before.history.first().is_some_and(|last| last.result == entry.result && last.message == entry.message);
+        if !repeats {
+            let separator = if entry.message.is_empty() { "" } else { ": " };
+            let message = format!("attempt {} of {}{separator}{}", entry.number, short(&entry.digest), entry.message);
+            notes.push(Note { warning, reason, message });
+        }
+    }
+    let stalled = |status: &KonigleSpaceStatus| status.condition("Stalled").cloned();
+    if let Some(now) = stalled(after).filter(|now| stalled(before).is_none_or(|then| then.reason != now.reason)) {
+        notes.push(Note { warning: true, reason: "Stalled", message: format!("{}: {}", now.reason, now.message) });
+    }
+    if after.is_true("Drifted") && !before.is_true("Drifted") && !after.is_true("Stalled") {
+        let message = after.condition("Drifted").map(|drifted| drifted.message.clone()).unwrap_or_default();
+        notes.push(Note { warning: true, reason: "Drifted", message });
+    }
+    let suspended = |status: &KonigleSpaceStatus| {
+        status.condition("Ready").is_some_and(|ready| ready.reason == "Suspended")
+    };
+    if suspended(after) != suspended(before) {
+        let reason = if suspended(after) { "Suspended" } else { "Resumed" };
+        notes.push(Note { warning: false, reason, message: format!("spec.suspend is {}", suspended(after)) });
+    }
+    notes
+}
+
+/// At most `limit` bytes, cut between characters; a cut shows as `…`.
+#[must_use]
+pub fn cut(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let mut end = limit.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+/// The last lines of a log: at most 20, and at most 4 KiB.
+#[must_use]
+pub fn tail(lines: &[String]) -> Vec<String> {
+    let mut room = LONGEST_LOG;
+    let mut kept: Vec<String> = Vec::new();
+    for line in lines.iter().rev().take(MOST_LINES) {
+        let line = cut(line, 512);
+        if line.len() > room {
+            break;
+        }
+        room -= line.len();
+        kept.push(line);
+    }
+    kept.reverse();
+    kept
+}

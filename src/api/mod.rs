@@ -8,7 +8,6 @@ mod status;
 pub use status::*;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::core::Rule;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,7 +37,7 @@ pub const RESOLVE_ATTEMPT: &str = "cloud.konigle.com/resolve-attempt";
     status = "KonigleSpaceStatus",
     derive = "PartialEq",
     doc = "What should run in one Space (uat or production) of a web app on Konigle Cloud, and what is known to run there.",
-    validation = Rule::new("self.metadata.name.size() <= 200").message("metadata.name: use at most 200 characters, so that Events about it can be named"),
+    validation = kube::core::Rule::new("self.metadata.name.size() <= 200").message("metadata.name: use at most 200 characters, so that Events about it can be named"),
     printcolumn(name = "Type", type_ = "string", json_path = ".status.space.type"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -52,10 +51,10 @@ pub const RESOLVE_ATTEMPT: &str = "cloud.konigle.com/resolve-attempt";
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.source) != has(self.promotion)").message("write exactly one of spec.source (what to deploy) and spec.promotion (which KonigleSpace to promote from)"),
-    validation = Rule::new("has(self.source) == has(oldSelf.source)").message("spec.source and spec.promotion cannot be exchanged: make a new KonigleSpace; deleting this one deletes nothing on Konigle Cloud"),
-    validation = Rule::new("!has(self.space.type) || (self.space.type == 'uat') == has(self.source)").message("artifacts are deployed to uat and promoted to production: write spec.source with spec.space.type uat, and spec.promotion with production"),
-    validation = Rule::new("!(has(self.promotion) && self.driftPolicy == 'Redeploy')").message("spec.driftPolicy: Redeploy cannot be used with spec.promotion, where a person or the uat Space decides: write Warn or Ignore")
+    validation = kube::core::Rule::new("has(self.source) != has(self.promotion)").message("write exactly one of spec.source (what to deploy) and spec.promotion (which KonigleSpace to promote from)"),
+    validation = kube::core::Rule::new("has(self.source) == has(oldSelf.source)").message("spec.source and spec.promotion cannot be exchanged: make a new KonigleSpace; deleting this one deletes nothing on Konigle Cloud"),
+    validation = kube::core::Rule::new("!has(self.space.type) || (self.space.type == 'uat') == has(self.source)").message("artifacts are deployed to uat and promoted to production: write spec.source with spec.space.type uat, and spec.promotion with production"),
+    validation = kube::core::Rule::new("!(has(self.promotion) && self.driftPolicy == 'Redeploy')").message("spec.driftPolicy: Redeploy cannot be used with spec.promotion, where a person or the uat Space decides: write Warn or Ignore")
 )]
 pub struct KonigleSpaceSpec {
     /// Which Space. Immutable.
@@ -71,12 +70,12 @@ pub struct KonigleSpaceSpec {
     /// How often the remote Space is looked at when nothing moves, at least 30s (±10 % jitter).
     #[serde(default = "default_interval")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('30s') && duration(self) <= duration('24h')").message("write spec.interval as a duration from 30s to 24h, such as 30s, 5m or 1h30m"))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('30s') && duration(self) <= duration('24h')").message("write spec.interval as a duration from 30s to 24h, such as 30s, 5m or 1h30m"))]
     pub interval: String,
     /// How long one job may run.
     #[serde(default = "default_timeout")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("write spec.timeout as a duration from 1s to 24h, such as 90s or 15m"))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("write spec.timeout as a duration from 1s to 24h, such as 90s or 15m"))]
     pub timeout: String,
     /// How often one wanted digest is tried.
     #[serde(default)]
@@ -105,14 +104,14 @@ pub struct KonigleSpaceSpec {
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq, Hash, Default)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self == oldSelf").message("spec.space cannot be changed: make a new KonigleSpace for another Space; deleting this one deletes nothing on Konigle Cloud"),
-    validation = Rule::new("has(self.id) ? !(has(self.computer) || has(self.webapp) || has(self.type)) : has(self.computer) && has(self.webapp) && has(self.type)").message("write either spec.space.id, or all of spec.space.computer, spec.space.webapp and spec.space.type")
+    validation = kube::core::Rule::new("self == oldSelf").message("spec.space cannot be changed: make a new KonigleSpace for another Space; deleting this one deletes nothing on Konigle Cloud"),
+    validation = kube::core::Rule::new("has(self.id) ? !(has(self.computer) || has(self.webapp) || has(self.type)) : has(self.computer) && has(self.webapp) && has(self.type)").message("write either spec.space.id, or all of spec.space.computer, spec.space.webapp and spec.space.type")
 )]
 pub struct SpaceReference {
     /// The Space's id, as a string: ids exceed what a YAML number can hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')").message("write spec.space.id as Konigle Cloud shows it, in quotes, such as \"7301962442809344000\""))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^[A-Za-z0-9_-]+$')").message("write spec.space.id as Konigle Cloud shows it, in quotes, such as \"7301962442809344000\""))]
     pub id: Option<String>,
     /// The computer's name, matched exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,11 +167,11 @@ pub struct Source {
 pub struct HttpArtifact {
     /// Where the ZIP is. https, unless the operator allows insecure artifacts.
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#@ ]+([/?#].*)?$')").message("write spec.source.http.url as https://host/path; user and password belong into a Secret that spec.source.http.secretRef names"))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^https?://[^/?#@ ]+([/?#].*)?$')").message("write spec.source.http.url as https://host/path; user and password belong into a Secret that spec.source.http.secretRef names"))]
     pub url: String,
     /// The SHA-256 of the ZIP's bytes.
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.source.http.digest as sha256: and the 64 lower-case hexadecimal digits that `sha256sum FILE` prints"))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.source.http.digest as sha256: and the 64 lower-case hexadecimal digits that `sha256sum FILE` prints"))]
     pub digest: String,
     /// Free text for people, shown beside the digest, in Konigle's console too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -186,7 +185,7 @@ pub struct HttpArtifact {
 /// What to promote, and who decides.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(self.policy == 'Automatic' && has(self.approvedDigest))").message("spec.promotion.approvedDigest is for policy Manual: remove it, or write policy: Manual"))]
+#[x_kube(validation = kube::core::Rule::new("!(self.policy == 'Automatic' && has(self.approvedDigest))").message("spec.promotion.approvedDigest is for policy Manual: remove it, or write policy: Manual"))]
 pub struct Promotion {
     /// The KonigleSpace of the uat Space, in the same namespace.
     pub from: LocalReference,
@@ -196,7 +195,7 @@ pub struct Promotion {
     /// Manual: promote exactly this digest, once the uat Space runs it. Merging a change to this field is the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.promotion.approvedDigest as sha256: and 64 lower-case hexadecimal digits, as status.release.digest of the uat KonigleSpace shows it"))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.promotion.approvedDigest as sha256: and 64 lower-case hexadecimal digits, as status.release.digest of the uat KonigleSpace shows it"))]
     pub approved_digest: Option<String>,
 }
 
@@ -274,10 +273,10 @@ fn default_retry_limit() -> i32 {
 
 /// The CRD, as it is installed.
 ///
-/// Two things that a derive cannot say are added. The status as a whole has a default: only together with the
-/// default of `observedGeneration` itself does kstatus say InProgress before the first pass. And nothing in the
-/// status may constrain a value: one odd date or word from the remote would refuse the whole write, the receipt
-/// of a deploy with it.
+/// Three things that a derive cannot say are added. The status as a whole has a default: only together with the
+/// default of `observedGeneration` itself does kstatus say InProgress before the first pass. Nothing in the status
+/// may constrain or fill in a value: one odd date or word from the remote would refuse the whole write, the receipt
+/// of a deploy with it. And nothing is nullable: a null would be a third way to say that a field is absent.
 #[must_use]
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = KonigleSpace::crd();
@@ -285,32 +284,43 @@ pub fn crd() -> CustomResourceDefinition {
         let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
             continue;
         };
-        let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) else {
-            continue;
-        };
-        if let Ok(mut value) = serde_json::to_value(&*status) {
-            unconstrain(&mut value);
-            value["default"] = serde_json::json!({ "observedGeneration": -1 });
-            if let Ok(unconstrained) = serde_json::from_value(value) {
-                *status = unconstrained;
-            }
+        let Ok(mut value) = serde_json::to_value(&*schema) else { continue };
+        remove_keywords(&mut value, &["nullable"]);
+        let status = &mut value["properties"]["status"];
+        remove_keywords(status, &CONSTRAINTS);
+        status["default"] = serde_json::json!({ "observedGeneration": -1 });
+        status["properties"]["observedGeneration"]["default"] = serde_json::json!(-1);
+        if let Ok(finished) = serde_json::from_value(value) {
+            *schema = finished;
         }
     }
     crd
 }
 
-/// Removes every keyword that constrains a value, all the way down.
-fn unconstrain(schema: &mut Value) {
-    const CONSTRAINTS: [&str; 9] =
-        ["enum", "pattern", "format", "minLength", "maxLength", "minimum", "maximum", "maxItems", "x-kubernetes-validations"];
+/// The keywords that refuse or fill in a value.
+const CONSTRAINTS: [&str; 10] = [
+    "default",
+    "enum",
+    "format",
+    "maxItems",
+    "maxLength",
+    "maximum",
+    "minLength",
+    "minimum",
+    "pattern",
+    "x-kubernetes-validations",
+];
+
+/// Removes keywords from a schema, all the way down; a property that has a keyword's name stays.
+fn remove_keywords(schema: &mut Value, keywords: &[&str]) {
     let Value::Object(fields) = schema else { return };
-    fields.retain(|name, _| !CONSTRAINTS.contains(&name.as_str()));
+    fields.retain(|name, _| !keywords.contains(&name.as_str()));
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
-        properties.values_mut().for_each(unconstrain);
+        properties.values_mut().for_each(|property| remove_keywords(property, keywords));
     }
     for nested in ["items", "additionalProperties"] {
         if let Some(nested) = fields.get_mut(nested) {
-            unconstrain(nested);
+            remove_keywords(nested, keywords);
         }
     }
 }

@@ -5,7 +5,6 @@
 //! seconds; the remote's times stay exactly as the remote sent them.
 
 use kube::KubeSchema;
-use kube::core::ListMerge;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +17,7 @@ pub struct KonigleSpaceStatus {
     pub observed_generation: i64,
     /// kstatus conditions: Stalled, Reconciling, Ready, then the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
     /// The remote Space, as it was last seen to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! `konigle-sim`: the simulator of the Konigle Cloud API as a program. Wiring only; the server is `konigle_operator::sim`.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,7 +56,8 @@ enum Error {
 async fn main() -> ExitCode {
     let command = Arguments::command().after_help(control_help());
     let arguments = Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&arguments.log)).with_writer(io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&arguments.log)).with_writer(io::stderr);
+    log.with_ansi(io::stderr().is_terminal()).init();
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -76,7 +76,7 @@ pub(super) async fn serve(
         Err(refusal) => return app.world().refuse(&refusal).into_response(),
     };
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let query = query(request.uri(), request.headers(), app.public_url.as_deref());
+    let query = query(request.uri(), request.headers(), app.options.public_url.as_deref());
     let (post, faults, limit) = app.world().arrive(operation, id.as_deref());
     let call = Call { operation, id, authorization, query, post, faults, connection };
     let input = match call.interrupt(&app, When::Headers).await {
@@ -234,7 +234,12 @@ impl Call {
 
     fn finish(&self, app: &App, reply: Reply) -> Response {
         app.world().requests.answered(self.post, reply.status);
-        tracing::debug!(operation = ?self.operation, id = self.id, status = reply.status, "answered");
+        let (operation, id, status) = (self.operation, self.id.as_deref().unwrap_or_default(), reply.status);
+        if operation.is_write() {
+            tracing::info!(?operation, id, status, "answered");
+        } else {
+            tracing::debug!(?operation, id, status, "answered");
+        }
         reply.into_response()
     }
 }

@@ -86,7 +86,9 @@ pub(super) fn handle(
         ("GET", ["spaces"]) => Ok(world.spaces.values().map(|space| world.control_space_view(space)).collect()),
         (_, ["spaces", id]) => world.control_space(method, id, body),
         ("GET", ["jobs"]) => {
-            let ids: Vec<String> = world.jobs.keys().cloned().collect();
+            let mut jobs: Vec<_> = world.jobs.values().map(|job| &job.identity).collect();
+            jobs.sort_by_key(|identity| identity.number);
+            let ids: Vec<String> = jobs.into_iter().map(|identity| identity.id.clone()).collect();
             ids.iter().map(|id| world.control_job_view(id)).collect()
         }
         (_, ["jobs", id]) => world.control_job(method, id, body),

@@ -160,6 +160,15 @@ impl Job {
         }
     }
 
+    /// Why it will fail, unless it is ended before: a defect of what was sent, or the settings.
+    pub(super) fn planned_failure(&self) -> Option<String> {
+        let defect = self.release().and_then(|release| release.defect.clone());
+        let settings = (self.settings.outcome == Some(Outcome::Failed)).then(|| self.settings.error.clone());
+        let error =
+            |error: Option<String>| error.unwrap_or_else(|| "Health check failed: GET / answered 502".to_owned());
+        defect.or_else(|| settings.map(error))
+    }
+
     /// The word of `status`.
     pub(super) fn status(&self) -> Value {
         self.word.as_ref().map_or_else(|| json!(self.state), |word| json!(word))

@@ -89,7 +89,6 @@ pub struct ControlError {
 struct App {
     world: Mutex<World>,
     options: Options,
-    public_url: Option<String>,
 }
 
 impl App {
@@ -140,8 +139,7 @@ impl Simulator {
         let failed = |error| StartError::Listen(options.listen, error);
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let public_url = options.public_url.clone();
-        let app = Arc::new(App { world: Mutex::new(world), options, public_url });
+        let app = Arc::new(App { world: Mutex::new(world), options });
         let router = Router::new()
             .route("/_sim", any(control::serve))
             .route("/_sim/", any(control::serve))

@@ -3,7 +3,7 @@
 //! A write is checked, accepted into the ledger, and from then on goes its way in [`World::settle`], in the order of due
 //! times. Absent: HTTP and the machine's clock.
 
-use super::jobs::{Job, Outcome, Release, Work, log_entry};
+use super::jobs::{Job, JobState, Outcome, Release, Work, log_entry};
 use super::readings::{
     BusyPolicy, BusyScope, Dedupe, FailedDeployStatus, Moves, PromoteNeeds, ReadsImage, SpaceType, Verdict,
     WordMeanwhile, YesNo, ZipCheck,
@@ -301,41 +301,40 @@ impl World {
 
     fn begin_or_queue(&mut self, at: Micros, id: &str) {
         let Some(job) = self.jobs.get(id) else { return };
-        let number = job.identity.number;
-        let queued = self.readings.busy_policy == BusyPolicy::Queue
-            && self.jobs.values().any(|other| other.identity.number < number && other.occupies(&job.locks));
-        let whole = job.settings.whole();
+        let queued = self.readings.busy_policy == BusyPolicy::Queue && self.is_behind_another(job);
         let run_at = at + job.settings.pending();
-        let defect = job.release().and_then(|release| release.defect.clone());
-        let failure = match (defect, job.settings.outcome) {
-            (Some(defect), _) => Some(defect),
-            (None, Some(Outcome::Failed)) => {
-                let error = job.settings.error.clone();
-                Some(error.unwrap_or_else(|| "Health check failed: GET / answered 502".to_owned()))
-            }
-            (None, _) => None,
-        };
-        let never = job.settings.outcome == Some(Outcome::Never) && failure.is_none();
-        let timeout = seconds(self.readings.job_timeout_seconds);
-        let job_id = id.to_owned();
+        let ending = self.ending(at, job);
         if let Some(job) = self.jobs.get_mut(id) {
             job.queued = queued;
         }
         if queued {
             return;
         }
-        self.schedule(run_at, Event::Run(job_id.clone()));
-        if timeout > 0 && (never || whole > timeout) {
-            let failure = Some("The job took too long and was stopped.".to_owned());
-            self.schedule(at + timeout, Event::End { job: job_id, failure });
-        } else if !never {
-            self.schedule(at + whole, Event::End { job: job_id, failure });
+        self.schedule(run_at, Event::Run(id.to_owned()));
+        if let Some((end_at, failure)) = ending {
+            self.schedule(end_at, Event::End { job: id.to_owned(), failure });
         }
+    }
+
+    fn is_behind_another(&self, job: &Job) -> bool {
+        let number = job.identity.number;
+        self.jobs.values().any(|other| other.identity.number < number && other.occupies(&job.locks))
+    }
+
+    /// When a job that begins at `at` ends, and how; none where it never does.
+    fn ending(&self, at: Micros, job: &Job) -> Option<(Micros, Option<String>)> {
+        let failure = job.planned_failure();
+        let never = job.settings.outcome == Some(Outcome::Never) && failure.is_none();
+        let limit = seconds(self.readings.job_timeout_seconds);
+        if limit > 0 && (never || job.settings.whole() > limit) {
+            return Some((at + limit, Some("The job took too long and was stopped.".to_owned())));
+        }
+        (!never).then(|| (at + job.settings.whole(), failure))
     }
 
     fn run(&mut self, at: Micros, id: &str) {
         if let Some(job) = self.jobs.get_mut(id).filter(|job| job.completed.is_none()) {
-            job.state = super::jobs::JobState::Running;
+            job.state = JobState::Running;
             job.started = Some(at);
         }
     }

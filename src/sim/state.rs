@@ -180,7 +180,8 @@ impl Space {
     }
 
     pub(super) fn shown_at(&self, time: Micros) -> &Shown {
-        self.past.iter().find(|(until, _)| *until > time).map_or(&self.shown, |(_, shown)| shown)
+        let later = self.past.iter().rev().take_while(|(until, _)| *until > time);
+        later.last().map_or(&self.shown, |(_, shown)| shown)
     }
 
     pub(super) fn type_word(&self) -> &'static str {

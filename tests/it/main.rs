@@ -6,6 +6,7 @@
 mod support;
 
 mod architecture;
+mod artifact;
 mod client;
 mod manifests;
 mod sdk;

@@ -1,0 +1,256 @@
+//! The central directory of a ZIP file, one entry at a time, in constant memory.
+//!
+//! Why not the zip crate's: its archive keeps every entry in memory, and it allocates what a ZIP64 end record says,
+//! up to the size of the file, before it looks at a single entry. A file that a stranger made must not choose how
+//! much memory the operator takes. Layout: APPNOTE.TXT 6.3.10, sections 4.3.12 to 4.3.16.
+//!
+//! Absent: split archives, encrypted directories, comments, and the contents of the entries.
+
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
+
+use thiserror::Error;
+
+const END: [u8; 4] = *b"PK\x05\x06";
+const END_LEN: usize = 22;
+/// An end record may be followed by a comment of at most 65,535 bytes.
+const END_REACH: u64 = END_LEN as u64 + 0xffff;
+const ZIP64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
+const ZIP64_LOCATOR_LEN: usize = 20;
+const ZIP64_END: [u8; 4] = *b"PK\x06\x06";
+const ZIP64_END_LEN: usize = 56;
+const ENTRY: [u8; 4] = *b"PK\x01\x02";
+const ENTRY_LEN: usize = 46;
+const ZIP64_EXTRA: u16 = 1;
+
+/// Why a directory cannot be read.
+#[derive(Debug, Error)]
+pub(super) enum DirectoryError {
+    /// The bytes are wrong: reading them again gives the same.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The disk, not the file, is at fault.
+    #[error(transparent)]
+    Disk(io::Error),
+}
+
+impl From<io::Error> for DirectoryError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Self::Malformed("it ends in the middle of its directory")
+        } else {
+            Self::Disk(error)
+        }
+    }
+}
+
+use DirectoryError::Malformed;
+
+/// What the directory says of one entry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    /// As stored, in no known encoding.
+    pub(super) name: Vec<u8>,
+    pub(super) encrypted: bool,
+    pub(super) symlink: bool,
+    pub(super) crc32: u32,
+    pub(super) compressed_size: u64,
+    pub(super) unpacked_size: u64,
+    /// Where its local header begins, from the start of the file.
+    pub(super) header_start: u64,
+}
+
+/// A pass over the directory.
+pub(super) struct Directory<R> {
+    reader: BufReader<Take<R>>,
+    left: u64,
+    declared: Count,
+    read: u64,
+    shift: u64,
+    extra: Vec<u8>,
+}
+
+/// How many entries the end record says there are.
+#[derive(Clone, Copy)]
+enum Count {
+    /// Sixteen bits; old writers let them overflow.
+    Short(u16),
+    Long(u64),
+}
+
+struct End {
+    start: u64,
+    size: u64,
+    count: Count,
+    shift: u64,
+}
+
+impl<R: Read + Seek> Directory<R> {
+    /// Finds the directory from the end of the file.
+    pub(super) fn open(mut reader: R) -> Result<Self, DirectoryError> {
+        let end = find_end(&mut reader)?;
+        reader.seek(SeekFrom::Start(end.start))?;
+        Ok(Self {
+            reader: BufReader::with_capacity(64 << 10, reader.take(end.size)),
+            left: end.size,
+            declared: end.count,
+            read: 0,
+            shift: end.shift,
+            extra: Vec::new(),
+        })
+    }
+
+    /// How many entries the end record declares: a hint until the pass has ended.
+    pub(super) fn declared_entries(&self) -> u64 {
+        match self.declared {
+            Count::Short(count) => count.into(),
+            Count::Long(count) => count,
+        }
+    }
+
+    /// The next entry, `None` after the last one. All bytes of the directory are read, whatever count is declared, so
+    /// nothing hides behind a wrong count.
+    pub(super) fn next_entry(&mut self) -> Result<Option<Entry>, DirectoryError> {
+        if self.left == 0 {
+            let agrees = match self.declared {
+                Count::Short(count) => self.read & 0xffff == u64::from(count),
+                Count::Long(count) => self.read == count,
+            };
+            return if agrees { Ok(None) } else { Err(Malformed("its directory has another length than it says")) };
+        }
+        let mut fixed = [0; ENTRY_LEN];
+        self.reader.read_exact(&mut fixed)?;
+        if fixed[..4] != ENTRY {
+            return Err(Malformed("its directory holds something that is no entry"));
+        }
+        let mut entry = Entry {
+            name: vec![0; u16_at(&fixed, 28).into()],
+            encrypted: u16_at(&fixed, 8) & 1 != 0,
+            // The high half of the external attributes is the Unix mode, where the maker's system is Unix (3).
+            symlink: fixed[5] == 3 && (u32_at(&fixed, 38) >> 16) & 0o170_000 == 0o120_000,
+            crc32: u32_at(&fixed, 16),
+            compressed_size: u32_at(&fixed, 20).into(),
+            unpacked_size: u32_at(&fixed, 24).into(),
+            header_start: u32_at(&fixed, 42).into(),
+        };
+        self.reader.read_exact(&mut entry.name)?;
+        self.extra.resize(u16_at(&fixed, 30).into(), 0);
+        self.reader.read_exact(&mut self.extra)?;
+        let comment = u64::from(u16_at(&fixed, 32));
+        if io::copy(&mut self.reader.by_ref().take(comment), &mut io::sink())? < comment {
+            return Err(Malformed("it ends in the middle of its directory"));
+        }
+        apply_zip64(&mut entry, &self.extra)?;
+        entry.header_start =
+            entry.header_start.checked_add(self.shift).ok_or(Malformed("an entry points behind the file"))?;
+        let length = ENTRY_LEN as u64 + entry.name.len() as u64 + self.extra.len() as u64 + comment;
+        self.left = self.left.saturating_sub(length);
+        self.read += 1;
+        Ok(Some(entry))
+    }
+}
+
+fn find_end<R: Read + Seek>(reader: &mut R) -> Result<End, DirectoryError> {
+    let file_len = reader.seek(SeekFrom::End(0))?;
+    let tail_start = file_len.saturating_sub(END_REACH);
+    reader.seek(SeekFrom::Start(tail_start))?;
+    let mut tail = Vec::new();
+    reader.take(END_REACH).read_to_end(&mut tail)?;
+    // The last one whose comment fits, as Python's zipfile and unzip take it.
+    let position = tail
+        .windows(END_LEN)
+        .rposition(|record| record.starts_with(&END))
+        .ok_or(Malformed("it has no directory at its end; perhaps it was cut short"))?;
+    let record = &tail[position..position + END_LEN];
+    let end_start = tail_start + position as u64;
+
+    let short = u16_at(record, 10);
+    let (size, offset) = (u32_at(record, 12), u32_at(record, 16));
+    if u16_at(record, 4) != u16_at(record, 6) || u16_at(record, 8) != short {
+        return Err(Malformed("it is one part of a split archive"));
+    }
+    let mut end = End { start: offset.into(), size: size.into(), count: Count::Short(short), shift: 0 };
+    let mut directory_end = end_start;
+    let saturated = short == u16::MAX || size == u32::MAX || offset == u32::MAX;
+    if saturated && let Some((zip64_start, record)) = zip64_end(reader, end_start)? {
+        end = End {
+            start: u64_at(&record, 48),
+            size: u64_at(&record, 40),
+            count: Count::Long(u64_at(&record, 32)),
+            shift: 0,
+        };
+        directory_end = zip64_start;
+    }
+    // The directory ends where its end record begins. Bytes in front of the archive shift all offsets alike.
+    let start = directory_end.checked_sub(end.size).ok_or(Malformed("its directory is larger than the file"))?;
+    end.shift = start.checked_sub(end.start).ok_or(Malformed("its directory is not where it says"))?;
+    end.start = start;
+    Ok(end)
+}
+
+/// The ZIP64 end record, where a locator stands in front of the end record, and where it begins.
+fn zip64_end<R: Read + Seek>(
+    reader: &mut R,
+    end_start: u64,
+) -> Result<Option<(u64, [u8; ZIP64_END_LEN])>, DirectoryError> {
+    let Some(locator_start) = end_start.checked_sub(ZIP64_LOCATOR_LEN as u64) else { return Ok(None) };
+    let mut locator = [0; ZIP64_LOCATOR_LEN];
+    reader.seek(SeekFrom::Start(locator_start))?;
+    reader.read_exact(&mut locator)?;
+    if locator[..4] != ZIP64_LOCATOR {
+        return Ok(None);
+    }
+    // Where the record begins is counted back from the locator, so that bytes in front of the archive do not matter.
+    // Only a record without an extensible data sector has this length; no archiver is known to write one.
+    let start = locator_start
+        .checked_sub(ZIP64_END_LEN as u64)
+        .ok_or(Malformed("its ZIP64 directory is larger than the file"))?;
+    let mut record = [0; ZIP64_END_LEN];
+    reader.seek(SeekFrom::Start(start))?;
+    reader.read_exact(&mut record)?;
+    if record[..4] != ZIP64_END {
+        return Err(Malformed("its ZIP64 directory is not where it says"));
+    }
+    Ok(Some((start, record)))
+}
+
+/// Sizes and offset that do not fit 32 bits stand in an extra field, in this order, each only where it is needed.
+fn apply_zip64(entry: &mut Entry, mut extra: &[u8]) -> Result<(), DirectoryError> {
+    const FULL: u64 = u32::MAX as u64;
+    while extra.len() >= 4 {
+        let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
+        let field = extra.get(4..4 + length).ok_or(Malformed("an entry has a broken extra field"))?;
+        extra = &extra[4 + length..];
+        if id != ZIP64_EXTRA {
+            continue;
+        }
+        let mut field = field;
+        for value in [&mut entry.unpacked_size, &mut entry.compressed_size, &mut entry.header_start] {
+            if *value == FULL {
+                if field.len() < 8 {
+                    return Err(Malformed("an entry has a broken extra field"));
+                }
+                *value = u64_at(field, 0);
+                field = &field[8..];
+            }
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// Little-endian; zero where `bytes` is too short, which the callers rule out.
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(array_at(bytes, at))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array_at(bytes, at))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array_at(bytes, at))
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..at + N).and_then(|slice| slice.try_into().ok()).unwrap_or([0; N])
+}

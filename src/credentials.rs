@@ -1,0 +1,118 @@
+//! Secrets: read by name, at each use, and never listed, watched or kept.
+//!
+//! A token goes to the operator's own base URL, or to one that its Secret names and the operator allows; never to an
+//! address that a resource names.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::artifact::Auth;
+use crate::cluster::within;
+use crate::konigle::{Account, Guard, parse_token};
+use crate::observation::Problem;
+use crate::reason::Reason;
+
+/// Why there are no credentials.
+#[derive(Debug)]
+pub enum CredentialsError {
+    /// A person must mend the Secret.
+    Problem(Problem),
+    /// The API server did not answer.
+    Unavailable(String),
+}
+
+/// Credentials for an artifact's host.
+#[derive(Debug, Default)]
+pub struct ArtifactCredentials {
+    /// What is sent to it.
+    pub auth: Option<Auth>,
+    /// Certificates in PEM that are trusted for it.
+    pub ca: Option<Vec<u8>>,
+}
+
+/// The account that a Secret names.
+///
+/// # Errors
+///
+/// [`CredentialsError`]: the Secret or its key is missing, or what it holds cannot be used.
+pub async fn account(
+    client: &Client,
+    namespace: &str,
+    secret: &str,
+    (base_url, guard): (&Url, &Guard),
+) -> Result<Account, CredentialsError> {
+    let data = read(client, namespace, secret).await?;
+    let token = data.get("token").ok_or_else(|| {
+        problem(
+            Reason::SecretKeyMissing,
+            format!("Secret {secret} has no key `token`: create it with `kubectl create secret generic {secret} --from-literal=token=TOKEN`"),
+        )
+    })?;
+    let token = parse_token(&token.0)
+        .map_err(|error| problem(Reason::SecretInvalid, format!("Secret {secret}, key `token`: {error}")))?;
+    let base_url = match data.get("baseURL") {
+        None => base_url.clone(),
+        Some(url) => guard
+            .parse_secret(&url.0)
+            .map_err(|error| problem(Reason::SecretInvalid, format!("Secret {secret}, key `baseURL`: {error}")))?,
+    };
+    Ok(Account::new(base_url, token))
+}
+
+/// The credentials for an artifact's host.
+///
+/// # Errors
+///
+/// [`CredentialsError`], as for [`account`].
+pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<ArtifactCredentials, CredentialsError> {
+    let data = read(client, namespace, secret).await?;
+    let text = |key: &str| {
+        let Some(value) = data.get(key) else { return Ok(None) };
+        let text = std::str::from_utf8(&value.0).ok().filter(|text| !text.contains(['\n', '\r']));
+        text.map(|text| Some(text.to_owned())).ok_or_else(|| {
+            problem(
+                Reason::SecretInvalid,
+                format!("Secret {secret}, key `{key}` holds a line break or no UTF-8: create it with `--from-literal`"),
+            )
+        })
+    };
+    let auth = match (text("bearerToken")?, text("username")?, text("password")?) {
+        (Some(token), None, None) => Some(Auth::Bearer(SecretString::from(token))),
+        (None, Some(username), Some(password)) => Some(Auth::Basic { username, password: SecretString::from(password) }),
+        (None, None, None) => None,
+        _ => {
+            return Err(problem(
+                Reason::SecretKeyMissing,
+                format!("Secret {secret} needs `username` and `password`, or `bearerToken` alone"),
+            ));
+        }
+    };
+    Ok(ArtifactCredentials { auth, ca: data.get("ca.crt").map(|ca| ca.0.clone()) })
+}
+
+async fn read(client: &Client, namespace: &str, name: &str) -> Result<BTreeMap<String, ByteString>, CredentialsError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    match within("read a Secret", secrets.get(name)).await {
+        Ok(secret) => Ok(secret.data.unwrap_or_default()),
+        Err(error) => Err(match error.code() {
+            Some(404) => problem(
+                Reason::SecretNotFound,
+                format!("there is no Secret {name} in namespace {namespace}: create it with `kubectl create secret generic {name} --namespace {namespace} --from-literal=token=TOKEN`"),
+            ),
+            Some(403) => problem(
+                Reason::SecretNotFound,
+                format!("the operator may not read Secret {name} in namespace {namespace}: grant it `get` on Secrets there, or add the name to the chart's secretNames"),
+            ),
+            _ => CredentialsError::Unavailable(error.to_string()),
+        }),
+    }
+}
+
+fn problem(reason: Reason, message: String) -> CredentialsError {
+    CredentialsError::Problem(Problem { reason, message })
+}

@@ -1,0 +1,60 @@
+//! Fetches a wanted artifact beside the passes: a slow host must not keep other resources from being looked at.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use tracing::{info, warn};
+
+use crate::api::KonigleSpace;
+use crate::artifact::{FetchError, HttpSource};
+use crate::controller::Context;
+use crate::credentials::{self, CredentialsError};
+use crate::desired::{Desired, HttpWish, Wish};
+use crate::memory::uid;
+use crate::observe::download_key;
+
+/// Starts the download of the wanted artifact, unless it runs already. Its end wakes the resource.
+pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired) {
+    let Wish::Deploy(wish) = &desired.wish else { return };
+    let (uid, key) = (uid(resource), download_key(wish));
+    if !context.memory.begin_download(&uid, &key) {
+        return;
+    }
+    let (context, wish) = (context.clone(), wish.clone());
+    let namespace = resource.namespace().unwrap_or_default();
+    let reference = ObjectRef::new(&resource.name_any()).within(&namespace);
+    tokio::spawn(async move {
+        let result = fetch(&context, &namespace, &wish).await;
+        match &result {
+            Ok(()) => info!(resource = %reference, digest = %wish.digest.short(), "artifact fetched"),
+            Err(error) => warn!(resource = %reference, digest = %wish.digest.short(), %error, "artifact not fetched"),
+        }
+        context.memory.end_download(&uid, &key, result.err());
+        context.wake(&uid, reference);
+    });
+}
+
+async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<(), FetchError> {
+    // A bounded number at a time, each for its own file: the disk and the hosts are shared.
+    let _permit = context.downloads.acquire().await.map_err(|_| FetchError::Stopped)?;
+    let credentials = match &wish.secret {
+        None => credentials::ArtifactCredentials::default(),
+        Some(secret) => match credentials::artifact(&context.api, namespace, secret).await {
+            Ok(credentials) => credentials,
+            Err(CredentialsError::Problem(problem)) => {
+                return Err(FetchError::CertificateInvalid { reason: problem.message });
+            }
+            Err(CredentialsError::Unavailable(reason)) => {
+                return Err(FetchError::Unavailable { location: format!("Secret {secret}"), reason });
+            }
+        },
+    };
+    let source = HttpSource {
+        url: wish.url.clone(),
+        digest: wish.digest,
+        auth: credentials.auth,
+        ca: credentials.ca,
+    };
+    context.artifacts.fetch(&source, &context.shutdown).await.map(|_| ())
+}

@@ -1,0 +1,342 @@
+//! What became of the open attempt.
+//!
+//! The rules are those of the design's section 4, numbers 4 to 7. An attempt is closed only with proof, with a person's
+//! word, or, under the policy Resolve, when a wait that covers every known behaviour of the API has shown nothing.
+
+use std::time::Duration;
+
+use super::words::{Class, class};
+use super::{ANSWERED_RETRY, Content, End, Judged, Note, Open, close, looked_at, release};
+use crate::api::{Attempt, AttemptResult, AttemptType, Attribution, PairStatus, UnknownOutcomePolicy};
+use crate::desired::{Answer as PersonsAnswer, Desired};
+use crate::konigle::model::{Job, JobStatus};
+use crate::konigle::{self, Answer, Rejection};
+use crate::observation::{AttemptFacts, LookError, Observation, Problem};
+use crate::reason::Reason;
+use crate::time;
+
+/// How long a job may be answered with 404 before its attempt is judged by the Space alone.
+const JOB_LOST_AFTER: Duration = Duration::from_secs(300);
+
+/// The longest that the request of this attempt may take.
+#[must_use]
+pub fn submit_limit(attempt: &Attempt) -> Duration {
+    match attempt.attempt_type {
+        AttemptType::Promote => super::hold::PROMOTE_LIMIT,
+        AttemptType::Deploy | AttemptType::Other => {
+            konigle::submit_limit(attempt.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
+        }
+    }
+}
+
+/// Judges the open attempt: closes it, or says what it waits for.
+pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) -> Option<Open> {
+    let attempt = judged.status.attempt.clone()?;
+    let none = AttemptFacts::default();
+    let facts = seen.attempt.as_ref().unwrap_or(&none);
+    if attempt.attempt_type == AttemptType::Other {
+        return Some(Open::Undecided("the attempt was written by a newer version of the operator: run that version".to_owned()));
+    }
+    if let Some(elsewhere) = sent_elsewhere(&attempt, judged, seen) {
+        return Some(Open::Undecided(elsewhere));
+    }
+    let lost = attempt.job_id.is_some() && facts.job_missing_for >= JOB_LOST_AFTER;
+    let unknown = attempt.job_id.is_none() || lost;
+    let overdue = time::parse(&attempt.deadline).is_none_or(|deadline| seen.now > deadline);
+    if let Some(answer) = desired.requests.answer_for(&attempt.nonce).filter(|_| unknown || overdue) {
+        return answered(judged, desired, seen, answer);
+    }
+    if unknown && !lost {
+        let times = seen.refusal.as_ref().map_or(1, |refusal| refusal.times);
+        match facts.answer.as_ref().map(|(_, answer)| answer) {
+            Some(Answer::Accepted(deployment)) => {
+                record_ids(judged, deployment.job_id.clone(), deployment.id.clone());
+                return Some(Open::Running);
+            }
+            Some(Answer::Unsent(why)) => {
+                let end = End::new(AttemptResult::NotSent, format!("nothing was sent: {why}"));
+                let wait = doubled(Duration::from_secs(5), times);
+                close(judged, desired, seen.now, End { retry_in: Some(wait), ..end });
+                return None;
+            }
+            Some(Answer::Rejected(rejection)) => {
+                close(judged, desired, seen.now, refused(rejection, times));
+                return None;
+            }
+            Some(Answer::Unknown(_)) | None => {}
+        }
+        if let Some(job_id) = &facts.job_with_nonce {
+            record_ids(judged, job_id.clone(), None);
+            return Some(Open::Running);
+        }
+    }
+    if unknown {
+        return resolve(judged, desired, seen, facts);
+    }
+    match &facts.job {
+        Some(Ok(job)) => follow(judged, desired, seen, job),
+        _ if overdue => Some(Open::Overdue),
+        _ => Some(Open::Running),
+    }
+}
+
+/// Evidence from another address or another Space says nothing about this attempt.
+fn sent_elsewhere(attempt: &Attempt, judged: &Judged, seen: &Observation) -> Option<String> {
+    let base_url = &seen.account.as_ref().ok()?.base_url;
+    let space_id = judged.status.space.as_ref().map(|space| &space.id);
+    if *base_url != attempt.sent_to.base_url {
+        return Some(format!(
+            "attempt {} was sent to {}, but the operator now speaks to {base_url}: nothing seen there tells its outcome",
+            attempt.number, attempt.sent_to.base_url
+        ));
+    }
+    (space_id != Some(&attempt.sent_to.space_id)).then(|| {
+        format!("attempt {} was sent for Space {}, which is no longer this resource's", attempt.number, attempt.sent_to.space_id)
+    })
+}
+
+fn record_ids(judged: &mut Judged, job_id: String, deployment_id: Option<String>) {
+    if let Some(attempt) = judged.status.attempt.as_mut() {
+        attempt.job_id = Some(job_id);
+        attempt.deployment_id = attempt.deployment_id.take().or(deployment_id);
+    }
+}
+
+/// A person said what became of it.
+fn answered(judged: &mut Judged, desired: &Desired, seen: &Observation, answer: PersonsAnswer) -> Option<Open> {
+    let attempt = judged.status.attempt.clone()?;
+    // What the Space shows from now on is what counts as settled; without it, the answer waits for the next look.
+    let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else { return Some(Open::Resolving) };
+    judged.notes.push(Note {
+        warning: false,
+        reason: "AttemptResolved",
+        message: format!("attempt {} was resolved by a person's answer", attempt.number),
+    });
+    judged.status.settled = Some(pair.clone());
+    let end = match answer {
+        PersonsAnswer::Succeeded => {
+            adopt(judged, &attempt, pair, seen);
+            End::new(AttemptResult::Succeeded, "a person answered: succeeded")
+        }
+        PersonsAnswer::Failed => End::new(AttemptResult::Failed, "a person answered: failed"),
+        PersonsAnswer::Retry => End::new(AttemptResult::Unknown, ANSWERED_RETRY),
+    };
+    close(judged, desired, seen.now, end);
+    None
+}
+
+/// A success that is known without its job.
+fn adopt(judged: &mut Judged, attempt: &Attempt, pair: PairStatus, seen: &Observation) {
+    release(judged, attempt, pair, Attribution::Inferred, seen.now);
+    if attempt.attempt_type == AttemptType::Promote {
+        judged.content = Some(Content {
+            verified: None,
+            reason: Reason::AdoptedWithoutJob,
+            message: "the promotion's job was never seen, so that the uat Space stayed as it was is not proven".to_owned(),
+        });
+    }
+}
+
+/// What an answer that refuses means for the attempt; `times` is how often in a row it came.
+fn refused(rejection: &Rejection, times: u32) -> End {
+    let seconds = Duration::from_secs;
+    let not_sent = |wait: Duration| End {
+        retry_in: Some(wait),
+        ..End::new(AttemptResult::NotSent, rejection.to_string())
+    };
+    let failed = |reason: Reason| End {
+        hopeless: Some(reason),
+        ..End::new(AttemptResult::Failed, rejection.to_string())
+    };
+    match rejection {
+        Rejection::Artifact { .. } => failed(Reason::ArtifactRejected),
+        Rejection::Request { .. } => failed(Reason::RequestRejected),
+        Rejection::Busy { .. } => not_sent(doubled(seconds(15), times)),
+        Rejection::RateLimited { retry_after } => not_sent(*retry_after),
+        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } | Rejection::NotFound { .. } => not_sent(seconds(30)),
+    }
+}
+
+/// `first`, doubled with each further time, at most 5 min.
+fn doubled(first: Duration, times: u32) -> Duration {
+    (first * (1 << times.saturating_sub(1).min(6))).min(Duration::from_secs(300))
+}
+
+/// What an answer that started nothing says of the next attempt.
+#[must_use]
+pub fn refusal(answer: &Answer) -> Option<Problem> {
+    let problem = |reason, message: String| Some(Problem { reason, message });
+    match answer {
+        Answer::Accepted(_) | Answer::Unknown(_) => None,
+        Answer::Unsent(why) => problem(Reason::ProgressingWithRetry, format!("nothing was sent: {why}; tried again soon")),
+        Answer::Rejected(rejection) => {
+            let reason = match rejection {
+                Rejection::Busy { .. } => Reason::SpaceBusy,
+                Rejection::RateLimited { .. } => Reason::RateLimited,
+                Rejection::Unauthorized { .. } => Reason::CredentialsRejected,
+                Rejection::Forbidden { .. } => Reason::SpaceForbidden,
+                Rejection::NotFound { .. } => Reason::SpaceNotFound,
+                Rejection::Artifact { .. } | Rejection::Request { .. } => return None,
+            };
+            problem(reason, rejection.to_string())
+        }
+    }
+}
+
+/// Rule 5: the outcome is unknown, and only the Space can tell.
+fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> Option<Open> {
+    let attempt = judged.status.attempt.clone()?;
+    let over = wait_is_over(&attempt, desired, seen, facts);
+    let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else { return Some(Open::Resolving) };
+    let baseline = attempt.baseline.pair();
+    let moved = pair.last_deployed_at != baseline.last_deployed_at;
+    let word_differs = pair.last_deployment_status != baseline.last_deployment_status;
+    match class(pair.last_deployment_status.as_deref()) {
+        Class::Success if moved && (word_differs || over) => {
+            if attempt.attempt_type == AttemptType::Promote && source_moved(&attempt, facts) == Some(true) {
+                end_with_changed_content(judged, desired, seen, &attempt, pair);
+                return None;
+            }
+            adopt(judged, &attempt, pair, seen);
+            let end = End::new(AttemptResult::Succeeded, "no answer came, but the Space shows a new success");
+            close(judged, desired, seen.now, end);
+            None
+        }
+        Class::Failure if pair != baseline && (word_differs || over) => {
+            judged.status.settled = Some(pair);
+            let end = End::new(AttemptResult::Failed, "no answer came, and the Space shows a new failure");
+            close(judged, desired, seen.now, end);
+            None
+        }
+        _ if !over => Some(Open::Resolving),
+        _ if pair != baseline => Some(Open::Undecided(format!(
+            "the Space changed (now {}), but not in a way that tells the outcome of attempt {}",
+            pair.last_deployment_status.as_deref().unwrap_or("no status"),
+            attempt.number
+        ))),
+        _ => match desired.unknown_outcome_policy {
+            UnknownOutcomePolicy::Hold => Some(Open::Undecided(format!(
+                "attempt {} may have been received, and nothing was seen of it",
+                attempt.number
+            ))),
+            UnknownOutcomePolicy::Resolve => {
+                judged.status.settled = Some(pair);
+                let end = End::new(AttemptResult::Unknown, "nothing was seen of it until the wait was over: it never took effect");
+                close(judged, desired, seen.now, end);
+                None
+            }
+        },
+    }
+}
+
+/// Whether everything that could still happen would have been seen by now.
+///
+/// A server that moves `last_deployed_at` only at a job's end makes a wait of `settle` alone worthless, so a whole job's
+/// time is waited for, unless the list of jobs proves that none runs. The durations are this process's own: whoever did
+/// not see the request end must allow for it to be still under way elsewhere.
+fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> bool {
+    let job = if facts.later_jobs_ended { Duration::ZERO } else { desired.timeout };
+    match &facts.answer {
+        Some((ago, _)) => *ago >= seen.settle + job,
+        None => facts.seen_for >= submit_limit(attempt) + seen.settle + job,
+    }
+}
+
+/// Rule 7: the job is known, and was read.
+fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job) -> Option<Open> {
+    let attempt = judged.status.attempt.clone()?;
+    if let Some(open) = judged.status.attempt.as_mut() {
+        open.job_status = Some(crate::status::cut(job.status.as_str(), 64));
+        let lines = crate::status::tail(&job.log_tail);
+        let count = i64::try_from(job.log_count).unwrap_or(i64::MAX);
+        open.log = (count > 0).then_some(crate::api::LogTail { lines, count });
+    }
+    match job.status {
+        JobStatus::Success => succeeded(judged, desired, seen, job),
+        JobStatus::Failed => {
+            let Some(space) = looked_at(seen) else { return Some(Open::Running) };
+            judged.status.settled = Some(space.pair());
+            let last = job.log_tail.last().map_or("its log is empty", String::as_str);
+            let message = format!("job {} failed: {last}", attempt.job_id.as_deref().unwrap_or_default());
+            close(judged, desired, seen.now, End::new(AttemptResult::Failed, message));
+            None
+        }
+        JobStatus::Pending | JobStatus::Running | JobStatus::Unknown(_) => {
+            let overdue = time::parse(&attempt.deadline).is_none_or(|deadline| seen.now > deadline);
+            Some(if overdue { Open::Overdue } else { Open::Running })
+        }
+    }
+}
+
+/// The job succeeded: does the Space show it, and, for a promotion, did the uat Space stay as it was?
+fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job) -> Option<Open> {
+    let attempt = judged.status.attempt.clone()?;
+    let facts = seen.attempt.clone().unwrap_or_default();
+    let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else { return Some(Open::Confirming) };
+    let settled = facts.job_ended_for >= seen.settle;
+    let promotes = attempt.attempt_type == AttemptType::Promote;
+    let source_moved = if promotes { source_moved(&attempt, &facts) } else { Some(false) };
+    if source_moved == Some(true) {
+        end_with_changed_content(judged, desired, seen, &attempt, pair);
+        return None;
+    }
+    let moved = pair.last_deployed_at != attempt.baseline.last_deployed_at;
+    if !moved && !settled {
+        return Some(Open::Confirming);
+    }
+    if promotes && (!settled || source_moved.is_none()) {
+        return Some(Open::Verifying);
+    }
+    let within = time::lies_within(
+        pair.last_deployed_at.as_deref(),
+        job.created_at.as_deref(),
+        job.completed_at.as_deref(),
+    );
+    let failed_word = class(pair.last_deployment_status.as_deref()) == Class::Failure;
+    let (attribution, message) = if moved && (within == Some(false) || failed_word) {
+        (Attribution::Inferred, "the job succeeded, but the Space shows a deployment that is not that job's")
+    } else {
+        (Attribution::Confirmed, "")
+    };
+    release(judged, &attempt, pair, attribution, seen.now);
+    if promotes {
+        judged.content = Some(Content {
+            verified: Some(true),
+            reason: Reason::SourceUnchanged,
+            message: "the uat Space stayed as it was approved while it was promoted".to_owned(),
+        });
+    }
+    close(judged, desired, seen.now, End::new(AttemptResult::Succeeded, message));
+    None
+}
+
+/// Whether the uat side is no longer what was pinned. `None`: it could not be looked at.
+fn source_moved(attempt: &Attempt, facts: &AttemptFacts) -> Option<bool> {
+    let pinned = attempt.baseline.source.as_ref()?;
+    match facts.source.as_ref()? {
+        Ok(now) => Some(now.uid != pinned.uid || now.pair() != pinned.pair()),
+        Err(LookError::NotFound(_)) => Some(true),
+        Err(_) => None,
+    }
+}
+
+/// What was promoted may not be what was approved.
+fn end_with_changed_content(
+    judged: &mut Judged,
+    desired: &Desired,
+    seen: &Observation,
+    attempt: &Attempt,
+    pair: PairStatus,
+) {
+    release(judged, attempt, pair, Attribution::Inferred, seen.now);
+    judged.content = Some(Content {
+        verified: Some(false),
+        reason: Reason::SourceChanged,
+        message: format!(
+            "the uat Space changed while {} was promoted, so what production runs is not known",
+            crate::wish::short(&attempt.digest)
+        ),
+    });
+    let end = End::new(AttemptResult::Succeeded, "the uat Space changed meanwhile: the content is not verified");
+    close(judged, desired, seen.now, end);
+}

@@ -1,0 +1,59 @@
+//! Whether somebody else deployed: a pair that is not the one our own last job left.
+
+use super::{Judged, looked_at};
+use crate::api::{AttemptResult, HistoryEntry, KonigleSpaceStatus, PairStatus};
+use crate::observation::{JobTimes, LookError, Observation};
+use crate::time;
+
+/// Judges the pair of a Space that has no open attempt. A move that lies within our own last job, by the server's
+/// clock, is that job's, seen late: it is pinned anew. All else is drift.
+pub(super) fn judge(judged: &mut Judged, seen: &Observation) {
+    let Some(space) = looked_at(seen) else { return };
+    let pair = space.pair();
+    let Some(settled) = judged.status.settled.clone() else { return };
+    if pair == settled {
+        return;
+    }
+    match &seen.last_job {
+        // Whether it is ours cannot be told yet.
+        Some(Err(LookError::Unavailable(_))) => {}
+        Some(Ok(times)) if is_ours(judged, &pair, times, seen) => pin(judged, pair),
+        _ => {
+            let text = |time: &Option<String>| time.clone().unwrap_or_else(|| "never".to_owned());
+            judged.drifted = Some(format!(
+                "somebody else deployed to this Space: it was last deployed to at {} ({}), and our own last job left {} ({})",
+                text(&pair.last_deployed_at),
+                pair.last_deployment_status.as_deref().unwrap_or("no status"),
+                text(&settled.last_deployed_at),
+                settled.last_deployment_status.as_deref().unwrap_or("no status"),
+            ));
+        }
+    }
+}
+
+fn is_ours(judged: &Judged, pair: &PairStatus, job: &JobTimes, seen: &Observation) -> bool {
+    let within =
+        time::lies_within(pair.last_deployed_at.as_deref(), job.created_at.as_deref(), job.completed_at.as_deref());
+    within.unwrap_or_else(|| {
+        // A server that sends no times leaves only our own clock: what moves within settle of the end is taken as lag.
+        let ended = last_sent(&judged.status).and_then(|entry| time::parse(&entry.completed_at));
+        let settle = jiff::SignedDuration::try_from(seen.settle).unwrap_or(jiff::SignedDuration::MAX);
+        ended.is_some_and(|ended| seen.now.duration_since(ended).abs() <= settle)
+    })
+}
+
+fn pin(judged: &mut Judged, pair: PairStatus) {
+    let status = &mut judged.status;
+    let last_job = last_sent(status).and_then(|entry| entry.job_id.clone());
+    if let Some(release) = status.release.as_mut().filter(|release| release.job_id.is_some() && release.job_id == last_job) {
+        release.last_deployed_at_seen.clone_from(&pair.last_deployed_at);
+        release.last_deployment_status_seen.clone_from(&pair.last_deployment_status);
+    }
+    status.settled = Some(pair);
+}
+
+/// The last ended attempt that was sent, or may have been.
+#[must_use]
+pub fn last_sent(status: &KonigleSpaceStatus) -> Option<&HistoryEntry> {
+    status.history.iter().find(|entry| entry.result != AttemptResult::NotSent)
+}

@@ -1,0 +1,41 @@
+//! The hold that a promotion takes on its uat resource, and when it is let go.
+//!
+//! Only the uat resource's own pass clears a hold, after reading the holder live: a holder that closed its attempt needs
+//! no second write, and one that died cannot leave the uat Space held for ever.
+
+use std::time::Duration;
+
+use super::{Judged, Note};
+use crate::desired::Desired;
+use crate::observation::{Holder, Observation};
+
+/// How long a promotion's request may take: it has no body.
+pub(super) const PROMOTE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Clears `heldBy` where nothing needs it any more.
+pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) {
+    let (Some(held), Some(facts)) = (&judged.status.held_by, &seen.holder) else { return };
+    let waited = facts.seen_for >= PROMOTE_LIMIT + seen.settle + desired.timeout;
+    let (clear, note) = match &facts.holder {
+        None => (false, None),
+        Some(Holder::Done) => (true, None),
+        Some(Holder::Promoting { job_id }) => {
+            (job_id.is_none() && held.job_id.is_none() && waited, Some("whose promotion's outcome stayed unknown"))
+        }
+        Some(Holder::Gone) => {
+            let ended = if held.job_id.is_some() { facts.job_ended == Some(true) } else { waited };
+            (ended, Some("which is gone"))
+        }
+    };
+    if !clear {
+        return;
+    }
+    if let Some(why) = note {
+        judged.notes.push(Note {
+            warning: true,
+            reason: "HoldReleased",
+            message: format!("no longer held by KonigleSpace {}, {why}", held.name),
+        });
+    }
+    judged.status.held_by = None;
+}

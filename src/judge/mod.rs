@@ -1,0 +1,345 @@
+//! What has happened: brings the records of a status up to date with the evidence of this pass.
+//!
+//! Pure and total: no clock, no I/O, no log. Attempts are closed here and only here, releases recorded here and only
+//! here. What to do next is [`crate::plan`]'s matter; conditions are [`crate::status`]'s.
+
+mod attempt;
+mod drift;
+mod hold;
+pub mod words;
+
+pub use attempt::{refusal, submit_limit};
+pub use drift::last_sent;
+
+use jiff::Timestamp;
+
+use crate::api::{
+    AdoptionPolicy, ArtifactStatus, Attempt, AttemptResult, Attribution, Cause, HistoryEntry, KonigleSpaceStatus,
+    PairStatus, Quarantined, ReleaseStatus,
+};
+use crate::desired::Desired;
+use crate::observation::{Observation, SpaceFacts};
+use crate::reason::Reason;
+use crate::wish::{Wanted, short, wanted};
+use crate::{status, time};
+
+/// The message of an attempt that a person gave up with `retry`; the next one is that person's.
+pub const ANSWERED_RETRY: &str = "a person answered: retry";
+
+/// The records as they stand after this pass's evidence.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The records; conditions are still those of before.
+    pub status: KonigleSpaceStatus,
+    /// What is to be said of the attempt that stays open.
+    pub open: Option<Open>,
+    /// Somebody else deployed: what was expected and what was seen.
+    pub drifted: Option<String>,
+    /// Whether what was promoted is what was approved.
+    pub content: Option<Content>,
+    /// Things that happened and leave no other trace; each becomes one Event.
+    pub notes: Vec<Note>,
+}
+
+/// What is to be said of an attempt that stays open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// Its job runs.
+    Running,
+    /// Its job runs for longer than `spec.timeout`.
+    Overdue,
+    /// Its job succeeded; the Space does not show it yet.
+    Confirming,
+    /// Its job succeeded; whether the uat Space stayed as it was is looked at once more.
+    Verifying,
+    /// Its outcome is unknown; evidence is awaited.
+    Resolving,
+    /// Its outcome stays unknown: a person must say.
+    Undecided(String),
+}
+
+/// Whether what was promoted is what was approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The condition's status.
+    pub verified: Option<bool>,
+    /// The condition's reason.
+    pub reason: Reason,
+    /// The condition's message.
+    pub message: String,
+}
+
+/// Something that happened, for an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether it is a Warning.
+    pub warning: bool,
+    /// The Event's reason.
+    pub reason: &'static str,
+    /// The Event's note.
+    pub message: String,
+}
+
+/// Judges the records of `before` by the facts of this pass.
+#[must_use]
+pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation) -> Judged {
+    let mut judged = Judged {
+        status: before.clone(),
+        open: None,
+        drifted: None,
+        content: status::content_of(before),
+        notes: Vec::new(),
+    };
+    record_space(&mut judged, seen);
+    let wanted = wanted(desired, seen, before);
+    take_over_wish(&mut judged, wanted.as_ref(), desired, seen);
+    hold::judge(&mut judged, desired, seen);
+    judged.open = attempt::judge(&mut judged, desired, seen);
+    if judged.status.attempt.is_none() {
+        first_contact(&mut judged, wanted.as_ref(), desired, seen);
+        drift::judge(&mut judged, seen);
+    }
+    take_over_requests(&mut judged, wanted.as_ref(), desired, seen);
+    judged
+}
+
+/// The Space as it was seen, if it was.
+fn looked_at(seen: &Observation) -> Option<&SpaceFacts> {
+    seen.space.as_ref().and_then(|look| look.as_ref().ok())
+}
+
+fn record_space(judged: &mut Judged, seen: &Observation) {
+    let Some(space) = looked_at(seen) else { return };
+    let status = &mut judged.status;
+    if status.space.as_ref().is_some_and(|before| !before.id.is_empty() && before.id != space.status.id) {
+        // A person had the names resolved anew: nothing that was recorded speaks of this Space.
+        status.release = None;
+        status.settled = None;
+        judged.content = None;
+    }
+    status.space = Some(space.status.clone());
+    status.url.clone_from(&space.url);
+}
+
+/// A changed wish starts with a clean slate, and, where somebody else deployed meanwhile, replaces what they did.
+fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
+    let Some(wanted) = wanted else { return };
+    let size = match seen.artifact {
+        crate::observation::ArtifactFacts::OnDisk { size } => i64::try_from(size).ok(),
+        _ => None,
+    };
+    let status = &mut judged.status;
+    let before = status.artifact.take();
+    let same = before.as_ref().is_some_and(|before| before.digest == wanted.digest);
+    let size = size.or_else(|| before.as_ref().filter(|_| same).and_then(|before| before.size));
+    status.artifact = Some(ArtifactStatus { digest: wanted.digest.clone(), revision: wanted.revision.clone(), size });
+    if same {
+        return;
+    }
+    status.failures = 0;
+    status.next_retry_time = None;
+    status.quarantined.clear();
+    let drift_was_seen = before.is_some() && status.is_true("Drifted");
+    if let (true, None, Some(space)) = (drift_was_seen, &status.attempt, looked_at(seen))
+        && !desired.suspended
+    {
+        status.settled = Some(space.pair());
+        status.release = None;
+        judged.notes.push(Note {
+            warning: true,
+            reason: "DriftOverwritten",
+            message: format!(
+                "{} was asked for after somebody else deployed at {}: it replaces that deployment",
+                short(&wanted.digest),
+                space.status.last_deployed_at.as_deref().unwrap_or("an unknown time"),
+            ),
+        });
+    }
+}
+
+/// At the first contact the Space may run something already.
+fn first_contact(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
+    let status = &mut judged.status;
+    let Some(space) = looked_at(seen) else { return };
+    let adopts = desired.adoption_policy == AdoptionPolicy::AssumeCurrent
+        && is_first_contact(status)
+        && seen.conflict.is_none()
+        && space.status.last_deployed_at.is_some()
+        && words::class(space.status.last_deployment_status.as_deref()) != words::Class::Unfinished;
+    if !adopts {
+        return;
+    }
+    let pair = space.pair();
+    status.settled = Some(pair.clone());
+    if let Some(wanted) = wanted {
+        status.release = Some(ReleaseStatus {
+            digest: wanted.digest.clone(),
+            short_digest: short_digits(&wanted.digest),
+            revision: wanted.revision.clone(),
+            deployment_id: None,
+            job_id: None,
+            deployed_at: Some(time::text(seen.now)),
+            last_deployed_at_seen: pair.last_deployed_at,
+            last_deployment_status_seen: pair.last_deployment_status,
+            attribution: Attribution::Assumed,
+        });
+        if desired.promotes() {
+            judged.content = Some(Content {
+                verified: None,
+                reason: Reason::AdoptedWithoutJob,
+                message: "taken over at first contact; no promotion of this resource proves the content".to_owned(),
+            });
+        }
+    }
+}
+
+/// Whether nothing was ever recorded of this Space.
+#[must_use]
+pub fn is_first_contact(status: &KonigleSpaceStatus) -> bool {
+    status.settled.is_none()
+        && status.release.is_none()
+        && status.attempt.is_none()
+        && status.history.is_empty()
+        && status.last_attempt == 0
+}
+
+/// Acknowledges the requests that this pass answers. One that asks for a release is acknowledged by its claim.
+fn take_over_requests(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
+    let requests = &desired.requests;
+    judged.status.last_handled_reconcile_at.clone_from(&requests.reconcile_at);
+    if is_pending(requests.reset_at.as_ref(), judged.status.last_handled_reset_at.as_ref()) {
+        judged.status.failures = 0;
+        judged.status.next_retry_time = None;
+        judged.status.quarantined.clear();
+        let releases = wanted.is_some() && (needs_reset(judged) || judged.status.attempt.is_some());
+        if looked_at(seen).is_some() && !releases {
+            judged.status.last_handled_reset_at.clone_from(&requests.reset_at);
+        }
+    }
+    if requests.redeploy_at.is_none() || wanted.is_none() {
+        judged.status.last_handled_redeploy_at.clone_from(&requests.redeploy_at);
+    }
+}
+
+/// Whether a reset releases the wanted digest again: what runs is not known for certain.
+#[must_use]
+pub fn needs_reset(judged: &Judged) -> bool {
+    judged.drifted.is_some()
+        || judged.content.as_ref().is_some_and(|content| content.verified == Some(false))
+        || judged.status.release.as_ref().is_none_or(|release| release.attribution != Attribution::Confirmed)
+}
+
+/// Whether a request id was not acted on yet.
+#[must_use]
+pub fn is_pending(asked: Option<&String>, handled: Option<&String>) -> bool {
+    asked.is_some() && asked != handled
+}
+
+/// How an attempt ended.
+struct End {
+    result: AttemptResult,
+    message: String,
+    /// Why no further attempt of this digest makes sense.
+    hopeless: Option<Reason>,
+    /// How long to wait after an attempt that does not count as failed.
+    retry_in: Option<std::time::Duration>,
+}
+
+impl End {
+    fn new(result: AttemptResult, message: impl Into<String>) -> Self {
+        Self { result, message: message.into(), hopeless: None, retry_in: None }
+    }
+}
+
+/// Closes the open attempt: into the history, and counted where it failed.
+fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: End) {
+    let status = &mut judged.status;
+    let Some(attempt) = status.attempt.take() else { return };
+    let is_wanted = status.artifact.as_ref().is_some_and(|artifact| artifact.digest == attempt.digest);
+    match end.result {
+        AttemptResult::Succeeded => {
+            status.failures = 0;
+            status.next_retry_time = None;
+            status.quarantined.retain(|quarantined| quarantined.digest != attempt.digest);
+        }
+        AttemptResult::NotSent => {
+            let wait = end.retry_in.and_then(|wait| jiff::SignedDuration::try_from(wait).ok());
+            status.next_retry_time = wait.map(|wait| time::text(now + wait));
+            // Nothing came of the request: it still stands.
+            match attempt.cause {
+                Cause::Reset => status.last_handled_reset_at = None,
+                Cause::Person => status.last_handled_redeploy_at = None,
+                Cause::Spec | Cause::Retry | Cause::Drift | Cause::Other => {}
+            }
+        }
+        AttemptResult::Failed | AttemptResult::Unknown if end.message == ANSWERED_RETRY => status.next_retry_time = None,
+        AttemptResult::Failed | AttemptResult::Unknown if is_wanted => {
+            status.failures += 1;
+            status.next_retry_time = Some(time::text(now + backoff(status.failures)));
+            let exhausted = (status.failures >= desired.retry_limit).then_some(Reason::RetriesExceeded);
+            if let Some(reason) = end.hopeless.or(exhausted) {
+                status.next_retry_time = None;
+                status.quarantined.retain(|quarantined| quarantined.digest != attempt.digest);
+                status.quarantined.push(Quarantined {
+                    digest: attempt.digest.clone(),
+                    reason: reason.word(),
+                    time: time::text(now),
+                });
+            }
+        }
+        AttemptResult::Failed | AttemptResult::Unknown => {}
+    }
+    remember(status, &attempt, &end, now);
+    status.history.truncate(desired.history_limit);
+}
+
+fn remember(status: &mut KonigleSpaceStatus, attempt: &Attempt, end: &End, now: Timestamp) {
+    let entry = HistoryEntry {
+        number: attempt.number,
+        attempt_type: attempt.attempt_type,
+        digest: attempt.digest.clone(),
+        revision: attempt.revision.clone(),
+        deployment_id: attempt.deployment_id.clone(),
+        job_id: attempt.job_id.clone(),
+        result: end.result,
+        cause: attempt.cause,
+        message: status::cut(&end.message, 256),
+        started_at: attempt.started_at.clone(),
+        completed_at: time::text(now),
+    };
+    // A run of attempts that were never sent tells nothing new: the last one stands for all, so that a day of a
+    // read-only token does not push the real releases out of the history.
+    let repeats = entry.result == AttemptResult::NotSent
+        && status.history.first().is_some_and(|last| last.result == AttemptResult::NotSent && last.digest == entry.digest);
+    if repeats {
+        status.history[0] = entry;
+    } else {
+        status.history.insert(0, entry);
+    }
+}
+
+/// The wait after a failed attempt: 10 s, doubled with each further one, at most 5 min.
+fn backoff(failures: i64) -> jiff::SignedDuration {
+    let doublings = u32::try_from(failures.clamp(1, 6) - 1).unwrap_or(0);
+    jiff::SignedDuration::from_secs((10_i64 << doublings).min(300))
+}
+
+/// Records what runs.
+fn release(judged: &mut Judged, attempt: &Attempt, pair: PairStatus, attribution: Attribution, now: Timestamp) {
+    judged.status.release = Some(ReleaseStatus {
+        digest: attempt.digest.clone(),
+        short_digest: short_digits(&attempt.digest),
+        revision: attempt.revision.clone(),
+        deployment_id: attempt.deployment_id.clone(),
+        job_id: attempt.job_id.clone(),
+        deployed_at: Some(time::text(now)),
+        last_deployed_at_seen: pair.last_deployed_at.clone(),
+        last_deployment_status_seen: pair.last_deployment_status.clone(),
+        attribution,
+    });
+    judged.status.settled = Some(pair);
+}
+
+fn short_digits(digest: &str) -> String {
+    digest.trim_start_matches("sha256:").chars().take(12).collect()
+}

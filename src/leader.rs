@@ -1,0 +1,71 @@
+//! Leader election: keeps two replicas from doing the same work. Safety never rests on it (`ARCHITECTURE.md`).
+
+use std::sync::Arc;
+
+use kube::Config as KubeConfig;
+use kube_lease_manager::LeaseManagerBuilder;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::cluster::Clients;
+use crate::config::Config;
+use crate::health::Readiness;
+use crate::metrics::Metrics;
+
+/// The longest that a lost leader goes unnoticed, in seconds; the renewal comes this much earlier than the expiry.
+const DURATION: u64 = 30;
+const GRACE: u64 = 10;
+
+/// Waits until this process leads, if it must. The token that is given back is cancelled when the lead is lost; the
+/// shutdown is then asked for too, for a new process is the surest way to start with nothing in hand.
+///
+/// # Errors
+///
+/// Where the Lease cannot be made or read.
+pub async fn lead(
+    config: &Config,
+    kube_config: &KubeConfig,
+    clients: &Clients,
+    (metrics, readiness): (&Arc<Metrics>, &Readiness),
+    shutdown: &CancellationToken,
+) -> Result<CancellationToken, Box<dyn std::error::Error>> {
+    let lost = CancellationToken::new();
+    let namespace = config.lease_namespace.clone().or_else(|| std::env::var("POD_NAMESPACE").ok());
+    if !config.leader_elect.unwrap_or(namespace.is_some()) {
+        metrics.leader(true);
+        return Ok(lost);
+    }
+    let namespace = namespace.unwrap_or_else(|| kube_config.default_namespace.clone());
+    info!(namespace, lease = config.lease_name, "waiting for the Lease");
+    // A replica that stands by is as ready as it can be.
+    readiness.set_watch(None);
+    let mut builder = LeaseManagerBuilder::new(clients.lease.clone(), &config.lease_name)
+        .with_namespace(namespace)
+        .with_duration(DURATION)
+        .with_grace(GRACE);
+    if let Ok(pod) = std::env::var("POD_NAME") {
+        builder = builder.with_identity(pod);
+    }
+    let manager = builder.build().await?;
+    let (mut leads, _task) = manager.watch().await;
+    tokio::select! {
+        result = leads.wait_for(|leads| *leads) => { result?; }
+        () = shutdown.cancelled() => return Ok(lost),
+    }
+    info!("this process leads");
+    metrics.leader(true);
+    let (lost_token, shutdown, metrics) = (lost.clone(), shutdown.clone(), metrics.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = async { leads.wait_for(|leads| !*leads).await.map_or((), |_| ()) } => {
+                error!("the Lease is lost: stopping");
+                metrics.leader(false);
+                lost_token.cancel();
+                shutdown.cancel();
+            }
+            // Keeps the Lease while passes end; the channel closes, and the Lease is let go, with the process.
+            () = shutdown.cancelled() => std::future::pending().await,
+        }
+    });
+    Ok(lost)
+}

@@ -1,0 +1,93 @@
+//! The closed list of condition reasons. The README says for each what to do.
+
+/// A reason of the conditions Ready, Reconciling, Stalled, PromotionAllowed and ContentVerified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the words are explained in the README's table, for the people who read them there")]
+pub enum Reason {
+    // Ready=True
+    Succeeded,
+    AwaitingApproval,
+    Assumed,
+    // With Reconciling
+    Progressing,
+    Downloading,
+    DeployRunning,
+    PromotionRunning,
+    ResolvingOutcome,
+    ProgressingWithRetry,
+    HeldByPromotion,
+    AwaitingSource,
+    SpaceProvisioning,
+    SpaceBusy,
+    RateLimited,
+    ArtifactUnavailable,
+    // Alone
+    Suspended,
+    KonigleUnreachable,
+    // Stalled
+    InvalidSpec,
+    SecretNotFound,
+    SecretKeyMissing,
+    SecretInvalid,
+    CredentialsRejected,
+    SpaceForbidden,
+    SpaceNotFound,
+    SpaceChanged,
+    SpaceConflict,
+    SpaceStopped,
+    SpaceError,
+    SourceNotFound,
+    PairNotProven,
+    DigestMismatch,
+    ArtifactRejected,
+    ArtifactTooLarge,
+    RequestRejected,
+    RetriesExceeded,
+    OutcomeUnknown,
+    JobOverdue,
+    Drifted,
+    DriftLoop,
+    ContentNotVerified,
+    CRDOutdated,
+    // PromotionAllowed=False
+    SourceNotConfirmed,
+    SourceDrifted,
+    SourceBusy,
+    // ContentVerified
+    SourceUnchanged,
+    SourceChanged,
+    NotYetConfirmed,
+    AdoptedWithoutJob,
+}
+
+impl Reason {
+    /// The word in the condition: the variant's own name.
+    #[must_use]
+    pub fn word(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// The reason of that word. Quarantine records a reason as a word.
+    #[must_use]
+    pub fn of_quarantine(word: &str) -> Self {
+        match word {
+            "ArtifactRejected" => Self::ArtifactRejected,
+            "ArtifactTooLarge" => Self::ArtifactTooLarge,
+            "RequestRejected" => Self::RequestRejected,
+            _ => Self::RetriesExceeded,
+        }
+    }
+
+    /// Whether a change of a Secret is what heals it; looked at every 30 s.
+    #[must_use]
+    pub fn is_about_credentials(self) -> bool {
+        matches!(
+            self,
+            Self::SecretNotFound
+                | Self::SecretKeyMissing
+                | Self::SecretInvalid
+                | Self::CredentialsRejected
+                | Self::SpaceForbidden
+        )
+    }
+}

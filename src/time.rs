@@ -1,0 +1,67 @@
+//! Times as text: ours as Kubernetes writes them, the remote's as tolerantly as they can be read.
+//!
+//! Pure: no clock is read here.
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// RFC 3339, UTC, whole seconds.
+#[must_use]
+pub fn text(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+/// A time that the remote or this operator wrote; one without a zone is taken as UTC (the API's zone and precision are
+/// not documented). `None` where it cannot be read.
+#[must_use]
+pub fn parse(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    text.parse::<Timestamp>().ok().or_else(|| {
+        let civil: DateTime = text.parse().ok()?;
+        Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    })
+}
+
+/// Whether `time` lies between `from` − 5 s and `to` + 5 s. `None` where the server sent too little to tell.
+#[must_use]
+pub fn lies_within(time: Option<&str>, from: Option<&str>, to: Option<&str>) -> Option<bool> {
+    let slack = SignedDuration::from_secs(5);
+    let time = parse(time?)?;
+    let from = parse(from?)?;
+    let after_begin = time >= from - slack;
+    let before_end = match to {
+        Some(to) => time <= parse(to)? + slack,
+        None => true,
+    };
+    Some(after_begin && before_end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_without_a_zone_are_utc() {
+        let zoned = parse("2026-11-24T09:00:00Z");
+        for same in ["2026-11-24T09:00:00", "2026-11-24 09:00:00", "2026-11-24T10:00:00+01:00", "2026-11-24T09:00:00.000000"] {
+            assert_eq!(parse(same), zoned, "{same}");
+        }
+        for wrong in ["", "yesterday", "2026-13-01T00:00:00Z"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bounds_have_five_seconds_of_slack_and_need_the_servers_times() {
+        let at = |time: &str, from: &str, to: &str| lies_within(Some(time), Some(from), Some(to));
+        let (from, to) = ("2026-11-24T09:00:10Z", "2026-11-24T09:01:00Z");
+        assert_eq!(at("2026-11-24T09:00:05Z", from, to), Some(true));
+        assert_eq!(at("2026-11-24T09:00:04Z", from, to), Some(false));
+        assert_eq!(at("2026-11-24T09:01:05Z", from, to), Some(true));
+        assert_eq!(at("2026-11-24T09:01:06Z", from, to), Some(false));
+        assert_eq!(lies_within(None, Some(from), Some(to)), None);
+        assert_eq!(lies_within(Some(from), None, Some(to)), None);
+        assert_eq!(lies_within(Some(from), Some(from), None), Some(true));
+    }
+}

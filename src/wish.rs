@@ -1,0 +1,147 @@
+//! What is wanted now, and whether a promotion may bring it.
+//!
+//! Pure. A promotion's wish depends on the uat resource, so it is worked out from the facts of each pass.
+
+use crate::api::{Attribution, AttemptResult, BaselineSource, KonigleSpaceStatus};
+use crate::desired::{Approval, Desired, Wish};
+use crate::observation::{Observation, Problem, SourceFacts};
+use crate::reason::Reason;
+
+/// What should run in the Space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its digest, `sha256:…`.
+    pub digest: String,
+    /// What people call it.
+    pub revision: Option<String>,
+}
+
+/// Whether what the uat resource runs may be promoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It may: the uat side as it must stay meanwhile.
+    Open(BaselineSource),
+    /// It may not.
+    Closed(Problem),
+}
+
+/// What is wanted now. `None`: nothing was asked for, or (Automatic) nothing may be promoted.
+#[must_use]
+pub fn wanted(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus) -> Option<Wanted> {
+    match &desired.wish {
+        Wish::Deploy(wish) => {
+            Some(Wanted { digest: wish.digest.to_string(), revision: wish.revision.clone() })
+        }
+        Wish::Promote { approval, .. } => {
+            let release = seen.source.as_ref().and_then(|source| source.status.release.as_ref());
+            let digest = match approval {
+                Approval::Manual(None) => None,
+                Approval::Manual(Some(digest)) => Some(digest.to_string()),
+                Approval::Automatic => match gate(desired, seen, status) {
+                    Some(Gate::Open(source)) => Some(source.digest),
+                    _ => None,
+                },
+            }?;
+            let revision =
+                release.filter(|release| release.digest == digest).and_then(|release| release.revision.clone());
+            Some(Wanted { digest, revision })
+        }
+    }
+}
+
+/// The gate of a promotion. `None` for deploys.
+#[must_use]
+pub fn gate(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus) -> Option<Gate> {
+    let missing = SourceFacts::default();
+    let own_nonce = status.attempt.as_ref().map(|attempt| attempt.nonce.as_str());
+    gate_of(desired, seen.source.as_ref().unwrap_or(&missing), own_nonce)
+}
+
+/// The gate as this state of the uat resource makes it. A hold with `own_nonce` is our own. `None` for deploys.
+#[must_use]
+pub fn gate_of(desired: &Desired, source: &SourceFacts, own_nonce: Option<&str>) -> Option<Gate> {
+    let Wish::Promote { from, approval } = &desired.wish else { return None };
+    Some(match closed(from, approval, source, own_nonce) {
+        Some((reason, message)) => Gate::Closed(Problem { reason, message }),
+        None => pinned(from, source).map_or_else(
+            || Gate::Closed(Problem { reason: Reason::AwaitingSource, message: format!("KonigleSpace {from} has no release yet") }),
+            Gate::Open,
+        ),
+    })
+}
+
+/// The uat side as the promotion needs it to stay: what it released, and the pair that was seen then.
+fn pinned(from: &str, source: &SourceFacts) -> Option<BaselineSource> {
+    let release = source.status.release.as_ref()?;
+    Some(BaselineSource {
+        name: from.to_owned(),
+        uid: source.uid.clone(),
+        space_id: source.status.space.as_ref()?.id.clone(),
+        digest: release.digest.clone(),
+        last_deployed_at: release.last_deployed_at_seen.clone(),
+        last_deployment_status: release.last_deployment_status_seen.clone(),
+    })
+}
+
+/// Why the gate is closed, the most telling reason first.
+fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_nonce: Option<&str>) -> Option<(Reason, String)> {
+    let status = &source.status;
+    if !source.exists {
+        return Some((
+            Reason::SourceNotFound,
+            format!("there is no KonigleSpace {from} in this namespace: create it, or correct spec.promotion.from.name (a new resource is needed for another web app)"),
+        ));
+    }
+    let Some(release) = &status.release else {
+        return Some((Reason::AwaitingSource, format!("KonigleSpace {from} has no release yet")));
+    };
+    match approval {
+        Approval::Manual(None) => {
+            return Some((
+                Reason::AwaitingApproval,
+                format!("to promote what {from} runs, set spec.promotion.approvedDigest to {}", release.digest),
+            ));
+        }
+        Approval::Manual(Some(digest)) if digest.to_string() != release.digest => {
+            return Some((
+                Reason::AwaitingSource,
+                format!("approved is {}, but {from} runs {}", digest.short(), short(&release.digest)),
+            ));
+        }
+        Approval::Manual(Some(_)) | Approval::Automatic => {}
+    }
+    if source.deleting {
+        return Some((Reason::SourceBusy, format!("KonigleSpace {from} is being deleted")));
+    }
+    if status.attempt.is_some() {
+        return Some((Reason::SourceBusy, format!("a deployment to {from} is under way")));
+    }
+    if status.held_by.as_ref().is_some_and(|held| Some(held.nonce.as_str()) != own_nonce) {
+        return Some((Reason::SourceBusy, format!("another promotion from {from} is under way")));
+    }
+    if status.is_true("Drifted") {
+        return Some((
+            Reason::SourceDrifted,
+            format!("somebody else deployed to the Space of {from}, so what it runs is not known: deploy there again with the annotation cloud.konigle.com/reset-at"),
+        ));
+    }
+    if let Some(stalled) = status.condition("Stalled").filter(|stalled| stalled.status == "True") {
+        return Some((Reason::SourceBusy, format!("KonigleSpace {from} is stalled: {}", stalled.reason)));
+    }
+    let last = status.history.iter().find(|entry| entry.result != AttemptResult::NotSent);
+    let confirmed = release.attribution == Attribution::Confirmed
+        && last.is_some_and(|entry| entry.result == AttemptResult::Succeeded && entry.digest == release.digest);
+    if !confirmed {
+        return Some((
+            Reason::SourceNotConfirmed,
+            format!("what {from} runs is not confirmed by a job of its own: deploy there once with the annotation cloud.konigle.com/reset-at"),
+        ));
+    }
+    None
+}
+
+/// `sha256:` and the first 12 digits, for messages.
+#[must_use]
+pub fn short(digest: &str) -> String {
+    digest.chars().take("sha256:".len() + 12).collect()
+}

@@ -1,0 +1,687 @@
+//! The artifact store against hosts on loopback that behave well, badly, and not at all.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io::{Cursor, Read, Write};
+use std::net::TcpListener as StdListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::future::join_all;
+use futures::stream;
+use konigle_operator::artifact::{Artifact, Auth, Digest, FetchError, HttpSource, Limits, Store};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+const SECRET: &str = "hunter2";
+
+/// A small artifact that passes the inspection; `marker` makes its digest its own.
+fn archive(marker: &str) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in [("Dockerfile", marker), ("bentocloud.toml", "[processes.web]\ncommand = \"serve\"\n")] {
+        writer.start_file(name, SimpleFileOptions::default()).unwrap();
+        writer.write_all(content.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+fn limits() -> Limits {
+    Limits { allow_insecure: true, ..Limits::default() }
+}
+
+fn source(url: &str, digest: Digest) -> HttpSource {
+    HttpSource { url: Url::parse(url).unwrap(), digest, auth: None, ca: None }
+}
+
+async fn fetch(store: &Store, source: &HttpSource) -> Result<Artifact, FetchError> {
+    store.fetch(source, &CancellationToken::new()).await
+}
+
+/// A host that answers every request by `answer` and remembers them.
+struct Host {
+    address: String,
+    seen: Seen,
+    stop: CancellationToken,
+}
+
+type Seen = Arc<Mutex<Vec<Request<()>>>>;
+type Answer = Arc<dyn Fn(&Request<()>) -> Response + Send + Sync>;
+
+impl Host {
+    async fn start(answer: impl Fn(&Request<()>) -> Response + Send + Sync + 'static) -> Self {
+        let seen = Seen::default();
+        let answer: Answer = Arc::new(answer);
+        let router = Router::new().fallback(serve).with_state((answer, seen.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
+        Self { address, seen, stop }
+    }
+
+    async fn with_file(bytes: Vec<u8>) -> Self {
+        Self::start(move |_| bytes.clone().into_response()).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
+    }
+
+    fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    fn authorization(&self) -> Vec<Option<String>> {
+        let seen = self.seen.lock().unwrap();
+        let value =
+            |request: &Request<()>| Some(request.headers().get(header::AUTHORIZATION)?.to_str().unwrap().to_owned());
+        seen.iter().map(value).collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn serve(State((answer, seen)): State<(Answer, Seen)>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let request = Request::from_parts(parts, ());
+    let response = answer(&request);
+    seen.lock().unwrap().push(request);
+    response
+}
+
+/// A host below HTTP: it reads one request's head, writes `answer`, and closes, or holds the connection open.
+async fn raw_host(answer: Vec<u8>, hold: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/shop.zip", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut connection, _)) = listener.accept().await {
+            read_head(&mut connection).await;
+            connection.write_all(&answer).await.unwrap();
+            if hold {
+                open.push(connection);
+            } else {
+                connection.shutdown().await.unwrap();
+            }
+        }
+    });
+    address
+}
+
+async fn read_head(connection: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await.unwrap());
+    }
+}
+
+fn http(head: &str, body: &[u8]) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n").into_bytes();
+    answer.extend_from_slice(body);
+    answer
+}
+
+/// Every file below `directory`, by name.
+fn files(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.file_name().into_string().unwrap());
+        }
+    }
+    found.sort();
+    found
+}
+
+struct Fixture {
+    directory: TempDir,
+    store: Store,
+}
+
+impl Fixture {
+    fn new(limits: Limits) -> Self {
+        let directory = TempDir::new().unwrap();
+        let store = Store::open(directory.path(), limits).unwrap();
+        Self { directory, store }
+    }
+
+    /// As a new process finds it.
+    fn reopened(self, limits: Limits) -> Self {
+        let store = Store::open(self.directory.path(), limits).unwrap();
+        Self { directory: self.directory, store }
+    }
+
+    fn files(&self) -> Vec<String> {
+        files(self.directory.path())
+    }
+}
+
+/// Fetches once and expects an error, nothing left on disk, and nothing secret in the message.
+async fn failure(limits: Limits, url: &str, wanted: Digest) -> FetchError {
+    let fixture = Fixture::new(limits);
+    let url = format!("{url}?signature={SECRET}");
+    let error = fetch(&fixture.store, &source(&url, wanted)).await.unwrap_err();
+    assert_eq!(fixture.files(), Vec::<String>::new(), "{error}");
+    assert!(!format!("{error} {error:?}").contains(SECRET), "{error:?}");
+    error
+}
+
+#[track_caller]
+fn assert_unavailable(error: &FetchError, expected: &str) {
+    assert!(matches!(error, FetchError::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_is_fetched_once_and_kept() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let host = Host::with_file(bytes.clone()).await;
+    let fixture = Fixture::new(limits());
+    assert_eq!(fixture.store.get(&digest).await, None);
+    let from_host = source(&host.url("/shop.zip"), digest);
+    let artifact = fetch(&fixture.store, &from_host).await.unwrap();
+    assert_eq!((artifact.digest, artifact.size), (digest, bytes.len() as u64));
+    assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes);
+    assert!(artifact.path.ends_with(format!("sha256/{}/{}", &digest.hex()[..2], digest.hex())));
+    assert_eq!(fixture.files(), [digest.hex()], "no partial file");
+    let headers = host.seen.lock().unwrap()[0].headers().clone();
+    assert_eq!(headers[header::ACCEPT_ENCODING], "identity");
+    assert!(!headers.contains_key(header::AUTHORIZATION));
+
+    let elsewhere = source("http://127.0.0.1:1/gone.zip", digest);
+    assert_eq!(fetch(&fixture.store, &elsewhere).await.as_ref(), Ok(&artifact), "no request is made");
+    let fixture = fixture.reopened(limits());
+    assert_eq!(fixture.store.get(&digest).await.as_ref(), Some(&artifact), "it outlives the process");
+    assert_eq!(fetch(&fixture.store, &elsewhere).await, Ok(artifact));
+}
+
+#[tokio::test]
+async fn callers_share_one_download_and_its_failure() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let host = Host::start(move |request| match request.uri().path() {
+        "/shop.zip" => bytes.clone().into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    })
+    .await;
+    let fixture = Fixture::new(limits());
+    let missing = source(&host.url("/missing.zip"), digest);
+    for outcome in join_all((0..8).map(|_| fetch(&fixture.store, &missing))).await {
+        assert_unavailable(&outcome.unwrap_err(), "404");
+    }
+    assert_eq!(host.requests(), 1, "who waited for a failure does not repeat it");
+
+    let present = source(&host.url("/shop.zip"), digest);
+    let sources: Vec<_> = (0..8).flat_map(|_| [missing.clone(), present.clone()]).collect();
+    let outcomes = join_all(sources.iter().map(|source| fetch(&fixture.store, source))).await;
+    assert_unavailable(outcomes[0].as_ref().unwrap_err(), "404");
+    assert!(outcomes[1..].iter().all(Result::is_ok), "another source's failure is not theirs: {outcomes:?}");
+    assert_eq!(host.requests(), 3);
+}
+
+#[tokio::test]
+async fn what_may_still_be_published_is_unavailable() {
+    let digest = Digest::of(b"");
+    for (status, expected) in [
+        (404, "answered 404; it is asked for again later"),
+        (410, "answered 410"),
+        (500, "answered 500; it is asked for again later"),
+        (503, "answered 503"),
+        (408, "answered 408"),
+        (429, "answered 429"),
+        (401, "name a Secret in spec.source.http.secretRef"),
+        (403, "name a Secret in spec.source.http.secretRef"),
+        (204, "answered 204; wanted 200"),
+        (206, "answered 206; wanted 200"),
+        (302, "answered 302; wanted 200"),
+        (418, "answered 418; wanted 200"),
+    ] {
+        let host = Host::start(move |_| StatusCode::from_u16(status).unwrap().into_response()).await;
+        let error = failure(limits(), &host.url("/shop.zip"), digest).await;
+        assert_unavailable(&error, expected);
+        assert!(error.to_string().starts_with(&format!("{}/shop.zip: ", &host.address["http://".len()..])), "{error}");
+    }
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert_unavailable(&failure(limits(), &format!("http://{address}/x"), digest).await, "cannot be connected to");
+    // How a name fails depends on the resolver of the machine.
+    assert_unavailable(&failure(limits(), "http://no-such-host.invalid/x", digest).await, "no-such-host.invalid/x: ");
+}
+
+#[tokio::test]
+async fn another_file_is_a_mismatch_with_a_hint() {
+    let wanted = Digest::of(b"wanted");
+    let page = "<!DOCTYPE html><title>Sign in</title>";
+    for (head, body, hint) in [
+        ("content-type: application/zip", "PK other", "; correct the digest"),
+        ("content-type: application/zip", page, "the server answered 200 with an HTML page (a login page?)"),
+        ("content-type: text/html; charset=utf-8", "  Please sign in", "with an HTML page"),
+        ("content-encoding: gzip", "\u{1f}\u{8b}", "Content-Encoding: gzip"),
+        ("content-type: application/zip", "", "; correct the digest"),
+    ] {
+        let (name, value) = head.split_once(": ").unwrap();
+        let host = Host::start(move |_| ([(name, value)], body).into_response()).await;
+        let error = failure(limits(), &host.url("/shop.zip"), wanted).await;
+        let FetchError::DigestMismatch { wanted: said, got, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((*said, *got), (wanted, Digest::of(body.as_bytes())));
+        assert!(error.to_string().contains(hint), "{error}");
+    }
+    // Without a length, but marked as complete by its chunks.
+    let chunked = |_: &_| Body::from_stream(stream::iter([Ok::<_, std::io::Error>("PK other")])).into_response();
+    let host = Host::start(chunked).await;
+    let error = failure(limits(), &host.url("/shop.zip"), wanted).await;
+    assert!(matches!(error, FetchError::DigestMismatch { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_body_cut_short_is_never_a_mismatch() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let half = &bytes[..bytes.len() / 2];
+    let length = format!("content-length: {}\r\n", bytes.len());
+    for (answer, expected) in [
+        (http(&length, half), "the download broke off after"),
+        (http(&format!("content-length: {}\r\n", bytes.len() + 1), &bytes), "the download broke off after"),
+        (http("transfer-encoding: chunked\r\n", b"5\r\nPK\x03\x04a\r\n"), "the download broke off after 5 bytes"),
+        (http("connection: close\r\n", half), "did not say how long the file is"),
+        (b"HTTP/1.1 200 OK\r\ncontent-le".to_vec(), "the request failed"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), "the request failed"),
+        (Vec::new(), "the request failed"),
+    ] {
+        let url = raw_host(answer, false).await;
+        assert_unavailable(&failure(limits(), &url, digest).await, expected);
+    }
+    // A length that is too small makes HTTP end the file there: a whole other file.
+    let url = raw_host(http("content-length: 100\r\n", &bytes), false).await;
+    assert!(matches!(failure(limits(), &url, digest).await, FetchError::DigestMismatch { .. }));
+    // Without any length, but right.
+    let url = raw_host(http("connection: close\r\n", &bytes), false).await;
+    fetch(&Fixture::new(limits()).store, &source(&url, digest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_stalls_is_given_up() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let limits = Limits { stall_timeout: Duration::from_millis(100), ..limits() };
+    let url = raw_host(Vec::new(), true).await;
+    assert_unavailable(&failure(limits.clone(), &url, digest).await, "did not answer within 100ms");
+    let url = raw_host(http(&format!("content-length: {}\r\n", bytes.len()), &bytes[..50]), true).await;
+    assert_unavailable(&failure(limits.clone(), &url, digest).await, "stalled: no byte for 100ms after 50");
+
+    let trickle = |_: &_| {
+        let pace = tokio::time::interval(Duration::from_millis(5));
+        let bytes = stream::unfold(pace, |mut pace| async {
+            pace.tick().await;
+            Some((Ok::<_, std::io::Error>("x"), pace))
+        });
+        Body::from_stream(bytes).into_response()
+    };
+    let host = Host::start(trickle).await;
+    let limits = Limits { total_timeout: Duration::from_millis(200), stall_timeout: Duration::from_mins(1), ..limits };
+    assert_unavailable(&failure(limits, &host.url("/shop.zip"), digest).await, "too slow");
+}
+
+#[tokio::test]
+async fn a_file_over_the_limit_is_not_downloaded() {
+    let limits = Limits { max_size: 1000, ..limits() };
+    let digest = Digest::of(b"");
+    let announced = raw_host(http("content-length: 1001\r\n", b""), true).await;
+    let endless =
+        |_: &_| Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>("x".repeat(100)))).into_response();
+    let host = Host::start(endless).await;
+    for url in [announced, host.url("/endless")] {
+        let error = failure(limits.clone(), &url, digest).await;
+        assert!(matches!(error, FetchError::TooLarge { limit: 1000, .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_go_to_their_origin_only() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let other = Host::with_file(bytes.clone()).await;
+    let elsewhere = other.url("/shop.zip");
+    let host = Host::start(move |request| match request.uri().path() {
+        "/direct" => bytes.clone().into_response(),
+        "/same" => (StatusCode::FOUND, [(header::LOCATION, "direct?x=1".to_owned())]).into_response(),
+        _ => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, elsewhere.clone())]).into_response(),
+    })
+    .await;
+    let basic = Auth::Basic { username: "ci".to_owned(), password: SECRET.to_owned().into() };
+    let bearer = Auth::Bearer(SECRET.to_owned().into());
+    for (auth, path, expected_here, expected_there) in [
+        (&basic, "/direct", vec!["Basic Y2k6aHVudGVyMg=="], false),
+        (&bearer, "/direct", vec!["Bearer hunter2"], false),
+        (&bearer, "/same", vec!["Bearer hunter2"; 2], false),
+        (&bearer, "/away", vec!["Bearer hunter2"], true),
+        (&basic, "/away", vec!["Basic Y2k6aHVudGVyMg=="], true),
+    ] {
+        host.seen.lock().unwrap().clear();
+        other.seen.lock().unwrap().clear();
+        let url = host.url(&format!("{path}?signature={SECRET}"));
+        let source = HttpSource { auth: Some(auth.clone()), ..source(&url, digest) };
+        assert!(!format!("{source:?}").contains(SECRET), "{source:?}");
+        fetch(&Fixture::new(limits()).store, &source).await.unwrap();
+        let here: Vec<_> = host.authorization().into_iter().flatten().collect();
+        assert_eq!(here, expected_here, "{path}");
+        assert_eq!(other.authorization(), vec![None; usize::from(expected_there)], "{path}");
+        for request in other.seen.lock().unwrap().iter() {
+            assert!(!request.headers().contains_key(header::REFERER), "a pre-signed URL would travel on");
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_do_not_come_back_after_a_detour() {
+    let address = Arc::new(Mutex::new(String::new()));
+    let back = address.clone();
+    let other = Host::start(move |_| {
+        let home = format!("{}/refused", back.lock().unwrap());
+        (StatusCode::FOUND, [(header::LOCATION, home)]).into_response()
+    })
+    .await;
+    let away = other.url("/");
+    let host = Host::start(move |request| match request.uri().path() {
+        "/refused" => StatusCode::UNAUTHORIZED.into_response(),
+        _ => (StatusCode::FOUND, [(header::LOCATION, away.clone())]).into_response(),
+    })
+    .await;
+    host.address.clone_into(&mut address.lock().unwrap());
+    let auth = Some(Auth::Bearer(SECRET.to_owned().into()));
+    let source = HttpSource { auth, ..source(&host.url("/"), Digest::of(b"")) };
+    let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
+    assert_unavailable(&error, "are not sent");
+    assert_eq!(host.authorization(), [Some(format!("Bearer {SECRET}")), None]);
+}
+
+#[tokio::test]
+async fn refused_credentials_name_their_secret() {
+    let host = Host::start(|_| StatusCode::FORBIDDEN.into_response()).await;
+    let auth = Some(Auth::Bearer(SECRET.to_owned().into()));
+    let source = HttpSource { auth, ..source(&host.url("/"), Digest::of(b"")) };
+    let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
+    assert_unavailable(&error, "answered 403; check the credentials in spec.source.http.secretRef");
+}
+
+#[tokio::test]
+async fn redirects_end() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    // `/10` needs ten redirects to `/0`, which is the file.
+    let host = Host::start(move |request| match request.uri().path()[1..].parse::<u32>() {
+        Ok(0) => bytes.clone().into_response(),
+        Ok(left) => (StatusCode::FOUND, [(header::LOCATION, format!("/{}", left - 1))]).into_response(),
+        Err(_) => (StatusCode::FOUND, [(header::LOCATION, request.uri().path().to_owned())]).into_response(),
+    })
+    .await;
+    fetch(&Fixture::new(limits()).store, &source(&host.url("/10"), digest)).await.unwrap();
+    assert_unavailable(&failure(limits(), &host.url("/11"), digest).await, "more than 10 times");
+    host.seen.lock().unwrap().clear();
+    assert_unavailable(&failure(limits(), &host.url("/loop"), digest).await, "more than 10 times");
+    assert_eq!(host.requests(), 11);
+
+    let host = Host::start(|_| (StatusCode::FOUND, [(header::LOCATION, "file:///etc/passwd")]).into_response()).await;
+    let error = failure(limits(), &host.url("/"), digest).await;
+    assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+    let page = |request: &Request<()>| match request.uri().path() {
+        "/login" => "<html>Sign in</html>".into_response(),
+        _ => (StatusCode::FOUND, [(header::LOCATION, "/login")]).into_response(),
+    };
+    let host = Host::start(page).await;
+    let error = failure(limits(), &host.url("/shop.zip"), digest).await;
+    assert!(error.to_string().contains("200 after a redirect with an HTML page"), "{error}");
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_public_see_no_connection() {
+    let canary = StdListener::bind("127.0.0.1:0").unwrap();
+    canary.set_nonblocking(true).unwrap();
+    let port = canary.local_addr().unwrap().port();
+    for url in [
+        format!("http://127.0.0.1:{port}/shop.zip"),
+        format!("http://localhost:{port}/shop.zip"),
+        format!("https://127.0.0.1:{port}/shop.zip"),
+        format!("https://2130706433:{port}/shop.zip"),
+        format!("https://localhost:{port}/shop.zip"),
+        format!("https://[::1]:{port}/shop.zip"),
+        format!("https://[::ffff:127.0.0.1]:{port}/shop.zip"),
+        format!("https://0.0.0.0:{port}/shop.zip"),
+        "https://169.254.169.254/latest/meta-data".to_owned(),
+    ] {
+        let error = failure(Limits::default(), &url, Digest::of(b"")).await;
+        assert!(matches!(error, FetchError::Refused { .. }), "{url}: {error:?}");
+    }
+    let userinfo = format!("http://ci:{SECRET}@127.0.0.1:{port}/shop.zip");
+    let error = failure(limits(), &userinfo, Digest::of(b"")).await;
+    assert!(error.to_string().contains("put them into the source's Secret"), "{error}");
+    let error = canary.accept().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "nobody connected");
+}
+
+#[tokio::test]
+async fn a_ca_that_is_none_is_named() {
+    for ca in [&b""[..], b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        let source = HttpSource { ca: Some(ca.to_vec()), ..source("https://127.0.0.1:1/x", Digest::of(b"")) };
+        let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
+        assert!(matches!(error, FetchError::CertificateInvalid { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_artifact_is_not_downloaded_again() {
+    let bytes = b"PK\x03\x04 not really".to_vec();
+    let digest = Digest::of(&bytes);
+    let host = Host::with_file(bytes).await;
+    let fixture = Fixture::new(limits());
+    let source = source(&host.url("/shop.zip"), digest);
+    for _ in 0..3 {
+        let error = fetch(&fixture.store, &source).await.unwrap_err();
+        assert!(matches!(&error, FetchError::Rejected { reason } if reason.contains("not a ZIP file")), "{error:?}");
+    }
+    assert_eq!((host.requests(), fixture.files()), (1, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_download_that_is_stopped_leaves_nothing() {
+    let accepted = Arc::new(Notify::new());
+    let notify = accepted.clone();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/shop.zip", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        read_head(&mut connection).await;
+        connection.write_all(&http("content-length: 1000000\r\n", &vec![0; 100_000])).await.unwrap();
+        notify.notify_one();
+        // Until the operator hangs up.
+        let _ = connection.read_u8().await;
+    });
+    let fixture = Fixture::new(limits());
+    let stop = CancellationToken::new();
+    let source = source(&url, Digest::of(b""));
+    let (outcome, ()) = tokio::join!(fixture.store.fetch(&source, &stop), async {
+        accepted.notified().await;
+        stop.cancel();
+    });
+    assert_eq!(outcome, Err(FetchError::Stopped));
+    assert_eq!(fixture.files(), Vec::<String>::new());
+    assert_eq!(fixture.store.fetch(&source, &stop).await, Err(FetchError::Stopped), "and none begins afterwards");
+}
+
+#[tokio::test]
+async fn leftovers_of_a_crash_are_swept() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let host = Host::with_file(bytes).await;
+    let fixture = Fixture::new(limits());
+    let artifact = fetch(&fixture.store, &source(&host.url("/"), digest)).await.unwrap();
+    let shard = artifact.path.parent().unwrap();
+    std::fs::write(shard.join(".partial-x1y2z3"), "half").unwrap();
+    std::fs::write(shard.join("README"), "not ours").unwrap();
+    let fixture = fixture.reopened(limits());
+    assert_eq!(fixture.files(), [digest.hex(), "README".to_owned()]);
+    assert!(fixture.store.get(&digest).await.is_some());
+}
+
+#[tokio::test]
+async fn a_corrupt_file_is_downloaded_again() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let host = Host::with_file(bytes.clone()).await;
+    let from_host = source(&host.url("/"), digest);
+    let mut flipped = bytes.clone();
+    flipped[40] ^= 1;
+    for (content, because) in [(&flipped[..], "a bit flipped"), (&bytes[..20], "cut short"), (b"", "empty")] {
+        let fixture = Fixture::new(limits());
+        let artifact = fetch(&fixture.store, &from_host).await.unwrap();
+        std::fs::write(&artifact.path, content).unwrap();
+        let fixture = fixture.reopened(limits());
+        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        assert_eq!(fixture.files(), Vec::<String>::new(), "{because}");
+        fetch(&fixture.store, &from_host).await.unwrap();
+        assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes, "{because}");
+        // Without a restart: another size is seen at once, and so is a file that is gone.
+        std::fs::write(&artifact.path, "short").unwrap();
+        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        fetch(&fixture.store, &from_host).await.unwrap();
+        std::fs::remove_file(&artifact.path).unwrap();
+        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        fetch(&fixture.store, &from_host).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_budget_evicts_what_was_used_longest_ago() {
+    let archives = ["a", "b", "c"].map(archive);
+    let digests = archives.each_ref().map(|bytes| Digest::of(bytes));
+    let [a, b, c] = digests;
+    let size = archives[0].len() as u64;
+    let host = Host::start(move |request| {
+        archives[request.uri().path()[1..].parse::<usize>().unwrap()].clone().into_response()
+    })
+    .await;
+    let limits = Limits { store_budget: 2 * size, ..limits() };
+    let fixture = Fixture::new(limits.clone());
+    let mut fetched = Vec::new();
+    for (number, digest) in [(0, a), (1, b)] {
+        fetched.push(fetch(&fixture.store, &source(&host.url(&format!("/{number}")), digest)).await.unwrap());
+    }
+    fixture.store.get(&a).await.unwrap();
+    let mut open = std::fs::File::open(&fetched[1].path).unwrap();
+    fetch(&fixture.store, &source(&host.url("/2"), c)).await.unwrap();
+    assert_eq!(fixture.store.get(&b).await, None);
+    assert!(fixture.store.get(&a).await.is_some());
+    assert!(fixture.store.get(&c).await.is_some());
+    let mut still = Vec::new();
+    open.read_to_end(&mut still).unwrap();
+    assert_eq!(Digest::of(&still), b, "who has it open goes on reading");
+
+    let fixture = fixture.reopened(Limits { store_budget: 1, ..limits });
+    assert_eq!(fixture.files(), Vec::<String>::new(), "a smaller budget acts at the next start");
+    fetch(&fixture.store, &source(&host.url("/0"), a)).await.unwrap();
+    assert!(fixture.store.get(&a).await.is_some(), "the artifact that was just fetched stays");
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_written_is_said() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let host = Host::with_file(bytes).await;
+    let fixture = Fixture::new(limits());
+    // A file stands where the folder should be.
+    let shard = fixture.directory.path().join("sha256").join(&digest.hex()[..2]);
+    std::fs::write(&shard, "").unwrap();
+    let from_host = source(&host.url("/"), digest);
+    let error = fetch(&fixture.store, &from_host).await.unwrap_err();
+    assert!(matches!(error, FetchError::Disk { .. }), "{error:?}");
+    std::fs::remove_file(&shard).unwrap();
+    fetch(&fixture.store, &from_host).await.unwrap();
+}
+
+/// Memory is measured in a process of its own: the other tests would count too.
+#[test]
+fn memory_is_bounded() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "artifact::memory_probe", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the probe ran");
+}
+
+/// Two hostile files of 256 MiB: one with millions of entries, one whose ZIP64 end record claims to be huge.
+#[tokio::test]
+#[ignore = "run by memory_is_bounded, alone in its process"]
+async fn memory_probe() {
+    const SIZE: usize = 256 << 20;
+    const CHUNK: usize = 1 << 20;
+    let before = peak_kib();
+    let mut entry = vec![0; 46];
+    entry[..4].copy_from_slice(b"PK\x01\x02");
+    entry[28] = 18;
+    entry.extend(b"0123456789abcdef/x");
+    let mut locator = vec![0; 20];
+    locator[..4].copy_from_slice(b"PK\x06\x07");
+    let mut zip64 = vec![0; 56];
+    zip64[..4].copy_from_slice(b"PK\x06\x06");
+    zip64[4..12].copy_from_slice(&(SIZE as u64).to_le_bytes());
+    let mut end = vec![0; 22];
+    end[..4].copy_from_slice(b"PK\x05\x06");
+    end[8..20].fill(0xff);
+    for (filler, tail) in
+        [(entry, [zip64.clone(), locator.clone(), end.clone()].concat()), (zip64, [locator, end].concat())]
+    {
+        let chunk: Arc<[u8]> = filler.iter().copied().cycle().take(CHUNK - CHUNK % filler.len()).collect();
+        let chunks = SIZE / chunk.len();
+        let bytes = move || {
+            let chunk = chunk.clone();
+            let body = (0..chunks).map(move |_| Bytes::from_owner(chunk.clone()));
+            body.chain([Bytes::from(tail.clone())])
+        };
+        let digest = digest_of(bytes());
+        let host =
+            Host::start(move |_| Body::from_stream(stream::iter(bytes().map(Ok::<_, std::io::Error>))).into_response())
+                .await;
+        let error = fetch(&Fixture::new(limits()).store, &source(&host.url("/"), digest)).await.unwrap_err();
+        assert!(matches!(error, FetchError::Rejected { .. }), "{error:?}");
+    }
+    let used = peak_kib() - before;
+    assert!(used < 48 << 10, "{used} KiB");
+}
+
+fn digest_of(chunks: impl Iterator<Item = Bytes>) -> Digest {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    chunks.for_each(|chunk| context.update(&chunk));
+    Digest::parse(&format!("sha256:{}", hex::encode(context.finish()))).unwrap()
+}
+
+/// The most memory that this process ever had resident, in KiB.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
