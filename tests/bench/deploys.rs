@@ -19,7 +19,9 @@ const APPLIES: usize = 16;
 
 /// The latency of one deploy on an idle operator, in turn with the floor.
 pub(crate) async fn one_by_one(stage: &Stage, report: &mut Report) -> Result<()> {
-    report.section(&format!("Apply to first byte of the POST, one by one ({ROUNDS} rounds, default flags; median / p95 / max)"));
+    report.section(&format!(
+        "Apply to first byte of the POST, one by one ({ROUNDS} rounds, default flags; median / p95 / max)"
+    ));
     let bed = Bed::prepare(stage, ROUNDS, &[]).await?;
     let mut floor = Floor::prepare(stage, ROUNDS).await?;
     let (mut floors, mut totals, mut applies) = (Vec::new(), Vec::new(), Vec::new());
@@ -56,11 +58,8 @@ pub(crate) async fn burst(stage: &Stage, report: &mut Report) -> Result<()> {
     }
     let floor = now_ms() - began;
     let bed = Bed::prepare(stage, BURST, NO_RATE_LIMIT).await?;
-    let applied: Vec<(f64, f64)> = stream::iter(&bed.spaces)
-        .map(|space| bed.apply(stage, space))
-        .buffered(APPLIES)
-        .try_collect()
-        .await?;
+    let applied: Vec<(f64, f64)> =
+        stream::iter(&bed.spaces).map(|space| bed.apply(stage, space)).buffered(APPLIES).try_collect().await?;
     for space in &bed.spaces {
         bed.until_released(space).await?;
     }

@@ -57,17 +57,17 @@ impl Fleet {
         let began = Instant::now();
         let mut operator = stage.operator(&namespace, NO_RATE_LIMIT).await?;
         wait_for("all settled", async || all_settled(&namespace).await).await?;
-        report.row("first start until all are settled, a status written for each", format!("{} s", short(began.elapsed().as_secs_f64())));
+        report.row(
+            "first start until all are settled, a status written for each",
+            format!("{} s", short(began.elapsed().as_secs_f64())),
+        );
         report.row("memory then, and at its highest", memory(&mut operator)?.to_string());
 
         let before = stage.looks(&spaces).await?;
         let began = Instant::now();
         operator.start_again().await?;
         let looks = u64::try_from(RESOURCES)?;
-        wait_for("all observed", async || {
-            Ok((stage.looks(&spaces).await? >= before + looks).then_some(()))
-        })
-        .await?;
+        wait_for("all observed", async || Ok((stage.looks(&spaces).await? >= before + looks).then_some(()))).await?;
         let (took, (at_once, rate)) = (began.elapsed().as_secs_f64(), DEFAULT_RATE);
         report.row("a restart until all are observed", format!("{} s", short(took)));
         let kept_back = (count(RESOURCES)? - at_once) / rate;

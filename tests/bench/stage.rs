@@ -59,12 +59,17 @@ impl Stage {
     pub(crate) async fn spaces(&self, namespace: &Namespace, count: usize, uat: &Value) -> Result<Vec<String>> {
         let name = namespace.name();
         let ids: Vec<String> = (0..count).map(|number| format!("73{:06}{number:08}", fingerprint(name))).collect();
-        let webapps: Vec<Value> = ids.iter().enumerate().map(|(number, id)| {
-            let mut uat = uat.clone();
-            uat["id"] = json!(id);
-            json!({"name": format!("{name}-{number}"), "uat": uat})
-        }).collect();
-        let tenant = json!({"name": name, "tokens": [token(namespace)], "computers": [{"name": name, "webapps": webapps}]});
+        let webapps: Vec<Value> = ids
+            .iter()
+            .enumerate()
+            .map(|(number, id)| {
+                let mut uat = uat.clone();
+                uat["id"] = json!(id);
+                json!({"name": format!("{name}-{number}"), "uat": uat})
+            })
+            .collect();
+        let tenant =
+            json!({"name": name, "tokens": [token(namespace)], "computers": [{"name": name, "webapps": webapps}]});
         self.simulator.control(Method::POST, "tenants", &tenant).await?;
         Ok(ids)
     }
