@@ -90,7 +90,7 @@ impl ControlPlane {
             .args(["--initial-cluster", &format!("default={peers}")]);
         let mut etcd = Process::start("etcd", command, &self.folder.join("etcd.log"))?;
         let readyz = format!("{clients}/readyz");
-        let http = reqwest::Client::new();
+        let http = reqwest::Client::builder().no_proxy().build()?;
         etcd.until_ready("ready", async || {
             http.get(&readyz).send().await.is_ok_and(|reply| reply.status().is_success())
         })
