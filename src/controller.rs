@@ -110,15 +110,6 @@ pub async fn run(
     let (wakes, woken) = unbounded();
     let context = Arc::new(context(config, &clients, metrics, (shutdown.clone(), last_call), store.clone(), wakes)?);
     let trigger = watch(config, &clients, context.clone(), readiness.clone(), writer);
-    let ready = {
-        let (store, readiness) = (store.clone(), readiness.clone());
-        tokio::spawn(async move {
-            if store.wait_until_ready().await.is_ok() {
-                info!("all resources are listed");
-                readiness.set_watch(None);
-            }
-        })
-    };
     readiness.set_watch(Some("the resources are not listed yet".to_owned()));
     info!("watching KonigleSpaces");
     Controller::for_stream(trigger, store)
@@ -131,7 +122,6 @@ pub async fn run(
         .run(pass, retry, context)
         .for_each(|_| std::future::ready(()))
         .await;
-    ready.abort();
     readiness.set_watch(Some("the watch has ended".to_owned()));
     if !shutdown.is_cancelled() {
         error!("the watch ended by itself");
@@ -209,14 +199,27 @@ fn watch(
             }
         })
         .default_backoff()
-        .inspect_err(move |error| {
-            warn!(error = error as &dyn std::error::Error, "the watch failed; it is begun again");
-            if readiness.problem().is_some() {
+        .inspect_err({
+            let readiness = readiness.clone();
+            move |error| {
+                warn!(error = error as &dyn std::error::Error, "the watch failed; it is begun again");
                 readiness.set_watch(Some(format!("the resources cannot be watched: {error}")));
             }
         })
         .reflect(writer)
-        .inspect_ok(move |event| notice(&context, event))
+        .inspect_ok(move |event| {
+            // Not by `Store::wait_until_ready`: the controller waits on it already, and of two waiters only the last
+            // that was polled is woken (kube-runtime 5.0, `utils/delayed_init.rs`).
+            match event {
+                Event::InitDone => {
+                    info!("all resources are listed");
+                    readiness.set_watch(None);
+                }
+                Event::Apply(_) | Event::Delete(_) => readiness.set_watch(None),
+                Event::Init | Event::InitApply(_) => {}
+            }
+            notice(&context, event);
+        })
         .applied_objects()
 }
 

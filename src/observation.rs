@@ -17,6 +17,8 @@ use crate::reason::Reason;
 /// The facts of one pass.
 #[derive(Clone, Debug)]
 pub struct Observation {
+    /// The resource's own UID.
+    pub uid: String,
     /// The wall clock.
     pub now: Timestamp,
     /// How long a request may still take effect after its connection ended.

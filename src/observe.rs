@@ -79,6 +79,7 @@ pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desir
 
 fn blank(context: &Context, resource: &KonigleSpace) -> Observation {
     Observation {
+        uid: uid(resource),
         now: Timestamp::now(),
         settle: context.settle,
         account: Err(Problem { reason: Reason::SecretNotFound, message: String::new() }),
@@ -370,7 +371,7 @@ async fn look_at_pair(
     client: &Client,
     seen: &mut Observation,
 ) {
-    let Some(Gate::Open(source)) = gate(desired, seen, status) else { return };
+    let Some(Gate::Open(source)) = gate(desired, seen) else { return };
     let Some(Ok(space)) = &seen.space else { return };
     if status.attempt.is_some() || status.release.as_ref().is_some_and(|release| release.digest == source.digest) {
         // A redeploy of the same digest needs the proof too; it was made for the first promotion, and is remembered.

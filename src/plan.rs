@@ -86,7 +86,7 @@ pub fn next_step(desired: &Desired, seen: &Observation, judged: &Judged) -> Step
     if let Some(problem) = misfit(desired, seen) {
         return Step::Stall(problem);
     }
-    let wanted = wanted(desired, seen, &judged.status);
+    let wanted = wanted(desired, seen);
     match wanted.and_then(|wanted| Some((cause(desired, judged, &wanted)?, wanted))) {
         Some((cause, wanted)) => advance(desired, seen, judged, cause, wanted),
         None => rest(desired, seen, judged),
@@ -165,7 +165,7 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
 /// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile.
 fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str) -> Step {
     let known = judged.status.condition("Ready").is_some();
-    let unmet = wanted(desired, seen, &judged.status)
+    let unmet = wanted(desired, seen)
         .is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
     if !known || (unmet && judged.status.is_true("Ready")) {
         return wait(Reason::Progressing, message);
@@ -290,7 +290,7 @@ fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause,
         return step;
     }
     match &desired.wish {
-        Wish::Promote { .. } => match gate(desired, seen, status) {
+        Wish::Promote { .. } => match gate(desired, seen) {
             Some(Gate::Open(source)) => promote(seen, source, cause, wanted),
             Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => Step::Stall(problem),
             Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
@@ -433,8 +433,8 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
         _ => {}
     }
     let release = judged.status.release.as_ref();
-    if let Some(Gate::Closed(problem)) = gate(desired, seen, &judged.status) {
-        let asked = wanted(desired, seen, &judged.status).is_some();
+    if let Some(Gate::Closed(problem)) = gate(desired, seen) {
+        let asked = wanted(desired, seen).is_some();
         if problem.reason == Reason::SourceNotFound {
             return Step::Stall(problem);
         }

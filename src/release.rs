@@ -28,7 +28,7 @@ use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
 use crate::artifact::Digest;
 use crate::cluster::within;
 use crate::controller::Context;
-use crate::desired::Desired;
+use crate::desired::{Approval, Desired, Wish};
 use crate::judge::{Judged, Note, refusal, submit_limit};
 use crate::konigle::{Answer, Client, Fence, Sending, Upload};
 use crate::memory::uid;
@@ -152,8 +152,11 @@ async fn promote(
     if let Err(why) = still_ours(context, resource, (attempt, source), &held_by).await {
         return (Answer::Unsent(why), held);
     }
-    announce(context, resource, attempt).await;
-    (client.promote(&source.space_id, sending).await, held)
+    let (answer, ()) = tokio::join!(
+        client.promote(&source.space_id, sending),
+        announce(context, resource, desired, attempt)
+    );
+    (answer, held)
 }
 
 /// Takes the hold on the uat resource, on the very version that shows it to be fit.
@@ -164,7 +167,10 @@ async fn hold(
     (attempt, source): (&Attempt, &BaselineSource),
 ) -> Result<Held, String> {
     let uat = within("read a KonigleSpace", context.spaces(resource).get(&source.name)).await.map_err(|error| error.to_string())?;
-    match gate_of(desired, &source_facts(&uat), None) {
+    if uat.status.as_ref().is_some_and(|status| status.held_by.is_some()) {
+        return Err(format!("KonigleSpace {} is still held by an earlier promotion", source.name));
+    }
+    match gate_of(desired, &source_facts(&uat), &uid(resource)) {
         Some(Gate::Open(now)) if now == *source => {}
         Some(Gate::Closed(problem)) => return Err(problem.message),
         Some(Gate::Open(_)) | None => return Err(format!("KonigleSpace {} changed meanwhile", source.name)),
@@ -204,15 +210,17 @@ async fn still_ours(
 }
 
 /// Says who approved the promotion, and when, as far as the API server knows: the manager of the field that approves.
-async fn announce(context: &Context, resource: &KonigleSpace, attempt: &Attempt) {
+async fn announce(context: &Context, resource: &KonigleSpace, desired: &Desired, attempt: &Attempt) {
+    let field = match &desired.wish {
+        Wish::Promote { approval: Approval::Automatic, .. } => "f:policy",
+        Wish::Promote { .. } | Wish::Deploy(_) => "f:approvedDigest",
+    };
     let approval = match within("read a KonigleSpace", context.spaces(resource).get(&resource.name_any())).await {
         Ok(live) => live.managed_fields().iter().find_map(|entry| {
             let fields = serde_json::to_value(&entry.fields_v1).ok()?;
-            let approves = &fields["f:spec"]["f:promotion"];
-            (approves.get("f:approvedDigest").is_some() || approves["f:policy"].is_object()).then(|| {
-                let time = entry.time.as_ref().map(|time| crate::time::text(time.0)).unwrap_or_default();
-                format!(", asked for by {} at {time}", entry.manager.as_deref().unwrap_or("an unknown field manager"))
-            })
+            fields["f:spec"]["f:promotion"].get(field)?;
+            let time = entry.time.as_ref().map(|time| crate::time::text(time.0)).unwrap_or_default();
+            Some(format!(", asked for by {} at {time}", entry.manager.as_deref().unwrap_or("an unknown field manager")))
         }),
         Err(error) => {
             warn!(error = &error as &dyn std::error::Error, "who approved the promotion could not be read");

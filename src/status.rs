@@ -175,7 +175,7 @@ fn deployed(
     ready: &Readiness,
 ) {
     let status = &judged.status;
-    let wanted = wanted(desired, seen, status).map(|wanted| wanted.digest);
+    let wanted = wanted(desired, seen).map(|wanted| wanted.digest);
     let last_failed = status.history.first().is_some_and(|entry| {
         matches!(entry.result, AttemptResult::Failed | AttemptResult::Unknown) && wanted.as_ref() == Some(&entry.digest)
     });
@@ -203,7 +203,7 @@ fn deployed(
 
 fn promotion_allowed(conditions: &mut Conditions<'_>, desired: &Desired, seen: &Observation, judged: &Judged) {
     let runs = judged.status.release.as_ref().map(|release| release.digest.as_str());
-    let (word, problem) = match gate(desired, seen, &judged.status) {
+    let (word, problem) = match gate(desired, seen) {
         None => return,
         Some(Gate::Open(source)) => {
             let message = format!("{} may be promoted from {}", short(&source.digest), source.name);
@@ -212,7 +212,7 @@ fn promotion_allowed(conditions: &mut Conditions<'_>, desired: &Desired, seen: &
         // The approved digest runs, and uat has moved on to one that is not approved.
         Some(Gate::Closed(problem))
             if problem.reason == Reason::AwaitingSource
-                && wanted(desired, seen, &judged.status).is_some_and(|wanted| runs == Some(wanted.digest.as_str())) =>
+                && wanted(desired, seen).is_some_and(|wanted| runs == Some(wanted.digest.as_str())) =>
         {
             let message = format!("{}; to promote it, set spec.promotion.approvedDigest to that digest", problem.message);
             ("False", Problem { reason: Reason::AwaitingApproval, message })

@@ -2,7 +2,7 @@
 //!
 //! Pure. A promotion's wish depends on the uat resource, so it is worked out from the facts of each pass.
 
-use crate::api::{Attribution, AttemptResult, BaselineSource, KonigleSpaceStatus};
+use crate::api::{AttemptResult, Attribution, BaselineSource};
 use crate::desired::{Approval, Desired, Wish};
 use crate::observation::{Observation, Problem, SourceFacts};
 use crate::reason::Reason;
@@ -27,7 +27,7 @@ pub enum Gate {
 
 /// What is wanted now. `None`: nothing was asked for, or (Automatic) nothing may be promoted.
 #[must_use]
-pub fn wanted(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus) -> Option<Wanted> {
+pub fn wanted(desired: &Desired, seen: &Observation) -> Option<Wanted> {
     match &desired.wish {
         Wish::Deploy(wish) => {
             Some(Wanted { digest: wish.digest.to_string(), revision: wish.revision.clone() })
@@ -37,7 +37,7 @@ pub fn wanted(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus
             let digest = match approval {
                 Approval::Manual(None) => None,
                 Approval::Manual(Some(digest)) => Some(digest.to_string()),
-                Approval::Automatic => match gate(desired, seen, status) {
+                Approval::Automatic => match gate(desired, seen) {
                     Some(Gate::Open(source)) => Some(source.digest),
                     _ => None,
                 },
@@ -51,17 +51,16 @@ pub fn wanted(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus
 
 /// The gate of a promotion. `None` for deploys.
 #[must_use]
-pub fn gate(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus) -> Option<Gate> {
+pub fn gate(desired: &Desired, seen: &Observation) -> Option<Gate> {
     let missing = SourceFacts::default();
-    let own_nonce = status.attempt.as_ref().map(|attempt| attempt.nonce.as_str());
-    gate_of(desired, seen.source.as_ref().unwrap_or(&missing), own_nonce)
+    gate_of(desired, seen.source.as_ref().unwrap_or(&missing), &seen.uid)
 }
 
-/// The gate as this state of the uat resource makes it. A hold with `own_nonce` is our own. `None` for deploys.
+/// The gate as this state of the uat resource makes it, for the promoting resource of this UID. `None` for deploys.
 #[must_use]
-pub fn gate_of(desired: &Desired, source: &SourceFacts, own_nonce: Option<&str>) -> Option<Gate> {
+pub fn gate_of(desired: &Desired, source: &SourceFacts, own_uid: &str) -> Option<Gate> {
     let Wish::Promote { from, approval } = &desired.wish else { return None };
-    Some(match closed(from, approval, source, own_nonce) {
+    Some(match closed(from, approval, source, own_uid) {
         Some((reason, message)) => Gate::Closed(Problem { reason, message }),
         None => pinned(from, source).map_or_else(
             || Gate::Closed(Problem { reason: Reason::AwaitingSource, message: format!("KonigleSpace {from} has no release yet") }),
@@ -84,7 +83,7 @@ fn pinned(from: &str, source: &SourceFacts) -> Option<BaselineSource> {
 }
 
 /// Why the gate is closed, the most telling reason first.
-fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_nonce: Option<&str>) -> Option<(Reason, String)> {
+fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) -> Option<(Reason, String)> {
     let status = &source.status;
     if !source.exists {
         return Some((
@@ -116,7 +115,7 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_nonce: Opti
     if status.attempt.is_some() {
         return Some((Reason::SourceBusy, format!("a deployment to {from} is under way")));
     }
-    if status.held_by.as_ref().is_some_and(|held| Some(held.nonce.as_str()) != own_nonce) {
+    if status.held_by.as_ref().is_some_and(|held| held.uid != own_uid) {
         return Some((Reason::SourceBusy, format!("another promotion from {from} is under way")));
     }
     if status.is_true("Drifted") {

@@ -91,7 +91,7 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
         notes: Vec::new(),
     };
     record_space(&mut judged, seen);
-    let wanted = wanted(desired, seen, before);
+    let wanted = wanted(desired, seen);
     take_over_wish(&mut judged, wanted.as_ref(), desired, seen);
     hold::judge(&mut judged, desired, seen);
     judged.open = attempt::judge(&mut judged, desired, seen);
