@@ -150,12 +150,8 @@ fn context(
         directory: config.artifact_dir.display().to_string(),
         source,
     })?;
-    let settings = Settings {
-        rate: config.api_rate,
-        burst: config.api_burst,
-        guard: guard.clone(),
-        limits: Limits::default(),
-    };
+    let settings =
+        Settings { rate: config.api_rate, burst: config.api_burst, guard: guard.clone(), limits: Limits::default() };
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("HOSTNAME").ok() };
     Ok(Context {
         api: clients.api.clone(),
@@ -274,7 +270,7 @@ fn fingerprint(resource: &KonigleSpace) -> u64 {
 async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, PassError> {
     let started = Instant::now();
     let span = info_span!("reconcile", resource = %name_of(&guard));
-    let result = AssertUnwindSafe(reconcile(guard, context.clone()).instrument(span)).catch_unwind().await;
+    let result = AssertUnwindSafe(Box::pin(reconcile(guard, context.clone())).instrument(span)).catch_unwind().await;
     let (word, result) = match result {
         Ok(Ok(action)) => ("success", Ok(action)),
         // Somebody wrote meanwhile: what they wrote brings the next pass, and the timer does in any case.

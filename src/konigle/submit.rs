@@ -76,7 +76,7 @@ impl Fence {
 
     /// Whether the write may be begun now.
     pub fn check(&self) -> Result<(), NotNow> {
-        self.check_at(Instant::now(), SystemTime::now())
+        self.check_at(Instant::now(), crate::clock::system())
     }
 
     fn check_at(&self, now: Instant, wall: SystemTime) -> Result<(), NotNow> {
