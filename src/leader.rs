@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use kube::Config as KubeConfig;
 use kube_lease_manager::LeaseManagerBuilder;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::cluster::Clients;
 use crate::config::Config;
+use crate::controller::Stop;
 use crate::health::Readiness;
 use crate::metrics::Metrics;
 
@@ -16,8 +16,8 @@ use crate::metrics::Metrics;
 const DURATION: u64 = 30;
 const GRACE: u64 = 10;
 
-/// Waits until this process leads, if it must. The token that is given back is cancelled when the lead is lost; the
-/// shutdown is then asked for too, for a new process is the surest way to start with nothing in hand.
+/// Waits until this process leads, if it must. When the lead is lost the process ends, with a failure: a new one is the
+/// surest way to start with nothing in hand.
 ///
 /// # Errors
 ///
@@ -27,13 +27,12 @@ pub async fn lead(
     kube_config: &KubeConfig,
     clients: &Clients,
     (metrics, readiness): (&Arc<Metrics>, &Readiness),
-    shutdown: &CancellationToken,
-) -> Result<CancellationToken, Box<dyn std::error::Error>> {
-    let lost = CancellationToken::new();
+    stop: &Stop,
+) -> Result<(), Box<dyn std::error::Error>> {
     let namespace = config.lease_namespace.clone().or_else(|| std::env::var("POD_NAMESPACE").ok());
     if !config.leader_elect.unwrap_or(namespace.is_some()) {
         metrics.leader(true);
-        return Ok(lost);
+        return Ok(());
     }
     let namespace = namespace.unwrap_or_else(|| kube_config.default_namespace.clone());
     info!(namespace, lease = config.lease_name, "waiting for the Lease");
@@ -50,22 +49,22 @@ pub async fn lead(
     let (mut leads, _task) = manager.watch().await;
     tokio::select! {
         result = leads.wait_for(|leads| *leads) => { result?; }
-        () = shutdown.cancelled() => return Ok(lost),
+        () = stop.shutdown.cancelled() => return Ok(()),
     }
     info!("this process leads");
     metrics.leader(true);
-    let (lost_token, shutdown, metrics) = (lost.clone(), shutdown.clone(), metrics.clone());
+    let (stop, metrics) = (stop.clone(), metrics.clone());
     tokio::spawn(async move {
         tokio::select! {
             () = async { leads.wait_for(|leads| !*leads).await.map_or((), |_| ()) } => {
                 error!("the Lease is lost: stopping");
                 metrics.leader(false);
-                lost_token.cancel();
-                shutdown.cancel();
+                stop.failed.cancel();
+                stop.shutdown.cancel();
             }
             // Keeps the Lease while passes end; the channel closes, and the Lease is let go, with the process.
-            () = shutdown.cancelled() => std::future::pending().await,
+            () = stop.shutdown.cancelled() => std::future::pending().await,
         }
     });
-    Ok(lost)
+    Ok(())
 }

@@ -21,6 +21,7 @@ pub mod record;
 pub mod release;
 
 pub mod controller;
+pub mod watch;
 
 pub mod artifact;
 pub mod konigle;

@@ -273,7 +273,7 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
             }
         }
         AttemptResult::Failed | AttemptResult::Unknown if end.message == ANSWERED_RETRY => {
-            status.next_retry_time = None
+            status.next_retry_time = None;
         }
         AttemptResult::Failed | AttemptResult::Unknown if is_wanted => {
             status.failures += 1;
