@@ -61,6 +61,9 @@ pub async fn start(
     (desired, seen, judged): (&Desired, &Observation, &Judged),
     (release, client): (&Release, &Arc<Client>),
 ) -> Result<Started, WriteError> {
+    if context.shutdown.is_cancelled() {
+        return Err(WriteError::Conflict);
+    }
     let claimed = claim(judged, desired, seen, release, nonce()?);
     let status = crate::status::render(desired, seen, &claimed, &Step::Start(release.clone()));
     let Some(attempt) = status.attempt.clone() else { return Err(WriteError::Conflict) };
