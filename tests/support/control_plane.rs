@@ -124,6 +124,11 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Whether kube-controller-manager is there: folders for `KUBEBUILDER_ASSETS` rarely hold it.
+    pub(crate) fn has_controller_manager(&self) -> bool {
+        self.programs.join("kube-controller-manager").is_file()
+    }
+
     /// Starts the controllers that a namespace's life, owner references and ServiceAccounts need.
     pub(crate) fn start_controller_manager(&mut self) -> Result<()> {
         let mut command = self.command("kube-controller-manager");
