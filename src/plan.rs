@@ -159,7 +159,7 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
         LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
         LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
         LookError::Unavailable(detail) => {
-            let limit = (desired.interval * 3).max(Duration::from_mins(15));
+            let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
             if seen.failing_for > limit {
                 return Some(Step::Unreachable(Problem {
                     reason: Reason::KonigleUnreachable,
@@ -553,7 +553,7 @@ pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &R
     status.last_handled_reset_at.clone_from(&desired.requests.reset_at);
     status.last_handled_redeploy_at.clone_from(&desired.requests.redeploy_at);
     status.next_retry_time = None;
-    status.last_attempt += 1;
+    status.last_attempt = status.last_attempt.saturating_add(1);
     let (attempt_type, size, source) = match &release.kind {
         ReleaseKind::Deploy { size } => (AttemptType::Deploy, i64::try_from(*size).ok(), None),
         ReleaseKind::Promote { source } => (AttemptType::Promote, None, Some(source.clone())),

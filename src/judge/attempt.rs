@@ -246,8 +246,8 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
 fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> bool {
     let job = if facts.later_jobs_ended { Duration::ZERO } else { desired.timeout };
     match &facts.answer {
-        Some((ago, _)) => *ago >= seen.settle + job,
-        None => facts.seen_for >= submit_limit(attempt) + seen.settle + job,
+        Some((ago, _)) => *ago >= seen.settle.saturating_add(job),
+        None => facts.seen_for >= submit_limit(attempt).saturating_add(seen.settle).saturating_add(job),
     }
 }
 

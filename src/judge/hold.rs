@@ -15,7 +15,7 @@ pub(super) const PROMOTE_LIMIT: Duration = Duration::from_mins(1);
 /// Clears `heldBy` where nothing needs it any more.
 pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) {
     let (Some(held), Some(facts)) = (&judged.status.held_by, &seen.holder) else { return };
-    let waited = facts.seen_for >= PROMOTE_LIMIT + seen.settle + desired.timeout;
+    let waited = facts.seen_for >= PROMOTE_LIMIT.saturating_add(seen.settle).saturating_add(desired.timeout);
     let (clear, note) = match &facts.holder {
         None => (false, None),
         Some(Holder::Done) => (true, None),

@@ -264,7 +264,7 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
         }
         AttemptResult::NotSent => {
             let wait = end.retry_in.and_then(|wait| jiff::SignedDuration::try_from(wait).ok());
-            status.next_retry_time = wait.map(|wait| time::text(now + wait));
+            status.next_retry_time = wait.map(|wait| time::after(now, wait));
             // Nothing came of the request: it still stands.
             match attempt.cause {
                 Cause::Reset => status.last_handled_reset_at = None,
@@ -276,8 +276,8 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
             status.next_retry_time = None;
         }
         AttemptResult::Failed | AttemptResult::Unknown if is_wanted => {
-            status.failures += 1;
-            status.next_retry_time = Some(time::text(now + backoff(status.failures)));
+            status.failures = status.failures.saturating_add(1);
+            status.next_retry_time = Some(time::after(now, backoff(status.failures)));
             let exhausted = (status.failures >= desired.retry_limit).then_some(Reason::RetriesExceeded);
             if let Some(reason) = end.hopeless.or(exhausted) {
                 status.next_retry_time = None;
