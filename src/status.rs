@@ -295,7 +295,7 @@ fn drifted(conditions: &mut Conditions<'_>, seen: &Observation, judged: &Judged,
     } else if judged.status.attempt.is_none()
         && !matches!(step, Step::Start(_))
         && (seen.space.as_ref().is_none_or(Result::is_err)
-            || matches!(seen.last_job, Some(Err(LookError::Unavailable(_)))))
+            || matches!(seen.last_job, Some(Err(LookError::Unavailable(_) | LookError::Unauthorized(_)))))
     {
         conditions.keep(&["Drifted"]);
     }
@@ -374,3 +374,6 @@ pub fn tail(lines: &[String]) -> Vec<String> {
     kept.reverse();
     kept
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,8 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
             (job_id.is_none() && held.job_id.is_none() && waited, Some("whose promotion's outcome stayed unknown"))
         }
         Some(Holder::Gone) => {
-            let ended = if held.job_id.is_some() { facts.job_ended == Some(true) } else { waited };
+            // A job that is not found any more must not hold the Space for ever either.
+            let ended = facts.job_ended.filter(|_| held.job_id.is_some()).unwrap_or(waited);
             (ended, Some("which is gone"))
         }
     };
