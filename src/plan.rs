@@ -81,7 +81,7 @@ pub fn next_step(desired: &Desired, seen: &Observation, judged: &Judged) -> Step
         return step;
     }
     if let Some(open) = &judged.open {
-        return follow(open, judged);
+        return follow(open, seen, judged);
     }
     if let Some(problem) = misfit(desired, seen) {
         return Step::Stall(problem);
@@ -185,7 +185,7 @@ fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str)
 }
 
 /// An attempt is open: nothing else is started before it is closed.
-fn follow(open: &Open, judged: &Judged) -> Step {
+fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
     let Some(attempt) = &judged.status.attempt else { return wait(Reason::Progressing, "") };
     let job = attempt.job_id.as_deref().unwrap_or("unknown");
     let running = match attempt.attempt_type {
@@ -193,8 +193,8 @@ fn follow(open: &Open, judged: &Judged) -> Step {
         AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
     };
     let resolve = format!(
-        "find out in Konigle's console what became of it, then: kubectl annotate kspace NAME --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
-        attempt.nonce
+        "find out in Konigle's console what became of it, then: kubectl annotate kspace {} --namespace {} --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
+        seen.name, seen.namespace, attempt.nonce
     );
     match open {
         Open::Running => {

@@ -136,6 +136,8 @@ impl Facts {
                 requests: Requests::default(),
             },
             seen: Observation {
+                name: "shop-uat".to_owned(),
+                namespace: "shop".to_owned(),
                 uid: UID.to_owned(),
                 now: now(),
                 settle: SETTLE,
@@ -162,6 +164,7 @@ impl Facts {
     pub fn production() -> Self {
         let mut facts = Self::uat();
         facts.desired.wish = promotes(approved(A));
+        "shop-production".clone_into(&mut facts.seen.name);
         facts.desired.unknown_outcome_policy = UnknownOutcomePolicy::Hold;
         facts.seen.space = Some(Ok(SpaceFacts { status: space("7302", "production"), url: None }));
         facts.seen.artifact = ArtifactFacts::Absent;
@@ -437,7 +440,7 @@ pub fn words(step: &Step) -> String {
 }
 
 /// What people see first: Ready with its reason, and what stands beside it.
-pub fn readiness(status: &KonigleSpaceStatus) -> String {
+pub fn what_people_see(status: &KonigleSpaceStatus) -> String {
     let ready = status.condition("Ready").expect("Ready is always present");
     let beside: Vec<&str> = ["Stalled", "Reconciling"].into_iter().filter(|word| status.is_true(word)).collect();
     [ready.status.as_str(), ready.reason.as_str()].into_iter().chain(beside).collect::<Vec<_>>().join(" ")

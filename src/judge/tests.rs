@@ -204,7 +204,7 @@ fn a_digest_that_was_written_after_drift_was_seen_replaces_it() {
 
     let space = drifted().seen.space;
     let unseen = drifted().wants(B).space_cannot_be_seen(LookError::Unavailable(String::new())).next();
-    assert_eq!(readiness(&unseen.status), "Unknown Progressing Reconciling", "what was said of A is not said of B");
+    assert_eq!(what_people_see(&unseen.status), "Unknown Progressing Reconciling", "what was said of A is not said of B");
     let seen_again = unseen.but(|facts| facts.seen.space = space);
     assert_eq!(
         words(&seen_again.step()),
@@ -416,7 +416,7 @@ fn no_further_automatic_step_follows_a_content_that_is_not_verified() {
     let facts = Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Automatic));
     let facts = facts.in_flight(A).with_job(JobStatus::Success).shows(LATER, "success");
     let facts = facts.known(|known| known.source = Some(moved())).next();
-    assert_eq!(readiness(&facts.status), "False ContentNotVerified Stalled");
+    assert_eq!(what_people_see(&facts.status), "False ContentNotVerified Stalled");
     let newer = facts.clone().but(|facts| {
         let status = &mut facts.seen.source.as_mut().unwrap().status;
         B.clone_into(&mut status.release.as_mut().unwrap().digest);
