@@ -13,7 +13,7 @@ use crate::api::{
 use crate::artifact::FetchError;
 use crate::desired::{Approval, Desired, Wish};
 use crate::judge::words::{Class, class};
-use crate::judge::{ANSWERED_RETRY, Judged, Open, is_first_contact, is_pending, last_sent, needs_reset};
+use crate::judge::{ANSWERED_RETRY, Judged, Open, is_pending, last_sent, needs_reset};
 use crate::observation::{ArtifactFacts, LookError, Observation, PairProof, Problem};
 use crate::reason::Reason;
 use crate::time;
@@ -81,7 +81,7 @@ pub fn next_step(desired: &Desired, seen: &Observation, judged: &Judged) -> Step
         return step;
     }
     if let Some(open) = &judged.open {
-        return follow(open, judged);
+        return follow(open, seen, judged);
     }
     if let Some(problem) = misfit(desired, seen) {
         return Step::Stall(problem);
@@ -133,6 +133,8 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
     let error = match &seen.space {
         Some(Err(error)) => error,
         Some(Ok(_)) => return None,
+        // Without a look there is no baseline.
+        None if judged.open.is_none() => return Some(unseen(desired, seen, judged, "the Space was not looked at")),
         None => of_job()
             .filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
     };
@@ -159,7 +161,7 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
         LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
         LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
         LookError::Unavailable(detail) => {
-            let limit = (desired.interval * 3).max(Duration::from_mins(15));
+            let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
             if seen.failing_for > limit {
                 return Some(Step::Unreachable(Problem {
                     reason: Reason::KonigleUnreachable,
@@ -171,18 +173,19 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
     }
 }
 
-/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile.
+/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile, and what was said of
+/// another wish is not said of this one.
 fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str) -> Step {
     let known = judged.status.condition("Ready").is_some();
     let unmet = wanted(desired, seen).is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
-    if !known || (unmet && judged.status.is_true("Ready")) {
+    if !known || (unmet && (judged.new_wish || judged.status.is_true("Ready"))) {
         return wait(Reason::Progressing, message);
     }
     Step::Unseen(message.to_owned())
 }
 
 /// An attempt is open: nothing else is started before it is closed.
-fn follow(open: &Open, judged: &Judged) -> Step {
+fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
     let Some(attempt) = &judged.status.attempt else { return wait(Reason::Progressing, "") };
     let job = attempt.job_id.as_deref().unwrap_or("unknown");
     let running = match attempt.attempt_type {
@@ -190,8 +193,8 @@ fn follow(open: &Open, judged: &Judged) -> Step {
         AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
     };
     let resolve = format!(
-        "find out in Konigle's console what became of it, then: kubectl annotate kspace NAME --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
-        attempt.nonce
+        "find out in Konigle's console what became of it, then: kubectl annotate kspace {} --namespace {} --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
+        seen.name, seen.namespace, attempt.nonce
     );
     match open {
         Open::Running => {
@@ -229,24 +232,26 @@ fn follow(open: &Open, judged: &Judged) -> Step {
     }
 }
 
-/// What keeps this resource from this Space.
+/// What keeps this resource from this Space. A type that is not known is no better than the wrong one: what came of a
+/// promotion would be looked for in a Space that it does not change.
 fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
     let space = seen.space.as_ref()?.as_ref().ok()?;
     let message = match (space.status.space_type.as_str(), desired.promotes()) {
-        ("production", false) => {
-            "this is a production Space, and artifacts are deployed to uat only: make a new KonigleSpace with spec.promotion for it"
-        }
-        ("uat", true) => {
-            "this is a uat Space, and promotions go to production: make a new KonigleSpace with spec.source for it"
-        }
-        _ => {
+        ("uat", false) | ("production", true) => {
             return seen.conflict.as_ref().map(|other| Problem {
                 reason: Reason::SpaceConflict,
                 message: format!("KonigleSpace {other} is older and names the same Space: delete one of the two; nothing remote is deleted with it"),
             });
         }
+        ("production", false) => {
+            "this is a production Space, and artifacts are deployed to uat only: make a new KonigleSpace with spec.promotion for it".to_owned()
+        }
+        ("uat", true) => {
+            "this is a uat Space, and promotions go to production: make a new KonigleSpace with spec.source for it".to_owned()
+        }
+        (other, _) => format!("this Space is of type {other}, and only uat and production are known: use a newer operator, or name another Space in a new KonigleSpace"),
     };
-    Some(Problem { reason: Reason::InvalidSpec, message: message.to_owned() })
+    Some(Problem { reason: Reason::InvalidSpec, message })
 }
 
 /// Why the wanted digest is to be released, if it is.
@@ -363,37 +368,44 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
         }
         Some(refusal) => Step::Wait(refusal.problem.clone()),
         None => {
-            let last = last_sent(status).map_or("the last attempt failed", |entry| entry.message.as_str());
             let at = status.next_retry_time.as_deref().unwrap_or_default();
-            wait(
-                Reason::ProgressingWithRetry,
-                format!(
-                    "{last}; failed attempt {} of {}, the next starts after {at}",
-                    status.failures, desired.retry_limit
+            let message = match status.history.first() {
+                Some(last) if last.result != AttemptResult::NotSent => format!(
+                    "{}; failed attempt {} of {}, the next starts after {at}",
+                    last.message, status.failures, desired.retry_limit
                 ),
-            )
+                Some(last) => format!("{}; the next attempt starts after {at}", last.message),
+                None => format!("the next attempt starts after {at}"),
+            };
+            wait(Reason::ProgressingWithRetry, message)
         }
     })
 }
 
-/// How long until the next attempt may start. A time further away than any wait that is ever set comes from a clock
-/// that stepped, and does not count.
+/// How long until the next attempt may start.
 fn retry_in(status: &KonigleSpaceStatus, now: Timestamp) -> Option<Duration> {
     let wait = time::parse(status.next_retry_time.as_deref()?)?.duration_since(now);
-    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero() && *wait <= Duration::from_mins(16))
+    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero())
 }
 
-/// The newest releases were all made because of drift, within an hour, up to the limit. Sticky until a person acts.
+/// The newest releases were all made because of drift, within an hour, up to the limit; retries of such a release do not
+/// count, and do not hide it. Sticky until a person acts.
 fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
     let limit = usize::try_from(desired.retry_limit).unwrap_or(1).min(desired.history_limit);
-    let newest: Vec<_> =
-        status.history.iter().filter(|entry| entry.result != AttemptResult::NotSent).take(limit).collect();
+    let newest: Vec<_> = status
+        .history
+        .iter()
+        .filter(|entry| entry.result != AttemptResult::NotSent)
+        .take_while(|entry| matches!(entry.cause, Cause::Drift | Cause::Retry))
+        .filter(|entry| entry.cause == Cause::Drift)
+        .take(limit)
+        .collect();
     let within_an_hour = || {
         let first = newest.last().and_then(|entry| time::parse(&entry.started_at));
         let last = newest.first().and_then(|entry| time::parse(&entry.started_at));
         first.zip(last).is_none_or(|(first, last)| last.duration_since(first).as_secs() <= 3600)
     };
-    newest.len() == limit && newest.iter().all(|entry| entry.cause == Cause::Drift) && within_an_hour()
+    newest.len() == limit && within_an_hour()
 }
 
 /// Whether the Space itself can take a release now. One in `error` can: a new release may be what mends it.
@@ -403,8 +415,9 @@ fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<S
         "provisioning" => Some(provisioning()),
         "stopped" => Some(stopped()),
         _ => {
+            // Nothing is pinned yet: whatever runs there is not ours.
             let foreign =
-                is_first_contact(status) && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
+                status.settled.is_none() && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
             foreign.then(|| wait(Reason::SpaceBusy, "somebody else's deployment is under way; it is waited out first"))
         }
     }
@@ -553,7 +566,7 @@ pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &R
     status.last_handled_reset_at.clone_from(&desired.requests.reset_at);
     status.last_handled_redeploy_at.clone_from(&desired.requests.redeploy_at);
     status.next_retry_time = None;
-    status.last_attempt += 1;
+    status.last_attempt = status.last_attempt.saturating_add(1);
     let (attempt_type, size, source) = match &release.kind {
         ReleaseKind::Deploy { size } => (AttemptType::Deploy, i64::try_from(*size).ok(), None),
         ReleaseKind::Promote { source } => (AttemptType::Promote, None, Some(source.clone())),
@@ -595,3 +608,6 @@ pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &R
     }
     claimed
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,6 +83,8 @@ pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desir
 
 fn blank(context: &Context, resource: &KonigleSpace) -> Observation {
     Observation {
+        name: resource.name_any(),
+        namespace: resource.namespace().unwrap_or_default(),
         uid: uid(resource),
         now: clock::now(),
         settle: context.settle,
