@@ -12,6 +12,7 @@ pub use promotion::source_facts;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
@@ -27,6 +28,7 @@ use crate::memory::{DownloadMemory, uid};
 use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof, Problem};
 use crate::reason::Reason;
 use crate::status::cut;
+use crate::watch::Watched;
 
 use attempt::{look_at_attempt, look_at_last_job};
 use promotion::{look_at_hold, look_at_pair, promotions_from, source};
@@ -139,18 +141,18 @@ async fn account(
 /// Another resource for the same Space that is older, and has reached it. An open attempt outranks age.
 fn conflict(context: &Context, resource: &KonigleSpace, seen: &Observation) -> Option<String> {
     let space_id = &seen.space.as_ref()?.as_ref().ok()?.status.id;
-    let age = |resource: &KonigleSpace| {
-        (resource.meta().creation_timestamp.as_ref().map(|time| time.0), resource.uid().unwrap_or_default())
-    };
-    let own = age(resource);
-    context
-        .all()
-        .into_iter()
-        .filter(|other| other.uid() != resource.uid() && age(other) < own)
-        .find(|other| {
-            other.status.as_ref().and_then(|status| status.space.as_ref()).is_some_and(|space| space.id == *space_id)
-        })
+    let space_of = |other: &KonigleSpace| other.status.as_ref()?.space.as_ref().map(|space| space.id == *space_id);
+    let all = context.all();
+    readable(&all)
+        .filter(|other| space_of(other) == Some(true))
+        .find(|other| other.meta().uid != resource.meta().uid && age(other) < age(resource))
         .map(|other| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
+}
+
+/// Orders resources by when they were made; their UIDs settle a tie.
+fn age(resource: &KonigleSpace) -> (Option<Timestamp>, Option<&str>) {
+    let metadata = resource.meta();
+    (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.as_deref())
 }
 
 /// The wanted artifact; looked for only where it may be needed, so that a resource in sync never touches it.
@@ -233,14 +235,18 @@ pub fn pair_of(space: &Space) -> PairStatus {
 impl Context {
     /// A resource of the watched namespaces, as the watch last told it.
     #[must_use]
-    pub fn known(&self, namespace: &str, name: &str) -> Option<Arc<KonigleSpace>> {
-        let reference = ObjectRef::new(name).within(namespace);
-        self.store.get(&reference).and_then(|guard| guard.0.as_ref().ok().cloned().map(Arc::new))
+    pub fn known(&self, namespace: &str, name: &str) -> Option<Arc<Watched>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// All resources of the watched namespaces.
+    /// All resources of the watched namespaces, shared with the store.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<KonigleSpace>> {
-        self.store.state().iter().filter_map(|guard| guard.0.as_ref().ok().cloned().map(Arc::new)).collect()
+    pub fn all(&self) -> Vec<Arc<Watched>> {
+        self.store.state()
     }
+}
+
+/// Those of them that can be read.
+pub fn readable(all: &[Arc<Watched>]) -> impl Iterator<Item = &KonigleSpace> {
+    all.iter().filter_map(|guard| guard.0.as_ref().ok())
 }

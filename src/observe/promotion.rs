@@ -17,7 +17,8 @@ use super::{look_error, text_of};
 pub(super) fn source(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Option<SourceFacts> {
     let Wish::Promote { from, .. } = &desired.wish else { return None };
     let source = context.known(&resource.namespace().unwrap_or_default(), from);
-    Some(source.map(|source| source_facts(&source)).unwrap_or_default())
+    let source = source.as_ref().and_then(|guard| guard.0.as_ref().ok());
+    Some(source.map(source_facts).unwrap_or_default())
 }
 
 /// The facts of a uat resource.
