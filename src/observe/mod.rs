@@ -4,9 +4,11 @@
 //! go through the one client of their account, which shares its rate limit, its back-off and its connections.
 
 mod attempt;
+mod live;
 mod promotion;
 mod space;
 
+pub use live::LiveLists;
 pub use promotion::source_facts;
 
 use std::sync::Arc;
@@ -60,20 +62,19 @@ impl Observed {
 pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Observed {
     let status = resource.status.clone().unwrap_or_default();
     let mut seen = blank(context, resource);
-    let client = account(context, resource, desired, &mut seen).await;
-    seen.source = source(context, resource, desired);
-    if let Some(client) = &client {
-        look_at_attempt(context, resource, &status, client, &mut seen).await;
-        look_at_space(context, resource, desired, &status, client, &mut seen).await;
-        look_at_last_job(&status, client, &mut seen).await;
-        look_at_pair(context, resource, desired, &status, client, &mut seen).await;
-        look_at_hold(context, resource, &status, client, &mut seen).await;
-    }
+    let (client, promotions) = tokio::join!(
+        look_at_konigle(context, resource, desired, &status, &mut seen),
+        promotions_if_wanted(context, resource, desired, &status)
+    );
     seen.conflict = conflict(context, resource, &seen);
     if let Wish::Deploy(wish) = &desired.wish {
         seen.artifact = artifact(context, resource, desired, wish, &status, &seen).await;
         if status.attempt.is_none() && matches!(seen.artifact, ArtifactFacts::OnDisk { .. }) {
-            match promotions_from(context, resource).await {
+            let promotions = match promotions {
+                Some(promotions) => promotions,
+                None => promotions_from(context, resource).await,
+            };
+            match promotions {
                 Ok(promotions) => seen.promotions = promotions,
                 // Without that look no deploy may start.
                 Err(message) => seen.space = Some(Err(LookError::Unavailable(message))),
@@ -81,6 +82,37 @@ pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desir
         }
     }
     Observed { seen, client }
+}
+
+async fn look_at_konigle(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    status: &KonigleSpaceStatus,
+    seen: &mut Observation,
+) -> Option<Arc<Client>> {
+    let client = account(context, resource, desired, seen).await;
+    seen.source = source(context, resource, desired);
+    if let Some(client) = &client {
+        look_at_attempt(context, resource, status, client, seen).await;
+        look_at_space(context, resource, desired, status, client, seen).await;
+        look_at_last_job(status, client, seen).await;
+        look_at_pair(context, resource, desired, status, client, seen).await;
+        look_at_hold(context, resource, status, client, seen).await;
+    }
+    client
+}
+
+/// What a deploy needs to know of its namespace, beside the looks at Konigle where a deploy is to be expected.
+async fn promotions_if_wanted(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    status: &KonigleSpaceStatus,
+) -> Option<Result<Vec<String>, String>> {
+    let Wish::Deploy(wish) = &desired.wish else { return None };
+    let expected = may_be_needed(desired, wish, status) && context.artifacts.get(&wish.digest).await.is_some();
+    if expected { Some(promotions_from(context, resource).await) } else { None }
 }
 
 fn blank(context: &Context, resource: &KonigleSpace) -> Observation {
@@ -164,15 +196,11 @@ async fn artifact(
     status: &KonigleSpaceStatus,
     seen: &Observation,
 ) -> ArtifactFacts {
-    let requests = &desired.requests;
-    let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
-        || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
-    let runs = status.release.as_ref().is_some_and(|release| release.digest == wish.digest.to_string());
     let moved = match (&seen.space, &status.settled) {
         (Some(Ok(space)), Some(settled)) => space.pair() != *settled,
         _ => false,
     };
-    if status.attempt.is_some() || (runs && !asked && !moved && status.failures == 0) {
+    if status.attempt.is_some() || !(moved || may_be_needed(desired, wish, status)) {
         return ArtifactFacts::Absent;
     }
     if let Some(artifact) = context.artifacts.get(&wish.digest).await {
@@ -183,6 +211,15 @@ async fn artifact(
         Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
         Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
     }
+}
+
+/// Whether the resource by itself, without a look at its Space, gives reason to deploy the artifact.
+fn may_be_needed(desired: &Desired, wish: &HttpWish, status: &KonigleSpaceStatus) -> bool {
+    let requests = &desired.requests;
+    let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
+        || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
+    let runs = status.release.as_ref().is_some_and(|release| release.digest == wish.digest.to_string());
+    status.attempt.is_none() && (asked || !runs || status.failures != 0)
 }
 
 /// What a failed download is remembered by: another URL, digest or Secret is tried at once.
