@@ -125,6 +125,13 @@ impl Proxy {
         Ok(Self { address, state, task })
     }
 
+    /// Starts it before the API server that this kubeconfig file of the test bed names.
+    pub(crate) async fn before_api_server(kubeconfig: &Path) -> Result<Self> {
+        let cluster = read_json(kubeconfig)?["clusters"][0]["cluster"].clone();
+        let text = |key: &str| cluster[key].as_str().unwrap_or_default().to_owned();
+        Self::start(&text("server"), Some(Path::new(&text("certificate-authority")))).await
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}", self.address)
@@ -132,8 +139,7 @@ impl Proxy {
 
     /// The same account as in this kubeconfig file, through the proxy; a file beside it.
     pub(crate) fn kubeconfig(&self, original: &Path) -> Result<PathBuf> {
-        let text = std::fs::read_to_string(original).context(format!("reading {}", original.display()))?;
-        let mut config: Value = serde_json::from_str(&text)?;
+        let mut config = read_json(original)?;
         config["clusters"][0]["cluster"] = serde_json::json!({"server": self.base_url()});
         let path = original.with_extension("proxied");
         std::fs::write(&path, config.to_string()).context(format!("writing {}", path.display()))?;
@@ -155,6 +161,11 @@ impl Proxy {
         let gate = Gate { arrived: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) };
         self.rules().push(Rule { matcher, times: usize::MAX, action: Action::Hold(gate.clone()) });
         gate
+    }
+
+    /// Forgets all rules. What is held back stays where it is.
+    pub(crate) fn clear(&self) {
+        self.rules().clear();
     }
 
     /// All such requests so far.
@@ -235,6 +246,11 @@ async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
     *response.headers_mut() = headers;
     response.headers_mut().remove(header::TRANSFER_ENCODING);
     Ok(response)
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).context(format!("reading {}", path.display()))?;
+    serde_json::from_str(&text).context(format!("reading {}", path.display()))
 }
 
 /// An error as the API server words it.

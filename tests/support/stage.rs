@@ -16,6 +16,7 @@ use super::control_plane::ControlPlane;
 use super::kubectl::Kubectl;
 use super::namespace::{Namespace, deploys, wait_for};
 use super::operator::{Operator, OperatorOptions};
+use super::proxy::Proxy;
 use super::rights::operator_account;
 use super::simulator::{Simulator, TOKEN, UAT};
 
@@ -33,6 +34,7 @@ pub(crate) struct Stage {
     pub(crate) artifacts: Artifacts,
     pub(crate) simulator: Simulator,
     pub(crate) operator: Operator,
+    options: OperatorOptions,
 }
 
 impl Stage {
@@ -63,9 +65,40 @@ impl Stage {
         let simulator = Simulator::start(job_seconds).await?;
         let options = OperatorOptions::new(&kubeconfig, &simulator.base_url(), namespace.name())
             .flag("--unknown-outcome-settle=2s");
-        let operator = Operator::start(change(options)).await?;
+        let options = change(options);
+        let operator = Operator::start(options.clone()).await?;
         let artifacts = Artifacts::start().await?;
-        Ok(Self { kubectl: control_plane.kubectl(), namespace, kubeconfig, artifacts, simulator, operator })
+        Ok(Self { kubectl: control_plane.kubectl(), namespace, kubeconfig, artifacts, simulator, operator, options })
+    }
+
+    /// One more operator, with the same options but for what is changed.
+    pub(crate) async fn another_operator(
+        &self,
+        change: impl FnOnce(OperatorOptions) -> OperatorOptions,
+    ) -> Result<Operator> {
+        Operator::start(change(self.options.clone())).await
+    }
+
+    /// Puts a proxy between the operator, which starts anew, and Konigle.
+    pub(crate) async fn put_proxy_before_konigle(&mut self) -> Result<Proxy> {
+        let proxy = Proxy::start(&self.simulator.base_url(), None).await?;
+        self.options.konigle_base_url = proxy.base_url();
+        self.replace_operator().await?;
+        Ok(proxy)
+    }
+
+    /// Puts a proxy between the operator, which starts anew, and the API server.
+    pub(crate) async fn put_proxy_before_the_api_server(&mut self) -> Result<Proxy> {
+        let proxy = Proxy::before_api_server(&self.kubeconfig).await?;
+        self.options.kubeconfig = proxy.kubeconfig(&self.kubeconfig)?;
+        self.replace_operator().await?;
+        Ok(proxy)
+    }
+
+    async fn replace_operator(&mut self) -> Result<()> {
+        self.operator.kill();
+        self.operator = Operator::start(self.options.clone()).await?;
+        Ok(())
     }
 
     /// The spec that deploys this version to the uat Space.
