@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use konigle_operator::api::{AttemptResult, Attribution};
 use kube::ResourceExt;
-use reqwest::Method;
 use serde_json::json;
 
 use crate::support::Result;
@@ -130,10 +129,10 @@ async fn a_log_line_of_a_young_job_is_in_the_status_within_five_seconds() -> Res
     let stage = Stage::open_with("progress", 60.0, |options| options).await?;
     stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
     let ledger = stage.wait_for_ledger(UAT, 1).await?;
-    let job = format!("jobs/{}", ledger[0]["job"].as_str().unwrap_or_default());
+    let job = &ledger[0]["job"];
     for line in ["pulling layer 1", "pulling layer 2", "migrating"] {
         let entry = json!({"append_log": [{"level": "info", "message": line}]});
-        stage.simulator.control(Method::PATCH, &job, &entry).await?;
+        stage.simulator.change_job(job, &entry).await?;
         let written = Instant::now();
         let space = stage
             .namespace
@@ -151,7 +150,7 @@ async fn a_log_line_of_a_young_job_is_in_the_status_within_five_seconds() -> Res
     }
     let table = stage.kubectl.run(&["-n", stage.namespace.name(), "get", "kspace"]).await?;
     assert!(table.contains("running"), "the job is shown while it runs: {table}");
-    stage.simulator.control(Method::PATCH, &job, &json!({"finish": "success"})).await?;
+    stage.simulator.change_job(job, &json!({"finish": "success"})).await?;
     stage.namespace.wait_for_reason(SHOP, "Succeeded").await?;
     Ok(())
 }
