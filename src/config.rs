@@ -119,8 +119,8 @@ mod tests {
         assert_eq!(parse_listen(":8080").map(|address| address.port()), Ok(8080));
         assert_eq!(parse_listen("127.0.0.1:9").map(|address| address.to_string()), Ok("127.0.0.1:9".to_owned()));
         assert!(parse_listen("localhost").is_err());
-        assert_eq!(parse_duration("120s"), Ok(Duration::from_secs(120)));
-        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("120s"), Ok(Duration::from_mins(2)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));
         assert!(parse_duration("-2m").is_err());
         assert_eq!(parse_size("5GiB"), Ok(5 << 30));
         assert_eq!(parse_size("1024"), Ok(1024));

@@ -1,28 +1,23 @@
 //! Runs the passes: the watch, what wakes whom, the bounds, and a stop that loses nothing.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use futures::{FutureExt, StreamExt, TryStreamExt};
-use kube::core::DeserializeGuard;
+use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{self, ObjectRef, Store as Known};
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, reflector::store::Writer};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 use url::Url;
 
-use crate::api::KonigleSpace;
 use crate::artifact::{self, Store};
-use crate::cluster::{self, WATCH_SECONDS};
+use crate::cluster;
 use crate::config::Config;
 use crate::health::Readiness;
 use crate::konigle::{Clients, Guard, Limits, Settings};
@@ -30,9 +25,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reconcile::{name_of, reconcile};
 use crate::record::{FIELD_MANAGER, WriteError};
-
-/// A resource as the watch tells it: one that cannot be read must not keep the others from being seen.
-pub type Watched = DeserializeGuard<KonigleSpace>;
+use crate::watch::{Watched, check, watch};
 
 /// How many artifacts are downloaded at once.
 const DOWNLOADS: usize = 4;
@@ -65,8 +58,11 @@ pub struct Context {
     pub shutdown: CancellationToken,
     /// Cancelled when the process cannot wait any longer.
     pub last_call: CancellationToken,
+    /// Cancelled when the process must end because it cannot do its work; it then ends with a failure.
+    pub failed: CancellationToken,
+    /// What others depend on, of each resource, as it was last seen.
+    pub fingerprints: Mutex<HashMap<ObjectRef<Watched>, u64>>,
     wakes: UnboundedSender<ObjectRef<Watched>>,
-    fingerprints: Mutex<HashMap<ObjectRef<Watched>, u64>>,
 }
 
 /// Why the controller cannot start.
@@ -93,6 +89,23 @@ impl Context {
         // The receiver lives as long as the controller; after that nobody needs to be woken.
         let _ = self.wakes.unbounded_send(reference);
     }
+
+    /// Ends the process, in order, with a failure: another one will do better.
+    pub fn fail(&self) {
+        self.failed.cancel();
+        self.shutdown.cancel();
+    }
+}
+
+/// How the process is asked to end.
+#[derive(Clone, Default)]
+pub struct Stop {
+    /// Nothing new is begun.
+    pub shutdown: CancellationToken,
+    /// Nothing is waited for any longer.
+    pub last_call: CancellationToken,
+    /// The end is a failure.
+    pub failed: CancellationToken,
 }
 
 /// Watches, reconciles, and returns when `shutdown` was asked for and all passes have ended.
@@ -104,28 +117,31 @@ pub async fn run(
     config: &Config,
     clients: cluster::Clients,
     (metrics, readiness): (Arc<Metrics>, Arc<Readiness>),
-    (shutdown, last_call): (CancellationToken, CancellationToken),
+    stop: Stop,
 ) -> Result<(), StartError> {
     let (store, writer) = reflector::store::<Watched>();
     let (wakes, woken) = unbounded();
-    let context = Arc::new(context(config, &clients, metrics, (shutdown.clone(), last_call), store.clone(), wakes)?);
-    let trigger = watch(config, &clients, context.clone(), readiness.clone(), writer);
+    let context = Arc::new(context(config, &clients, metrics, stop, store.clone(), wakes)?);
+    let trigger = watch(config, &clients.watch, context.clone(), readiness.clone(), writer);
     readiness.set_watch(Some("the resources are not listed yet".to_owned()));
+    let checking = tokio::spawn(check(config.clone(), clients.api.clone(), context.clone()));
     info!("watching KonigleSpaces");
     Controller::for_stream(trigger, store)
         .with_config(ControllerConfig::default().concurrency(config.concurrency))
         .reconcile_on(woken)
         .graceful_shutdown_on({
-            let shutdown = shutdown.clone();
+            let shutdown = context.shutdown.clone();
             async move { shutdown.cancelled().await }
         })
-        .run(pass, retry, context)
+        .run(pass, retry, context.clone())
         .for_each(|_| std::future::ready(()))
         .await;
     readiness.set_watch(Some("the watch has ended".to_owned()));
-    if !shutdown.is_cancelled() {
-        error!("the watch ended by itself");
+    if !context.shutdown.is_cancelled() {
+        error!("the controller ended by itself");
+        context.fail();
     }
+    checking.abort();
     Ok(())
 }
 
@@ -133,7 +149,7 @@ fn context(
     config: &Config,
     clients: &cluster::Clients,
     metrics: Arc<Metrics>,
-    (shutdown, last_call): (CancellationToken, CancellationToken),
+    stop: Stop,
     store: Known<Watched>,
     wakes: UnboundedSender<ObjectRef<Watched>>,
 ) -> Result<Context, StartError> {
@@ -150,12 +166,8 @@ fn context(
         directory: config.artifact_dir.display().to_string(),
         source,
     })?;
-    let settings = Settings {
-        rate: config.api_rate,
-        burst: config.api_burst,
-        guard: guard.clone(),
-        limits: Limits::default(),
-    };
+    let settings =
+        Settings { rate: config.api_rate, burst: config.api_burst, guard: guard.clone(), limits: Limits::default() };
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("HOSTNAME").ok() };
     Ok(Context {
         api: clients.api.clone(),
@@ -169,112 +181,19 @@ fn context(
         store,
         recorder: Recorder::new(clients.api.clone(), reporter),
         settle: config.unknown_outcome_settle,
-        shutdown,
-        last_call,
-        wakes,
+        shutdown: stop.shutdown,
+        last_call: stop.last_call,
+        failed: stop.failed,
         fingerprints: Mutex::default(),
+        wakes,
     })
-}
-
-/// The one watch: keeps the store, forgets the deleted, and wakes those that depend on what changed.
-fn watch(
-    config: &Config,
-    clients: &cluster::Clients,
-    context: Arc<Context>,
-    readiness: Arc<Readiness>,
-    writer: Writer<Watched>,
-) -> impl futures::Stream<Item = watcher::Result<Watched>> + Send + 'static {
-    let api: Api<Watched> = match &config.watch_namespace {
-        Some(namespace) => Api::namespaced(clients.watch.clone(), namespace),
-        None => Api::all(clients.watch.clone()),
-    };
-    let mut watching = watcher::Config::default().timeout(WATCH_SECONDS);
-    if let Some(selector) = &config.watch_label_selector {
-        watching = watching.labels(selector);
-    }
-    watcher(api, watching)
-        .modify(|guard| {
-            if let Ok(resource) = &mut guard.0 {
-                resource.metadata.managed_fields = None;
-            }
-        })
-        .default_backoff()
-        .inspect_err({
-            let readiness = readiness.clone();
-            move |error| {
-                warn!(error = error as &dyn std::error::Error, "the watch failed; it is begun again");
-                readiness.set_watch(Some(format!("the resources cannot be watched: {error}")));
-            }
-        })
-        .reflect(writer)
-        .inspect_ok(move |event| {
-            // Not by `Store::wait_until_ready`: the controller waits on it already, and of two waiters only the last
-            // that was polled is woken (kube-runtime 5.0, `utils/delayed_init.rs`).
-            match event {
-                Event::InitDone => {
-                    info!("all resources are listed");
-                    readiness.set_watch(None);
-                }
-                Event::Apply(_) | Event::Delete(_) => readiness.set_watch(None),
-                Event::Init | Event::InitApply(_) => {}
-            }
-            notice(&context, event);
-        })
-        .applied_objects()
-}
-
-/// Wakes those that depend on a resource, where what they depend on changed: a promotion on its uat resource, and a uat
-/// resource on the promotion that holds it.
-fn notice(context: &Context, event: &Event<Watched>) {
-    let (Event::Apply(guard) | Event::InitApply(guard) | Event::Delete(guard)) = event else { return };
-    let Ok(resource) = &guard.0 else { return };
-    let reference = ObjectRef::from_obj(guard);
-    let gone = matches!(event, Event::Delete(_));
-    let fingerprint = if gone { 0 } else { fingerprint(resource) };
-    let before = {
-        let mut fingerprints = context.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
-        if gone { fingerprints.remove(&reference) } else { fingerprints.insert(reference, fingerprint) }
-    };
-    if gone {
-        context.memory.forget(&crate::memory::uid(resource));
-    }
-    if before == Some(fingerprint) {
-        return;
-    }
-    let name = resource.name_any();
-    let from = resource.spec.promotion.as_ref().map(|promotion| promotion.from.name.clone());
-    for other in context.all() {
-        let same_namespace = other.namespace() == resource.namespace();
-        let promotes_from_it = other.spec.promotion.as_ref().is_some_and(|promotion| promotion.from.name == name);
-        let is_its_source = from.as_ref() == Some(&other.name_any());
-        if same_namespace && (promotes_from_it || is_its_source) {
-            let reference = ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default());
-            context.wake(&crate::memory::uid(&other), reference);
-        }
-    }
-}
-
-/// What others depend on: the release, what is under way, and whether it can be relied on.
-fn fingerprint(resource: &KonigleSpace) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    resource.uid().hash(&mut hasher);
-    resource.meta().deletion_timestamp.is_some().hash(&mut hasher);
-    if let Some(status) = &resource.status {
-        status.release.hash(&mut hasher);
-        status.attempt.as_ref().map(|attempt| &attempt.nonce).hash(&mut hasher);
-        status.held_by.as_ref().map(|held| &held.nonce).hash(&mut hasher);
-        status.space.as_ref().map(|space| (&space.id, &space.webapp)).hash(&mut hasher);
-        status.history.first().map(|entry| entry.number).hash(&mut hasher);
-        (status.is_true("Drifted"), status.is_true("Stalled")).hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// One pass, measured; a panic in it must not take the others down.
 async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, PassError> {
     let started = Instant::now();
     let span = info_span!("reconcile", resource = %name_of(&guard));
-    let result = AssertUnwindSafe(reconcile(guard, context.clone()).instrument(span)).catch_unwind().await;
+    let result = AssertUnwindSafe(Box::pin(reconcile(guard, context.clone())).instrument(span)).catch_unwind().await;
     let (word, result) = match result {
         Ok(Ok(action)) => ("success", Ok(action)),
         // Somebody wrote meanwhile: what they wrote brings the next pass, and the timer does in any case.

@@ -83,7 +83,9 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
     };
     let auth = match (text("bearerToken")?, text("username")?, text("password")?) {
         (Some(token), None, None) => Some(Auth::Bearer(SecretString::from(token))),
-        (None, Some(username), Some(password)) => Some(Auth::Basic { username, password: SecretString::from(password) }),
+        (None, Some(username), Some(password)) => {
+            Some(Auth::Basic { username, password: SecretString::from(password) })
+        }
         (None, None, None) => None,
         _ => {
             return Err(problem(
@@ -102,11 +104,15 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<BTreeMap<S
         Err(error) => Err(match error.code() {
             Some(404) => problem(
                 Reason::SecretNotFound,
-                format!("there is no Secret {name} in namespace {namespace}: create it with `kubectl create secret generic {name} --namespace {namespace} --from-literal=token=TOKEN`"),
+                format!(
+                    "there is no Secret {name} in namespace {namespace}: create it with `kubectl create secret generic {name} --namespace {namespace} --from-literal=token=TOKEN`"
+                ),
             ),
             Some(403) => problem(
                 Reason::SecretNotFound,
-                format!("the operator may not read Secret {name} in namespace {namespace}: grant it `get` on Secrets there, or add the name to the chart's secretNames"),
+                format!(
+                    "the operator may not read Secret {name} in namespace {namespace}: grant it `get` on Secrets there, or add the name to the chart's secretNames"
+                ),
             ),
             _ => CredentialsError::Unavailable(error.to_string()),
         }),

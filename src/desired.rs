@@ -202,11 +202,7 @@ fn check_type(space_type: SpaceType, promotes: bool) -> Result<(), Invalid> {
 fn parse_wish(spec: &KonigleSpaceSpec) -> Result<Wish, Invalid> {
     match (&spec.source, &spec.promotion) {
         (Some(source), None) => Ok(Wish::Deploy(HttpWish {
-            url: source
-                .http
-                .url
-                .parse()
-                .map_err(|_| invalid("write spec.source.http.url as https://host/path"))?,
+            url: source.http.url.parse().map_err(|_| invalid("write spec.source.http.url as https://host/path"))?,
             digest: parse_digest("spec.source.http.digest", &source.http.digest)?,
             revision: source.http.revision.clone().filter(|revision| !revision.is_empty()),
             secret: source.http.secret_ref.as_ref().map(|secret| secret.name.clone()),
@@ -216,7 +212,9 @@ fn parse_wish(spec: &KonigleSpaceSpec) -> Result<Wish, Invalid> {
             approval: match (promotion.policy, &promotion.approved_digest) {
                 (PromotionPolicy::Automatic, None) => Approval::Automatic,
                 (PromotionPolicy::Automatic, Some(_)) => {
-                    return Err(invalid("spec.promotion.approvedDigest is for policy Manual: remove it, or write policy: Manual"));
+                    return Err(invalid(
+                        "spec.promotion.approvedDigest is for policy Manual: remove it, or write policy: Manual",
+                    ));
                 }
                 (PromotionPolicy::Manual, None) => Approval::Manual(None),
                 (PromotionPolicy::Manual, Some(digest)) => {

@@ -50,11 +50,6 @@ async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<()
             }
         },
     };
-    let source = HttpSource {
-        url: wish.url.clone(),
-        digest: wish.digest,
-        auth: credentials.auth,
-        ca: credentials.ca,
-    };
+    let source = HttpSource { url: wish.url.clone(), digest: wish.digest, auth: credentials.auth, ca: credentials.ca };
     context.artifacts.fetch(&source, &context.shutdown).await.map(|_| ())
 }

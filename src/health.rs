@@ -101,7 +101,7 @@ pub async fn watch_crd(client: Client, readiness: Arc<Readiness>, stop: Cancella
             }
             known = Some(problem.clone());
         }
-        let pause = if problem.is_none() { Duration::from_secs(60) } else { Duration::from_secs(2) };
+        let pause = if problem.is_none() { Duration::from_mins(1) } else { Duration::from_secs(2) };
         readiness.set_crd(problem);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -118,7 +118,9 @@ async fn installed_crd(client: &Client) -> Option<String> {
     let document: Value = match within("read the API server's OpenAPI document", client.request(request)).await {
         Ok(document) => document,
         Err(error) if error.code() == Some(404) => {
-            return Some("the CRD is not installed: kubectl apply -f crds/koniglespaces.cloud.konigle.com.yaml".to_owned());
+            return Some(
+                "the CRD is not installed: kubectl apply -f crds/koniglespaces.cloud.konigle.com.yaml".to_owned(),
+            );
         }
         Err(error) => return Some(error.to_string()),
     };
@@ -159,7 +161,8 @@ mod tests {
     #[test]
     fn a_missing_field_is_named_by_its_path() {
         let wanted = json!({"properties": {"status": {"properties": {"history": {"items": {"properties": {"cause": {}, "result": {}}}}}}}});
-        let older = json!({"properties": {"status": {"properties": {"history": {"items": {"properties": {"result": {}}}}}}}});
+        let older =
+            json!({"properties": {"status": {"properties": {"history": {"items": {"properties": {"result": {}}}}}}}});
         assert_eq!(missing_fields(&wanted, &wanted, ""), None);
         assert_eq!(missing_fields(&wanted, &older, ""), Some(".status.history[].cause".to_owned()));
         assert_eq!(missing_fields(&wanted, &json!({}), ""), Some(".status".to_owned()));

@@ -21,17 +21,19 @@ pub mod record;
 pub mod release;
 
 pub mod controller;
+pub mod watch;
 
 pub mod artifact;
 pub mod konigle;
 
+pub mod address;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod credentials;
 pub mod download;
-pub mod leader;
-pub mod address;
 pub mod health;
+pub mod leader;
 pub mod memory;
 pub mod metrics;
 pub mod redact;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use konigle_operator::cluster::Clients;
 use konigle_operator::config::Config;
+use konigle_operator::controller::Stop;
 use konigle_operator::health::{self, Readiness};
 use konigle_operator::metrics::Metrics;
 use konigle_operator::{api, controller, leader, telemetry};
@@ -67,27 +68,28 @@ async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let kube_config = kube::Config::infer().await?;
     let clients = Clients::new(&kube_config)?;
     let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::default()));
-    let (shutdown, last_call, served) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    stop_on_signal(shutdown.clone(), last_call.clone())?;
+    let (stop, served) = (Stop::default(), CancellationToken::new());
+    stop_on_signal(stop.clone())?;
 
     let pages = tokio::spawn(health::serve(config.listen, readiness.clone(), metrics.clone(), served.clone()));
-    let crd = tokio::spawn(health::watch_crd(clients.api.clone(), readiness.clone(), shutdown.clone()));
+    let crd = tokio::spawn(health::watch_crd(clients.api.clone(), readiness.clone(), stop.shutdown.clone()));
 
-    let lost = leader::lead(&config, &kube_config, &clients, (&metrics, &readiness), &shutdown).await?;
-    let work = controller::run(&config, clients, (metrics, readiness), (shutdown.clone(), last_call));
+    let lead = leader::lead(&config, &kube_config, &clients, (&metrics, &readiness), &stop).await?;
+    let work = controller::run(&config, clients, (metrics, readiness), stop.clone());
     tokio::select! {
         result = work => result?,
         result = pages => return Err(format!("the pages could not be served: {result:?}").into()),
     }
+    lead.release().await;
     served.cancel();
     crd.abort();
-    let code = if lost.is_cancelled() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let code = if stop.failed.is_cancelled() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     info!("stopped");
     Ok(code)
 }
 
 /// Asks for a stop at the first SIGTERM or SIGINT, and makes it final when the grace is over.
-fn stop_on_signal(shutdown: CancellationToken, last_call: CancellationToken) -> std::io::Result<()> {
+fn stop_on_signal(stop: Stop) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
@@ -96,9 +98,9 @@ fn stop_on_signal(shutdown: CancellationToken, last_call: CancellationToken) -> 
             _ = interrupt.recv() => {}
         }
         info!("stopping: nothing new is sent; what waits for an answer gets it or is recorded as unknown");
-        shutdown.cancel();
+        stop.shutdown.cancel();
         tokio::time::sleep(GRACE).await;
-        last_call.cancel();
+        stop.last_call.cancel();
     });
     Ok(())
 }

@@ -209,7 +209,8 @@ impl Memory {
             match error {
                 None => remembered.download = None,
                 Some(error) => {
-                    download.state = DownloadState::Failed { error, at: Instant::now(), times: before.saturating_add(1) };
+                    download.state =
+                        DownloadState::Failed { error, at: Instant::now(), times: before.saturating_add(1) };
                 }
             }
         });
@@ -243,7 +244,7 @@ impl Memory {
     pub fn refusal(&self, uid: &str) -> Option<Refusal> {
         self.with(uid, |remembered| {
             let (refusal, at) = remembered.refusal.as_ref()?;
-            (at.elapsed() < Duration::from_secs(1800)).then(|| refusal.clone())
+            (at.elapsed() < Duration::from_mins(30)).then(|| refusal.clone())
         })
     }
 

@@ -63,23 +63,46 @@ impl Metrics {
         let reconcile_time = Histogram::new(exponential_buckets(0.001, 4.0, 9));
         registry.register_with_unit("reconcile_time", "Time one reconcile took", Unit::Seconds, reconcile_time.clone());
         let api_requests = Family::default();
-        registry.register("api_requests", "Requests to the Konigle API by operation and code; code is `error` where no answer came", api_requests.clone());
+        registry.register(
+            "api_requests",
+            "Requests to the Konigle API by operation and code; code is `error` where no answer came",
+            api_requests.clone(),
+        );
         let attempts = Family::default();
         registry.register("attempts", "Attempts that ended, by type and result", attempts.clone());
         let unknown_outcomes = Counter::default();
-        registry.register("unknown_outcomes", "Submitted attempts whose outcome the reply did not tell", unknown_outcomes.clone());
+        registry.register(
+            "unknown_outcomes",
+            "Submitted attempts whose outcome the reply did not tell",
+            unknown_outcomes.clone(),
+        );
         let unknown_words = Family::default();
-        registry.register("unknown_words", "Values the Konigle API sent that this version does not know, by field", unknown_words.clone());
+        registry.register(
+            "unknown_words",
+            "Values the Konigle API sent that this version does not know, by field",
+            unknown_words.clone(),
+        );
         let rate_limited = Counter::default();
-        registry.register_with_unit("api_rate_limited", "Time requests waited for the rate limit or after a 429", Unit::Seconds, rate_limited.clone());
+        registry.register_with_unit(
+            "api_rate_limited",
+            "Time requests waited for the rate limit or after a 429",
+            Unit::Seconds,
+            rate_limited.clone(),
+        );
         let leader = Gauge::default();
         registry.register("leader", "1 while this process holds the Lease or needs none", leader.clone());
-        registry.register(
-            "build",
-            "The version of this binary",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        Self { registry, reconciles, reconcile_time, api_requests, attempts, unknown_outcomes, unknown_words, rate_limited, leader }
+        registry.register("build", "The version of this binary", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        Self {
+            registry,
+            reconciles,
+            reconcile_time,
+            api_requests,
+            attempts,
+            unknown_outcomes,
+            unknown_words,
+            rate_limited,
+            leader,
+        }
     }
 
     /// One reconcile ended: `result` is `success`, `conflict` or `error`; it took `seconds`.

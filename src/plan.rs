@@ -22,7 +22,7 @@ use crate::wish::{Gate, Wanted, gate, short, wanted};
 /// How long after a first 401 the token is taken as rejected.
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
-const STALLED_INTERVAL: Duration = Duration::from_secs(600);
+const STALLED_INTERVAL: Duration = Duration::from_mins(10);
 
 /// The one thing to do in this pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,9 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
         Step::Stall(problem) if problem.reason == Reason::JobOverdue => REJECTED_AFTER,
         Step::Stall(_) => desired.interval.max(STALLED_INTERVAL),
         Step::Unreachable(_) => seconds(60),
-        Step::Unseen(_) => seen.unauthorized_for.map_or(seconds(15), |ago| REJECTED_AFTER.saturating_sub(ago)).max(seconds(1)),
+        Step::Unseen(_) => {
+            seen.unauthorized_for.map_or(seconds(15), |ago| REJECTED_AFTER.saturating_sub(ago)).max(seconds(1))
+        }
     }
 }
 
@@ -131,26 +133,33 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
     let error = match &seen.space {
         Some(Err(error)) => error,
         Some(Ok(_)) => return None,
-        None => of_job().filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
+        None => of_job()
+            .filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
     };
     let unseen = |message: &str| Some(unseen(desired, seen, judged, message));
     match error {
         LookError::Unauthorized(detail) => match seen.unauthorized_for {
             Some(ago) if ago >= REJECTED_AFTER => Some(stall(
                 Reason::CredentialsRejected,
-                format!("Konigle rejected the token ({detail}): put a valid one into key `token` of Secret {}; it is read again within 30 s", desired.secret),
+                format!(
+                    "Konigle rejected the token ({detail}): put a valid one into key `token` of Secret {}; it is read again within 30 s",
+                    desired.secret
+                ),
             )),
             _ => unseen("Konigle answered 401 once; the Secret is read again and tried once more in 30 s"),
         },
         LookError::Forbidden(detail) => Some(stall(
             Reason::SpaceForbidden,
-            format!("the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, or correct spec.space", desired.secret),
+            format!(
+                "the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, or correct spec.space",
+                desired.secret
+            ),
         )),
         LookError::NotFound(detail) => Some(stall(Reason::SpaceNotFound, detail.clone())),
         LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
         LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
         LookError::Unavailable(detail) => {
-            let limit = (desired.interval * 3).max(Duration::from_secs(15 * 60));
+            let limit = (desired.interval * 3).max(Duration::from_mins(15));
             if seen.failing_for > limit {
                 return Some(Step::Unreachable(Problem {
                     reason: Reason::KonigleUnreachable,
@@ -165,8 +174,7 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
 /// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile.
 fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str) -> Step {
     let known = judged.status.condition("Ready").is_some();
-    let unmet = wanted(desired, seen)
-        .is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
+    let unmet = wanted(desired, seen).is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
     if !known || (unmet && judged.status.is_true("Ready")) {
         return wait(Reason::Progressing, message);
     }
@@ -190,7 +198,14 @@ fn follow(open: &Open, judged: &Judged) -> Step {
             let status = attempt.job_status.as_deref().unwrap_or("pending");
             let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
             let separator = if line.is_empty() { "" } else { ": " };
-            wait(running, format!("attempt {} of {}, job {job} is {status}{separator}{line}", attempt.number, short(&attempt.digest)))
+            wait(
+                running,
+                format!(
+                    "attempt {} of {}, job {job} is {status}{separator}{line}",
+                    attempt.number,
+                    short(&attempt.digest)
+                ),
+            )
         }
         Open::Confirming => wait(running, format!("job {job} succeeded; waiting for the Space to show it")),
         Open::Verifying => {
@@ -198,11 +213,17 @@ fn follow(open: &Open, judged: &Judged) -> Step {
         }
         Open::Overdue => stall(
             Reason::JobOverdue,
-            format!("job {job} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}"),
+            format!(
+                "job {job} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}"
+            ),
         ),
         Open::Resolving => wait(
             Reason::ResolvingOutcome,
-            format!("whether attempt {} of {} took effect is not known; evidence is awaited, nothing is sent meanwhile", attempt.number, short(&attempt.digest)),
+            format!(
+                "whether attempt {} of {} took effect is not known; evidence is awaited, nothing is sent meanwhile",
+                attempt.number,
+                short(&attempt.digest)
+            ),
         ),
         Open::Undecided(why) => stall(Reason::OutcomeUnknown, format!("{why}: {resolve}")),
     }
@@ -215,7 +236,9 @@ fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
         ("production", false) => {
             "this is a production Space, and artifacts are deployed to uat only: make a new KonigleSpace with spec.promotion for it"
         }
-        ("uat", true) => "this is a uat Space, and promotions go to production: make a new KonigleSpace with spec.source for it",
+        ("uat", true) => {
+            "this is a uat Space, and promotions go to production: make a new KonigleSpace with spec.source for it"
+        }
         _ => {
             return seen.conflict.as_ref().map(|other| Problem {
                 reason: Reason::SpaceConflict,
@@ -255,9 +278,10 @@ pub fn cause(desired: &Desired, judged: &Judged, wanted: &Wanted) -> Option<Caus
         Some(_) => Some(Cause::Retry),
         None if runs => None,
         None => {
-            let unsent = status.history.first().filter(|entry| {
-                entry.result == AttemptResult::NotSent && entry.digest == wanted.digest
-            });
+            let unsent = status
+                .history
+                .first()
+                .filter(|entry| entry.result == AttemptResult::NotSent && entry.digest == wanted.digest);
             Some(unsent.map_or(Cause::Spec, |entry| entry.cause))
         }
     }
@@ -273,7 +297,10 @@ fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause,
     if desired.suspended {
         return Step::Suspend(Problem {
             reason: Reason::Suspended,
-            message: format!("{} is wanted, but spec.suspend is true: nothing is written to Konigle", short(&wanted.digest)),
+            message: format!(
+                "{} is wanted, but spec.suspend is true: nothing is written to Konigle",
+                short(&wanted.digest)
+            ),
         });
     }
     if let Some(step) = must_not_try(desired, seen, judged, cause, &wanted) {
@@ -283,7 +310,10 @@ fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause,
         let holder = status.held_by.as_ref().map(|held| held.name.clone()).or_else(|| seen.promotions.first().cloned());
         return wait(
             Reason::HeldByPromotion,
-            format!("KonigleSpace {} is promoting what runs here; the deployment starts when that has ended", holder.unwrap_or_default()),
+            format!(
+                "KonigleSpace {} is promoting what runs here; the deployment starts when that has ended",
+                holder.unwrap_or_default()
+            ),
         );
     }
     if let Some(step) = space_not_usable(seen, status) {
@@ -313,7 +343,10 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
         };
         return Some(stall(
             reason,
-            format!("{} is not tried again after {tried}{last}; publish another digest, or try again with the annotation cloud.konigle.com/reset-at", short(&wanted.digest)),
+            format!(
+                "{} is not tried again after {tried}{last}; publish another digest, or try again with the annotation cloud.konigle.com/reset-at",
+                short(&wanted.digest)
+            ),
         ));
     }
     if cause == Cause::Drift && drift_loops(desired, status) {
@@ -323,14 +356,22 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
         ));
     }
     retry_in(status, seen.now).map(|_| match &seen.refusal {
-        Some(refusal) if refusal.problem.reason.is_about_credentials() || refusal.problem.reason == Reason::SpaceNotFound => {
+        Some(refusal)
+            if refusal.problem.reason.is_about_credentials() || refusal.problem.reason == Reason::SpaceNotFound =>
+        {
             Step::Stall(refusal.problem.clone())
         }
         Some(refusal) => Step::Wait(refusal.problem.clone()),
         None => {
             let last = last_sent(status).map_or("the last attempt failed", |entry| entry.message.as_str());
             let at = status.next_retry_time.as_deref().unwrap_or_default();
-            wait(Reason::ProgressingWithRetry, format!("{last}; failed attempt {} of {}, the next starts after {at}", status.failures, desired.retry_limit))
+            wait(
+                Reason::ProgressingWithRetry,
+                format!(
+                    "{last}; failed attempt {} of {}, the next starts after {at}",
+                    status.failures, desired.retry_limit
+                ),
+            )
         }
     })
 }
@@ -339,13 +380,14 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
 /// that stepped, and does not count.
 fn retry_in(status: &KonigleSpaceStatus, now: Timestamp) -> Option<Duration> {
     let wait = time::parse(status.next_retry_time.as_deref()?)?.duration_since(now);
-    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero() && *wait <= Duration::from_secs(16 * 60))
+    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero() && *wait <= Duration::from_mins(16))
 }
 
 /// The newest releases were all made because of drift, within an hour, up to the limit. Sticky until a person acts.
 fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
     let limit = usize::try_from(desired.retry_limit).unwrap_or(1).min(desired.history_limit);
-    let newest: Vec<_> = status.history.iter().filter(|entry| entry.result != AttemptResult::NotSent).take(limit).collect();
+    let newest: Vec<_> =
+        status.history.iter().filter(|entry| entry.result != AttemptResult::NotSent).take(limit).collect();
     let within_an_hour = || {
         let first = newest.last().and_then(|entry| time::parse(&entry.started_at));
         let last = newest.first().and_then(|entry| time::parse(&entry.started_at));
@@ -361,8 +403,8 @@ fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<S
         "provisioning" => Some(provisioning()),
         "stopped" => Some(stopped()),
         _ => {
-            let foreign = is_first_contact(status)
-                && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
+            let foreign =
+                is_first_contact(status) && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
             foreign.then(|| wait(Reason::SpaceBusy, "somebody else's deployment is under way; it is waited out first"))
         }
     }
@@ -380,7 +422,9 @@ fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wan
 
 fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
     match &seen.artifact {
-        ArtifactFacts::OnDisk { size } => Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } }),
+        ArtifactFacts::OnDisk { size } => {
+            Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
+        }
         ArtifactFacts::Absent | ArtifactFacts::Downloading => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
         ArtifactFacts::Failed { error, ago, .. } => {
@@ -414,13 +458,18 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
     if let Some(drift) = judged.drifted.as_ref().filter(|_| desired.drift_policy != DriftPolicy::Ignore) {
         return stall(
             Reason::Drifted,
-            format!("{drift}; what runs is not known. Deploy the spec's digest again with the annotation cloud.konigle.com/reset-at, write another digest, or accept it with spec.driftPolicy: Ignore"),
+            format!(
+                "{drift}; what runs is not known. Deploy the spec's digest again with the annotation cloud.konigle.com/reset-at, write another digest, or accept it with spec.driftPolicy: Ignore"
+            ),
         );
     }
     if let Some(content) = judged.content.as_ref().filter(|content| content.verified == Some(false)) {
         return stall(
             Reason::ContentNotVerified,
-            format!("{}; promote again with the annotation cloud.konigle.com/reset-at, or approve another digest", content.message),
+            format!(
+                "{}; promote again with the annotation cloud.konigle.com/reset-at, or approve another digest",
+                content.message
+            ),
         );
     }
     let space = seen.space.as_ref().and_then(|look| look.as_ref().ok());
@@ -450,7 +499,8 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
 
 fn met(seen: &Observation, judged: &Judged) -> Problem {
     let runs = judged.status.release.as_ref().map_or("nothing", |release| release.digest.as_str());
-    let assumed = judged.status.release.as_ref().is_some_and(|release| release.attribution == crate::api::Attribution::Assumed);
+    let assumed =
+        judged.status.release.as_ref().is_some_and(|release| release.attribution == crate::api::Attribution::Assumed);
     let space = seen.space.as_ref().and_then(|look| look.as_ref().ok()).map(|space| space.status.status.as_str());
     let odd = match space {
         None | Some("running") => String::new(),
@@ -459,7 +509,10 @@ fn met(seen: &Observation, judged: &Judged) -> Problem {
     if assumed {
         return Problem {
             reason: Reason::Assumed,
-            message: format!("{} is assumed to run, as spec.adoptionPolicy says; no job of this resource proves it{odd}", short(runs)),
+            message: format!(
+                "{} is assumed to run, as spec.adoptionPolicy says; no job of this resource proves it{odd}",
+                short(runs)
+            ),
         };
     }
     Problem { reason: Reason::Succeeded, message: format!("{} runs{odd}", short(runs)) }
@@ -486,7 +539,12 @@ fn stall(reason: Reason, message: String) -> Step {
 pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &Release, nonce: String) -> Judged {
     let mut claimed = judged.clone();
     let status = &mut claimed.status;
-    let pair = seen.space.as_ref().and_then(|look| look.as_ref().ok()).map(crate::observation::SpaceFacts::pair).unwrap_or_default();
+    let pair = seen
+        .space
+        .as_ref()
+        .and_then(|look| look.as_ref().ok())
+        .map(crate::observation::SpaceFacts::pair)
+        .unwrap_or_default();
     if matches!(release.cause, Cause::Reset | Cause::Drift) {
         // What runs is not known any more, and what it is measured against is what was there before this release.
         status.release = None;

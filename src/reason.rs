@@ -1,6 +1,6 @@
 //! The closed list of condition reasons. The README says for each what to do.
 
-/// A reason of the conditions Ready, Reconciling, Stalled, PromotionAllowed and ContentVerified.
+/// A reason of the conditions `Ready`, `Reconciling`, `Stalled`, `PromotionAllowed` and `ContentVerified`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the words are explained in the README's table, for the people who read them there")]
 pub enum Reason {

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use tracing::{debug, error, info};
@@ -25,19 +24,22 @@ use crate::plan::{Step, look_again, next_step};
 use crate::reason::Reason;
 use crate::record::{WriteError, record, record_leniently};
 use crate::release::{Started, start};
-use crate::{download, status};
+use crate::{clock, download, status};
 
 /// How soon the first look at a new job is due.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How soon a resource is looked at that nothing but an edit can mend.
-const BROKEN_INTERVAL: Duration = Duration::from_secs(600);
+const BROKEN_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Moves one resource at most one step closer to its spec, and says in its status why.
 ///
 /// # Errors
 ///
 /// Only Kubernetes can fail a pass; that Konigle did not answer is a fact like any other.
-pub async fn reconcile(guard: Arc<DeserializeGuard<KonigleSpace>>, context: Arc<Context>) -> Result<Action, WriteError> {
+pub async fn reconcile(
+    guard: Arc<DeserializeGuard<KonigleSpace>>,
+    context: Arc<Context>,
+) -> Result<Action, WriteError> {
     let mut resource = match &guard.0 {
         Ok(resource) => resource.clone(),
         Err(invalid) => return Ok(undecodable(invalid)),
@@ -57,7 +59,7 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<KonigleSpace>>, context: Arc<
 
     if let (Step::Start(release), Some(client)) = (&step, &observed.client) {
         let facts = (&desired, &observed.seen, &judged);
-        match start(&context, &resource, facts, (release, client)).await {
+        match Box::pin(start(&context, &resource, facts, (release, client))).await {
             Ok(Started::Accepted(written)) => {
                 return Ok(finish(&context, written.as_ref().unwrap_or(&resource), FIRST_LOOK));
             }
@@ -127,7 +129,7 @@ fn count(context: &Context, before: &KonigleSpace, after: &KonigleSpace) {
 async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Invalid) -> Result<Action, WriteError> {
     let before = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation.unwrap_or_default();
-    let status = status::invalid(&before, generation, invalid, Timestamp::now());
+    let status = status::invalid(&before, generation, invalid, clock::now());
     let written = record(context, resource, status, Vec::new()).await?;
     Ok(finish(context, &written, BROKEN_INTERVAL))
 }
@@ -136,14 +138,16 @@ async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Inval
 async fn say_outdated(context: &Context, resource: &KonigleSpace, why: &str) -> Result<Action, WriteError> {
     let problem = Problem {
         reason: Reason::CRDOutdated,
-        message: format!("the installed CRD is older than this operator ({why}): apply the CRD of this version, crds/koniglespaces.cloud.konigle.com.yaml"),
+        message: format!(
+            "the installed CRD is older than this operator ({why}): apply the CRD of this version, crds/koniglespaces.cloud.konigle.com.yaml"
+        ),
     };
     error!(why, "the installed CRD is older than this operator");
     let before = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation.unwrap_or_default();
-    let status = status::stalled(&before, generation, &problem, Timestamp::now());
+    let status = status::stalled(&before, generation, &problem, clock::now());
     let written = record_leniently(context, resource, &status).await?;
-    Ok(finish(context, &written, Duration::from_secs(60)))
+    Ok(finish(context, &written, Duration::from_mins(1)))
 }
 
 fn undecodable(invalid: &kube::core::error_boundary::InvalidObject) -> Action {

@@ -89,7 +89,13 @@ pub async fn record_leniently(
     if resource.status.as_ref() == Some(status) {
         return Ok(resource.clone());
     }
-    patch_status(context, resource, guarded(resource, json!({ "op": "add", "path": "/status", "value": status })), None).await
+    patch_status(
+        context,
+        resource,
+        guarded(resource, &json!({ "op": "add", "path": "/status", "value": status })),
+        None,
+    )
+    .await
 }
 
 async fn write_status(
@@ -97,12 +103,12 @@ async fn write_status(
     resource: &KonigleSpace,
     status: &KonigleSpaceStatus,
 ) -> Result<KonigleSpace, WriteError> {
-    let operations = guarded(resource, json!({ "op": "add", "path": "/status", "value": status }));
+    let operations = guarded(resource, &json!({ "op": "add", "path": "/status", "value": status }));
     patch_status(context, resource, operations, Some(ValidationDirective::Strict)).await
 }
 
 /// The operation, on exactly the version of the resource that was read.
-fn guarded(resource: &KonigleSpace, operation: Value) -> Value {
+fn guarded(resource: &KonigleSpace, operation: &Value) -> Value {
     json!([
         { "op": "test", "path": "/metadata/uid", "value": resource.uid() },
         { "op": "replace", "path": "/metadata/resourceVersion", "value": resource.resource_version() },
@@ -218,7 +224,7 @@ async fn reread(context: &Context, resource: &KonigleSpace, attempt: &Attempt) -
 /// [`WriteError`]: without the hold nothing may be promoted.
 pub async fn hold(context: &Context, uat: &KonigleSpace, held_by: &HeldBy) -> Result<KonigleSpace, WriteError> {
     let operation = json!({ "op": "add", "path": "/status/heldBy", "value": held_by });
-    patch_status(context, uat, guarded(uat, operation), Some(ValidationDirective::Strict)).await
+    patch_status(context, uat, guarded(uat, &operation), Some(ValidationDirective::Strict)).await
 }
 
 /// Writes the promotion's job into the hold. Only a convenience for a uat resource whose holder is gone: best effort.

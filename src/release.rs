@@ -18,7 +18,7 @@
 //! is judged by evidence ([`crate::judge`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use kube::ResourceExt;
@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
 use crate::artifact::Digest;
+use crate::clock;
 use crate::cluster::within;
 use crate::controller::Context;
 use crate::desired::{Approval, Desired, Wish};
@@ -60,13 +61,16 @@ pub async fn start(
     (desired, seen, judged): (&Desired, &Observation, &Judged),
     (release, client): (&Release, &Arc<Client>),
 ) -> Result<Started, WriteError> {
+    if context.shutdown.is_cancelled() {
+        return Err(WriteError::Conflict);
+    }
     let claimed = claim(judged, desired, seen, release, nonce()?);
     let status = crate::status::render(desired, seen, &claimed, &Step::Start(release.clone()));
     let Some(attempt) = status.attempt.clone() else { return Err(WriteError::Conflict) };
     let uid = uid(resource);
 
     let sending = Sending {
-        fence: Fence::new(Instant::now(), SystemTime::now(), FENCE),
+        fence: Fence::new(Instant::now(), clock::system(), FENCE),
         shutdown: context.shutdown.clone(),
         timeout: submit_limit(&attempt),
     };
@@ -76,7 +80,9 @@ pub async fn start(
 
     let (answer, held) = match &release.kind {
         ReleaseKind::Deploy { size } => (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None),
-        ReleaseKind::Promote { source } => promote(context, &resource, desired, (&attempt, source), (client, &sending)).await,
+        ReleaseKind::Promote { source } => {
+            promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
+        }
     };
     info!(attempt = attempt.number, ?answer, "submitted");
     if matches!(answer, Answer::Unknown(_)) {
@@ -152,10 +158,8 @@ async fn promote(
     if let Err(why) = still_ours(context, resource, (attempt, source), &held_by).await {
         return (Answer::Unsent(why), held);
     }
-    let (answer, ()) = tokio::join!(
-        client.promote(&source.space_id, sending),
-        announce(context, resource, desired, attempt)
-    );
+    let (answer, ()) =
+        tokio::join!(client.promote(&source.space_id, sending), announce(context, resource, desired, attempt));
     (answer, held)
 }
 
@@ -166,7 +170,9 @@ async fn hold(
     desired: &Desired,
     (attempt, source): (&Attempt, &BaselineSource),
 ) -> Result<Held, String> {
-    let uat = within("read a KonigleSpace", context.spaces(resource).get(&source.name)).await.map_err(|error| error.to_string())?;
+    let uat = within("read a KonigleSpace", context.spaces(resource).get(&source.name))
+        .await
+        .map_err(|error| error.to_string())?;
     if uat.status.as_ref().is_some_and(|status| status.held_by.is_some()) {
         return Err(format!("KonigleSpace {} is still held by an earlier promotion", source.name));
     }
@@ -206,7 +212,11 @@ async fn still_ours(
         && own.status.and_then(|status| status.attempt).is_some_and(|stored| stored.nonce == attempt.nonce);
     let hold_is_ours = uat.uid().as_deref() == Some(source.uid.as_str())
         && uat.status.and_then(|status| status.held_by).is_some_and(|stored| stored.nonce == held_by.nonce);
-    if attempt_is_ours && hold_is_ours { Ok(()) } else { Err("the attempt or its hold was taken away meanwhile".to_owned()) }
+    if attempt_is_ours && hold_is_ours {
+        Ok(())
+    } else {
+        Err("the attempt or its hold was taken away meanwhile".to_owned())
+    }
 }
 
 /// Says who approved the promotion, and when, as far as the API server knows: the manager of the field that approves.

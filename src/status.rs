@@ -62,7 +62,14 @@ pub fn stalled(before: &KonigleSpaceStatus, generation: i64, problem: &Problem, 
     let mut conditions = Conditions { before, generation, now, list: Vec::new() };
     conditions.add("Stalled", "True", problem);
     conditions.add("Ready", "False", problem);
-    conditions.keep(&["ArtifactReady", "Deployed", "PromotionAllowed", "ContentVerified", "CredentialsValid", "Drifted"]);
+    conditions.keep(&[
+        "ArtifactReady",
+        "Deployed",
+        "PromotionAllowed",
+        "ContentVerified",
+        "CredentialsValid",
+        "Drifted",
+    ]);
     KonigleSpaceStatus { observed_generation: generation, conditions: conditions.list, ..before.clone() }
 }
 
@@ -83,7 +90,8 @@ impl Conditions<'_> {
             status: status.to_owned(),
             reason: problem.reason.word(),
             message: cut(&problem.message, LONGEST_MESSAGE),
-            last_transition_time: transition.map_or_else(|| time::text(self.now), |before| before.last_transition_time.clone()),
+            last_transition_time: transition
+                .map_or_else(|| time::text(self.now), |before| before.last_transition_time.clone()),
             observed_generation: self.generation,
         });
     }
@@ -121,7 +129,10 @@ fn readiness(step: &Step, judged: &Judged) -> Readiness {
                 _ => Reason::DeployRunning,
             };
             let number = judged.status.last_attempt;
-            under_way("Unknown", problem(reason, format!("attempt {number} of {} is being sent", short(&release.wanted.digest))))
+            under_way(
+                "Unknown",
+                problem(reason, format!("attempt {number} of {} is being sent", short(&release.wanted.digest))),
+            )
         }
         Step::Wait(waiting) => {
             let failed = waiting.reason == Reason::ProgressingWithRetry;
@@ -135,7 +146,13 @@ fn readiness(step: &Step, judged: &Judged) -> Readiness {
 }
 
 /// Whether the wanted artifact is at hand, or was when it was deployed.
-fn artifact_ready(conditions: &mut Conditions<'_>, desired: &Desired, seen: &Observation, judged: &Judged, step: &Step) {
+fn artifact_ready(
+    conditions: &mut Conditions<'_>,
+    desired: &Desired,
+    seen: &Observation,
+    judged: &Judged,
+    step: &Step,
+) {
     if desired.promotes() {
         return;
     }
@@ -180,7 +197,11 @@ fn deployed(
         matches!(entry.result, AttemptResult::Failed | AttemptResult::Unknown) && wanted.as_ref() == Some(&entry.digest)
     });
     let (word, problem) = match &status.release {
-        Some(release) if status.attempt.is_none() && !last_failed && wanted.as_ref().is_none_or(|wanted| *wanted == release.digest) => {
+        Some(release)
+            if status.attempt.is_none()
+                && !last_failed
+                && wanted.as_ref().is_none_or(|wanted| *wanted == release.digest) =>
+        {
             let reason = match release.attribution {
                 crate::api::Attribution::Assumed | crate::api::Attribution::Other => Reason::Assumed,
                 crate::api::Attribution::Confirmed | crate::api::Attribution::Inferred => Reason::Succeeded,
@@ -214,7 +235,8 @@ fn promotion_allowed(conditions: &mut Conditions<'_>, desired: &Desired, seen: &
             if problem.reason == Reason::AwaitingSource
                 && wanted(desired, seen).is_some_and(|wanted| runs == Some(wanted.digest.as_str())) =>
         {
-            let message = format!("{}; to promote it, set spec.promotion.approvedDigest to that digest", problem.message);
+            let message =
+                format!("{}; to promote it, set spec.promotion.approvedDigest to that digest", problem.message);
             ("False", Problem { reason: Reason::AwaitingApproval, message })
         }
         Some(Gate::Closed(problem)) => ("False", problem),
@@ -272,7 +294,8 @@ fn drifted(conditions: &mut Conditions<'_>, seen: &Observation, judged: &Judged,
         conditions.add("Drifted", "True", &Problem { reason: Reason::Drifted, message: drift.clone() });
     } else if judged.status.attempt.is_none()
         && !matches!(step, Step::Start(_))
-        && (seen.space.as_ref().is_none_or(Result::is_err) || matches!(seen.last_job, Some(Err(LookError::Unavailable(_)))))
+        && (seen.space.as_ref().is_none_or(Result::is_err)
+            || matches!(seen.last_job, Some(Err(LookError::Unavailable(_)))))
     {
         conditions.keep(&["Drifted"]);
     }
@@ -313,9 +336,8 @@ pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> V
         let message = after.condition("Drifted").map(|drifted| drifted.message.clone()).unwrap_or_default();
         notes.push(Note { warning: true, reason: "Drifted", message });
     }
-    let suspended = |status: &KonigleSpaceStatus| {
-        status.condition("Ready").is_some_and(|ready| ready.reason == "Suspended")
-    };
+    let suspended =
+        |status: &KonigleSpaceStatus| status.condition("Ready").is_some_and(|ready| ready.reason == "Suspended");
     if suspended(after) != suspended(before) {
         let reason = if suspended(after) { "Suspended" } else { "Resumed" };
         notes.push(Note { warning: false, reason, message: format!("spec.suspend is {}", suspended(after)) });

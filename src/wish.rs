@@ -29,9 +29,7 @@ pub enum Gate {
 #[must_use]
 pub fn wanted(desired: &Desired, seen: &Observation) -> Option<Wanted> {
     match &desired.wish {
-        Wish::Deploy(wish) => {
-            Some(Wanted { digest: wish.digest.to_string(), revision: wish.revision.clone() })
-        }
+        Wish::Deploy(wish) => Some(Wanted { digest: wish.digest.to_string(), revision: wish.revision.clone() }),
         Wish::Promote { approval, .. } => {
             let release = seen.source.as_ref().and_then(|source| source.status.release.as_ref());
             let digest = match approval {
@@ -63,7 +61,12 @@ pub fn gate_of(desired: &Desired, source: &SourceFacts, own_uid: &str) -> Option
     Some(match closed(from, approval, source, own_uid) {
         Some((reason, message)) => Gate::Closed(Problem { reason, message }),
         None => pinned(from, source).map_or_else(
-            || Gate::Closed(Problem { reason: Reason::AwaitingSource, message: format!("KonigleSpace {from} has no release yet") }),
+            || {
+                Gate::Closed(Problem {
+                    reason: Reason::AwaitingSource,
+                    message: format!("KonigleSpace {from} has no release yet"),
+                })
+            },
             Gate::Open,
         ),
     })
@@ -88,7 +91,9 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
     if !source.exists {
         return Some((
             Reason::SourceNotFound,
-            format!("there is no KonigleSpace {from} in this namespace: create it, or correct spec.promotion.from.name (a new resource is needed for another web app)"),
+            format!(
+                "there is no KonigleSpace {from} in this namespace: create it, or correct spec.promotion.from.name (a new resource is needed for another web app)"
+            ),
         ));
     }
     let Some(release) = &status.release else {
@@ -121,7 +126,9 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
     if status.is_true("Drifted") {
         return Some((
             Reason::SourceDrifted,
-            format!("somebody else deployed to the Space of {from}, so what it runs is not known: deploy there again with the annotation cloud.konigle.com/reset-at"),
+            format!(
+                "somebody else deployed to the Space of {from}, so what it runs is not known: deploy there again with the annotation cloud.konigle.com/reset-at"
+            ),
         ));
     }
     if let Some(stalled) = status.condition("Stalled").filter(|stalled| stalled.status == "True") {
@@ -133,7 +140,9 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
     if !confirmed {
         return Some((
             Reason::SourceNotConfirmed,
-            format!("what {from} runs is not confirmed by a job of its own: deploy there once with the annotation cloud.konigle.com/reset-at"),
+            format!(
+                "what {from} runs is not confirmed by a job of its own: deploy there once with the annotation cloud.konigle.com/reset-at"
+            ),
         ));
     }
     None

@@ -337,7 +337,8 @@ mod tests {
     #[test]
     fn nothing_in_status_can_refuse_a_write() {
         let text = status_schema().to_string();
-        for keyword in ["\"enum\":[", "\"pattern\":", "\"format\":", "Length\":", "imum\":", "x-kubernetes-validations"] {
+        for keyword in ["\"enum\":[", "\"pattern\":", "\"format\":", "Length\":", "imum\":", "x-kubernetes-validations"]
+        {
             assert!(!text.contains(keyword), "the status schema contains {keyword}");
         }
     }

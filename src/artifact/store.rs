@@ -388,7 +388,7 @@ fn check_file(path: &Path, wanted: &Digest, limits: &Limits) -> Result<Option<u6
     }
     inspect(&file, limits)?;
     // Only the order of eviction after a restart depends on it.
-    if let Err(error) = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now())) {
+    if let Err(error) = fs::File::open(path).and_then(|file| file.set_modified(crate::clock::system())) {
         debug!(%error, "the use of an artifact cannot be marked");
     }
     Ok(Some(size))

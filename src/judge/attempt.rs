@@ -16,7 +16,7 @@ use crate::reason::Reason;
 use crate::time;
 
 /// How long a job may be answered with 404 before its attempt is judged by the Space alone.
-const JOB_LOST_AFTER: Duration = Duration::from_secs(300);
+const JOB_LOST_AFTER: Duration = Duration::from_mins(5);
 
 /// The longest that the request of this attempt may take.
 #[must_use]
@@ -35,7 +35,9 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
     let none = AttemptFacts::default();
     let facts = seen.attempt.as_ref().unwrap_or(&none);
     if attempt.attempt_type == AttemptType::Other {
-        return Some(Open::Undecided("the attempt was written by a newer version of the operator: run that version".to_owned()));
+        return Some(Open::Undecided(
+            "the attempt was written by a newer version of the operator: run that version".to_owned(),
+        ));
     }
     if let Some(elsewhere) = sent_elsewhere(&attempt, judged, seen) {
         return Some(Open::Undecided(elsewhere));
@@ -56,11 +58,11 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
             Some(Answer::Unsent(why)) => {
                 let end = End::new(AttemptResult::NotSent, format!("nothing was sent: {why}"));
                 let wait = doubled(Duration::from_secs(5), times);
-                close(judged, desired, seen.now, End { retry_in: Some(wait), ..end });
+                close(judged, desired, seen.now, &End { retry_in: Some(wait), ..end });
                 return None;
             }
             Some(Answer::Rejected(rejection)) => {
-                close(judged, desired, seen.now, refused(rejection, times));
+                close(judged, desired, seen.now, &refused(rejection, times));
                 return None;
             }
             Some(Answer::Unknown(_)) | None => {}
@@ -91,7 +93,10 @@ fn sent_elsewhere(attempt: &Attempt, judged: &Judged, seen: &Observation) -> Opt
         ));
     }
     (space_id != Some(&attempt.sent_to.space_id)).then(|| {
-        format!("attempt {} was sent for Space {}, which is no longer this resource's", attempt.number, attempt.sent_to.space_id)
+        format!(
+            "attempt {} was sent for Space {}, which is no longer this resource's",
+            attempt.number, attempt.sent_to.space_id
+        )
     })
 }
 
@@ -121,7 +126,7 @@ fn answered(judged: &mut Judged, desired: &Desired, seen: &Observation, answer: 
         PersonsAnswer::Failed => End::new(AttemptResult::Failed, "a person answered: failed"),
         PersonsAnswer::Retry => End::new(AttemptResult::Unknown, ANSWERED_RETRY),
     };
-    close(judged, desired, seen.now, end);
+    close(judged, desired, seen.now, &end);
     None
 }
 
@@ -132,7 +137,8 @@ fn adopt(judged: &mut Judged, attempt: &Attempt, pair: PairStatus, seen: &Observ
         judged.content = Some(Content {
             verified: None,
             reason: Reason::AdoptedWithoutJob,
-            message: "the promotion's job was never seen, so that the uat Space stayed as it was is not proven".to_owned(),
+            message: "the promotion's job was never seen, so that the uat Space stayed as it was is not proven"
+                .to_owned(),
         });
     }
 }
@@ -140,26 +146,24 @@ fn adopt(judged: &mut Judged, attempt: &Attempt, pair: PairStatus, seen: &Observ
 /// What an answer that refuses means for the attempt; `times` is how often in a row it came.
 fn refused(rejection: &Rejection, times: u32) -> End {
     let seconds = Duration::from_secs;
-    let not_sent = |wait: Duration| End {
-        retry_in: Some(wait),
-        ..End::new(AttemptResult::NotSent, rejection.to_string())
-    };
-    let failed = |reason: Reason| End {
-        hopeless: Some(reason),
-        ..End::new(AttemptResult::Failed, rejection.to_string())
-    };
+    let not_sent =
+        |wait: Duration| End { retry_in: Some(wait), ..End::new(AttemptResult::NotSent, rejection.to_string()) };
+    let failed =
+        |reason: Reason| End { hopeless: Some(reason), ..End::new(AttemptResult::Failed, rejection.to_string()) };
     match rejection {
         Rejection::Artifact { .. } => failed(Reason::ArtifactRejected),
         Rejection::Request { .. } => failed(Reason::RequestRejected),
         Rejection::Busy { .. } => not_sent(doubled(seconds(15), times)),
         Rejection::RateLimited { retry_after } => not_sent(*retry_after),
-        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } | Rejection::NotFound { .. } => not_sent(seconds(30)),
+        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } | Rejection::NotFound { .. } => {
+            not_sent(seconds(30))
+        }
     }
 }
 
 /// `first`, doubled with each further time, at most 5 min.
 fn doubled(first: Duration, times: u32) -> Duration {
-    (first * (1 << times.saturating_sub(1).min(6))).min(Duration::from_secs(300))
+    (first * (1 << times.saturating_sub(1).min(6))).min(Duration::from_mins(5))
 }
 
 /// What an answer that started nothing says of the next attempt.
@@ -168,7 +172,9 @@ pub fn refusal(answer: &Answer) -> Option<Problem> {
     let problem = |reason, message: String| Some(Problem { reason, message });
     match answer {
         Answer::Accepted(_) | Answer::Unknown(_) => None,
-        Answer::Unsent(why) => problem(Reason::ProgressingWithRetry, format!("nothing was sent: {why}; tried again soon")),
+        Answer::Unsent(why) => {
+            problem(Reason::ProgressingWithRetry, format!("nothing was sent: {why}; tried again soon"))
+        }
         Answer::Rejected(rejection) => {
             let reason = match rejection {
                 Rejection::Busy { .. } => Reason::SpaceBusy,
@@ -199,13 +205,13 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
             }
             adopt(judged, &attempt, pair, seen);
             let end = End::new(AttemptResult::Succeeded, "no answer came, but the Space shows a new success");
-            close(judged, desired, seen.now, end);
+            close(judged, desired, seen.now, &end);
             None
         }
         Class::Failure if pair != baseline && (word_differs || over) => {
             judged.status.settled = Some(pair);
             let end = End::new(AttemptResult::Failed, "no answer came, and the Space shows a new failure");
-            close(judged, desired, seen.now, end);
+            close(judged, desired, seen.now, &end);
             None
         }
         _ if !over => Some(Open::Resolving),
@@ -221,8 +227,11 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
             ))),
             UnknownOutcomePolicy::Resolve => {
                 judged.status.settled = Some(pair);
-                let end = End::new(AttemptResult::Unknown, "nothing was seen of it until the wait was over: it never took effect");
-                close(judged, desired, seen.now, end);
+                let end = End::new(
+                    AttemptResult::Unknown,
+                    "nothing was seen of it until the wait was over: it never took effect",
+                );
+                close(judged, desired, seen.now, &end);
                 None
             }
         },
@@ -258,7 +267,7 @@ fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job)
             judged.status.settled = Some(space.pair());
             let last = job.log_tail.last().map_or("its log is empty", String::as_str);
             let message = format!("job {} failed: {last}", attempt.job_id.as_deref().unwrap_or_default());
-            close(judged, desired, seen.now, End::new(AttemptResult::Failed, message));
+            close(judged, desired, seen.now, &End::new(AttemptResult::Failed, message));
             None
         }
         JobStatus::Pending | JobStatus::Running | JobStatus::Unknown(_) => {
@@ -287,11 +296,8 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
     if promotes && (!settled || source_moved.is_none()) {
         return Some(Open::Verifying);
     }
-    let within = time::lies_within(
-        pair.last_deployed_at.as_deref(),
-        job.created_at.as_deref(),
-        job.completed_at.as_deref(),
-    );
+    let within =
+        time::lies_within(pair.last_deployed_at.as_deref(), job.created_at.as_deref(), job.completed_at.as_deref());
     let failed_word = class(pair.last_deployment_status.as_deref()) == Class::Failure;
     let (attribution, message) = if moved && (within == Some(false) || failed_word) {
         (Attribution::Inferred, "the job succeeded, but the Space shows a deployment that is not that job's")
@@ -306,7 +312,7 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
             message: "the uat Space stayed as it was approved while it was promoted".to_owned(),
         });
     }
-    close(judged, desired, seen.now, End::new(AttemptResult::Succeeded, message));
+    close(judged, desired, seen.now, &End::new(AttemptResult::Succeeded, message));
     None
 }
 
@@ -338,5 +344,5 @@ fn end_with_changed_content(
         ),
     });
     let end = End::new(AttemptResult::Succeeded, "the uat Space changed meanwhile: the content is not verified");
-    close(judged, desired, seen.now, end);
+    close(judged, desired, seen.now, &end);
 }

@@ -45,7 +45,9 @@ fn is_ours(judged: &Judged, pair: &PairStatus, job: &JobTimes, seen: &Observatio
 fn pin(judged: &mut Judged, pair: PairStatus) {
     let status = &mut judged.status;
     let last_job = last_sent(status).and_then(|entry| entry.job_id.clone());
-    if let Some(release) = status.release.as_mut().filter(|release| release.job_id.is_some() && release.job_id == last_job) {
+    if let Some(release) =
+        status.release.as_mut().filter(|release| release.job_id.is_some() && release.job_id == last_job)
+    {
         release.last_deployed_at_seen.clone_from(&pair.last_deployed_at);
         release.last_deployment_status_seen.clone_from(&pair.last_deployment_status);
     }

@@ -10,7 +10,7 @@ use crate::desired::Desired;
 use crate::observation::{Holder, Observation};
 
 /// How long a promotion's request may take: it has no body.
-pub(super) const PROMOTE_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const PROMOTE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Clears `heldBy` where nothing needs it any more.
 pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) {

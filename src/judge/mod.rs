@@ -252,7 +252,7 @@ impl End {
 }
 
 /// Closes the open attempt: into the history, and counted where it failed.
-fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: End) {
+fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
     let status = &mut judged.status;
     let Some(attempt) = status.attempt.take() else { return };
     let is_wanted = status.artifact.as_ref().is_some_and(|artifact| artifact.digest == attempt.digest);
@@ -272,7 +272,9 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: End) {
                 Cause::Spec | Cause::Retry | Cause::Drift | Cause::Other => {}
             }
         }
-        AttemptResult::Failed | AttemptResult::Unknown if end.message == ANSWERED_RETRY => status.next_retry_time = None,
+        AttemptResult::Failed | AttemptResult::Unknown if end.message == ANSWERED_RETRY => {
+            status.next_retry_time = None;
+        }
         AttemptResult::Failed | AttemptResult::Unknown if is_wanted => {
             status.failures += 1;
             status.next_retry_time = Some(time::text(now + backoff(status.failures)));
@@ -289,7 +291,7 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: End) {
         }
         AttemptResult::Failed | AttemptResult::Unknown => {}
     }
-    remember(status, &attempt, &end, now);
+    remember(status, &attempt, end, now);
     status.history.truncate(desired.history_limit);
 }
 
@@ -310,7 +312,10 @@ fn remember(status: &mut KonigleSpaceStatus, attempt: &Attempt, end: &End, now: 
     // A run of attempts that were never sent tells nothing new: the last one stands for all, so that a day of a
     // read-only token does not push the real releases out of the history.
     let repeats = entry.result == AttemptResult::NotSent
-        && status.history.first().is_some_and(|last| last.result == AttemptResult::NotSent && last.digest == entry.digest);
+        && status
+            .history
+            .first()
+            .is_some_and(|last| last.result == AttemptResult::NotSent && last.digest == entry.digest);
     if repeats {
         status.history[0] = entry;
     } else {

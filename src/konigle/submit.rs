@@ -76,7 +76,7 @@ impl Fence {
 
     /// Whether the write may be begun now.
     pub fn check(&self) -> Result<(), NotNow> {
-        self.check_at(Instant::now(), SystemTime::now())
+        self.check_at(Instant::now(), crate::clock::system())
     }
 
     fn check_at(&self, now: Instant, wall: SystemTime) -> Result<(), NotNow> {
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_fence_holds_by_either_clock() {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (Instant::now(), crate::clock::system());
         let fence = Fence::new(now, wall, 10 * SECOND);
         for (monotonic, real, expected) in [
             (0, 0, Ok(())),
@@ -403,7 +403,7 @@ mod tests {
     }
 
     fn transfer(size: u64) -> Arc<Transfer> {
-        let fence = Fence::new(Instant::now(), SystemTime::now(), 10 * SECOND);
+        let fence = Fence::new(Instant::now(), crate::clock::system(), 10 * SECOND);
         Transfer::new(size, Sending { fence, shutdown: CancellationToken::new(), timeout: SECOND })
     }
 

@@ -16,7 +16,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
 use axum::routing::any;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -116,7 +115,7 @@ fn fresh_world(options: &Options) -> Result<World, Refusal> {
 
 /// The machine's time.
 fn machine_time() -> Micros {
-    Timestamp::now().as_microsecond()
+    crate::clock::now().as_microsecond()
 }
 
 /// A running simulator. It serves in the current runtime and stops when it is dropped: no new connection is taken, open

@@ -11,8 +11,9 @@ use std::io::Write as _;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use konigle_operator::clock;
 use konigle_operator::konigle::model::JobStatus;
 use konigle_operator::konigle::{
     Account, Answer, Client, ClientError, Clients, Fence, Guard, Limits, ReadError, Rejection, Sending, Settings,
@@ -72,7 +73,7 @@ fn sending() -> Sending {
 }
 
 fn sending_for(timeout: Duration) -> Sending {
-    let fence = Fence::new(Instant::now(), SystemTime::now(), Duration::from_secs(10));
+    let fence = Fence::new(Instant::now(), clock::system(), Duration::from_secs(10));
     Sending { fence, shutdown: CancellationToken::new(), timeout }
 }
 

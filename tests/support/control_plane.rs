@@ -90,7 +90,7 @@ impl ControlPlane {
             .args(["--initial-cluster", &format!("default={peers}")]);
         let mut etcd = Process::start("etcd", command, &self.folder.join("etcd.log"))?;
         let readyz = format!("{clients}/readyz");
-        let http = reqwest::Client::new();
+        let http = reqwest::Client::builder().no_proxy().build()?;
         etcd.until_ready("ready", async || {
             http.get(&readyz).send().await.is_ok_and(|reply| reply.status().is_success())
         })
@@ -122,6 +122,11 @@ impl ControlPlane {
         api_server.until_ready("ready", async || is_ready(&kubeconfig).await).await?;
         self.api_server = Some(api_server);
         Ok(())
+    }
+
+    /// Whether kube-controller-manager is there: folders for `KUBEBUILDER_ASSETS` rarely hold it.
+    pub(crate) fn has_controller_manager(&self) -> bool {
+        self.programs.join("kube-controller-manager").is_file()
     }
 
     /// Starts the controllers that a namespace's life, owner references and ServiceAccounts need.

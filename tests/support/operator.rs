@@ -100,8 +100,10 @@ impl Operator {
 
     /// Its metrics, in the text form that Prometheus reads.
     pub(crate) async fn metrics(&self) -> Result<String> {
-        let reply = reqwest::get(self.url("/metrics")).await.context("reading the operator's metrics")?;
-        reply.error_for_status()?.text().await.context("reading the operator's metrics")
+        let reading = "reading the operator's metrics";
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let reply = http.get(self.url("/metrics")).send().await.context(reading)?;
+        reply.error_for_status().context(reading)?.text().await.context(reading)
     }
 
     /// Lets it run on after this program has ended; its process id.
@@ -111,9 +113,16 @@ impl Operator {
 
     async fn until_ready(&mut self) -> Result<()> {
         let readyz = self.url("/readyz");
-        let http = reqwest::Client::new();
-        let probe = async || http.get(&readyz).send().await.is_ok_and(|reply| reply.status().is_success());
-        self.process.until_ready("ready", probe).await
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let mut said = "nothing".to_owned();
+        let probe = async || {
+            let Ok(reply) = http.get(&readyz).send().await else { return false };
+            let ready = reply.status().is_success();
+            said = reply.text().await.unwrap_or_default();
+            ready
+        };
+        let result = self.process.until_ready("ready", probe).await;
+        result.map_err(|failure| Failure::new(format!("/readyz said {:?}; {failure}", said.trim())))
     }
 }
 

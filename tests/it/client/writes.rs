@@ -179,11 +179,11 @@ async fn nothing_is_sent_after_the_fence_or_at_shutdown_or_without_the_file() {
     let client = server.client();
     let late = Fence::new(
         Instant::now().checked_sub(Duration::from_secs(11)).unwrap(),
-        SystemTime::now(),
+        clock::system(),
         Duration::from_secs(10),
     );
-    let slept = Fence::new(Instant::now(), SystemTime::now() - Duration::from_secs(11), Duration::from_secs(10));
-    let set_back = Fence::new(Instant::now(), SystemTime::now() + Duration::from_mins(1), Duration::from_secs(10));
+    let slept = Fence::new(Instant::now(), clock::system() - Duration::from_secs(11), Duration::from_secs(10));
+    let set_back = Fence::new(Instant::now(), clock::system() + Duration::from_mins(1), Duration::from_secs(10));
     for fence in [late, slept, set_back] {
         assert!(matches!(client.promote("7", &Sending { fence, ..sending() }).await, Answer::Unsent(_)), "{fence:?}");
     }
@@ -215,7 +215,7 @@ async fn the_fence_is_looked_at_again_once_the_connection_stands() {
     let address = listener.local_addr().unwrap();
     let fillers = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
     let allowed = Duration::from_millis(300);
-    let fence = Fence::new(Instant::now(), SystemTime::now(), allowed);
+    let fence = Fence::new(Instant::now(), clock::system(), allowed);
     let passed = tokio::time::Instant::now() + allowed;
     let server = async {
         tokio::time::sleep_until(passed).await;

@@ -1,0 +1,110 @@
+//! The open attempt's job, and the last one's: read before the Space, so that the Space is never older than a job's end.
+
+use kube::ResourceExt;
+use tracing::warn;
+
+use crate::api::{Attempt, AttemptType, BaselineSource, KonigleSpace, KonigleSpaceStatus};
+use crate::cluster::within;
+use crate::controller::Context;
+use crate::judge::last_sent;
+use crate::konigle::model::JobStatus;
+use crate::konigle::{Answer, Client};
+use crate::memory::uid;
+use crate::observation::{AttemptFacts, JobTimes, LookError, Observation};
+
+use super::look_error;
+
+/// The job of the open attempt, before the Space: what the Space shows must not be older than the job's end.
+pub(super) async fn look_at_attempt(
+    context: &Context,
+    resource: &KonigleSpace,
+    status: &KonigleSpaceStatus,
+    client: &Client,
+    seen: &mut Observation,
+) {
+    let Some(attempt) = status.attempt.as_ref() else { return };
+    let uid = uid(resource);
+    let memory = context.memory.attempt(&uid, &attempt.nonce);
+    let mut facts = AttemptFacts { seen_for: memory.seen_for, answer: memory.answer, ..AttemptFacts::default() };
+    if attempt.sent_to.base_url == client.account().base_url() {
+        if let Some(job_id) = &attempt.job_id {
+            let job = client.job(job_id).await.map_err(look_error);
+            if let Ok(job) = &job
+                && let JobStatus::Unknown(word) = &job.status
+            {
+                warn!(word, "Konigle sent a job status that is not known; it is taken as unfinished");
+                context.metrics.unknown_word("job_status");
+            }
+            facts.job_ended_for =
+                context.memory.job_ended(&uid, &attempt.nonce, job.as_ref().is_ok_and(|job| job.status.ended()));
+            facts.job_missing_for =
+                context.memory.job_missing(&uid, &attempt.nonce, matches!(job, Err(LookError::NotFound(_))));
+            facts.job = Some(job);
+        } else if !matches!(facts.answer, Some((_, Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unsent(_)))) {
+            look_at_jobs(context, attempt, client, &mut facts).await;
+        }
+        let ended = facts.job.as_ref().is_none_or(|job| job.as_ref().is_ok_and(|job| job.status.ended()));
+        if attempt.attempt_type == AttemptType::Promote && ended {
+            facts.source = source_now(context, resource, attempt, client).await;
+        }
+    }
+    seen.attempt = Some(facts);
+}
+
+/// Where the API serves the list of jobs, it may show the attempt's own job, or that none is left running.
+async fn look_at_jobs(context: &Context, attempt: &Attempt, client: &Client, facts: &mut AttemptFacts) {
+    let base_url = client.account().base_url();
+    if context.memory.jobs_served(base_url) == Some(false) {
+        return;
+    }
+    match client.jobs().await {
+        Ok(Some(jobs)) => {
+            context.memory.set_jobs_served(base_url, true);
+            facts.job_with_nonce = jobs.iter().find(|job| job.mentions(&attempt.nonce)).map(|job| job.id.clone());
+            let baseline = attempt.baseline.newest_job_created_at.as_deref().and_then(crate::time::parse);
+            facts.later_jobs_ended = jobs.iter().all(|job| {
+                let older = job.created_at.as_deref().and_then(crate::time::parse).zip(baseline);
+                job.status.ended() || older.is_some_and(|(created, baseline)| created < baseline)
+            });
+        }
+        Ok(None) => context.memory.set_jobs_served(base_url, false),
+        Err(_) => {}
+    }
+}
+
+/// The uat side of a promotion as it is now.
+async fn source_now(
+    context: &Context,
+    resource: &KonigleSpace,
+    attempt: &Attempt,
+    client: &Client,
+) -> Option<Result<BaselineSource, LookError>> {
+    let pinned = attempt.baseline.source.as_ref()?;
+    let uid = match within("read a KonigleSpace", context.spaces(resource).get_metadata(&pinned.name)).await {
+        Ok(metadata) => metadata.uid().unwrap_or_default(),
+        Err(error) if error.code() == Some(404) => String::new(),
+        Err(error) => return Some(Err(LookError::Unavailable(error.to_string()))),
+    };
+    Some(client.space(&pinned.space_id).await.map_err(look_error).map(|space| BaselineSource {
+        uid,
+        last_deployed_at: space.pair.last_deployed_at,
+        last_deployment_status: space.pair.last_deployment_status,
+        ..pinned.clone()
+    }))
+}
+
+/// Where the pair moved after our own last job, that job's times tell whether it was that job.
+pub(super) async fn look_at_last_job(status: &KonigleSpaceStatus, client: &Client, seen: &mut Observation) {
+    let (None, Some(settled), Some(Ok(space))) = (&status.attempt, &status.settled, &seen.space) else { return };
+    if space.pair() == *settled {
+        return;
+    }
+    let Some(job_id) = last_sent(status).and_then(|entry| entry.job_id.as_deref()) else { return };
+    seen.last_job = Some(
+        client
+            .job(job_id)
+            .await
+            .map_err(look_error)
+            .map(|job| JobTimes { created_at: job.created_at, completed_at: job.completed_at }),
+    );
+}

@@ -1,0 +1,246 @@
+//! Looks at the world and says what it saw. Reads only; that nothing could be seen is a fact, never an error.
+//!
+//! Nothing slow is done here: an artifact's bytes are fetched elsewhere, and only when they are wanted. Reads of Konigle
+//! go through the one client of their account, which shares its rate limit, its back-off and its connections.
+
+mod attempt;
+mod promotion;
+mod space;
+
+pub use promotion::source_facts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+
+use crate::api::{KonigleSpace, KonigleSpaceStatus, PairStatus};
+use crate::clock;
+use crate::controller::Context;
+use crate::credentials::{self, CredentialsError};
+use crate::desired::{Desired, HttpWish, Wish};
+use crate::judge::is_pending;
+use crate::konigle::model::Space;
+use crate::konigle::{Client, ReadError};
+use crate::memory::{DownloadMemory, uid};
+use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof, Problem};
+use crate::reason::Reason;
+use crate::status::cut;
+
+use attempt::{look_at_attempt, look_at_last_job};
+use promotion::{look_at_hold, look_at_pair, promotions_from, source};
+use space::look_at_space;
+
+/// What a pass saw, and the client through which it may act.
+pub struct Observed {
+    /// The facts.
+    pub seen: Observation,
+    /// The account's client, where there are credentials.
+    pub client: Option<Arc<Client>>,
+}
+
+impl Observed {
+    /// This process's own request was answered: the newest fact of this pass.
+    pub fn answered(&mut self, context: &Context, claimed: &KonigleSpace) {
+        let uid = uid(claimed);
+        if let Some(attempt) = claimed.status.as_ref().and_then(|status| status.attempt.as_ref()) {
+            let memory = context.memory.attempt(&uid, &attempt.nonce);
+            self.seen.attempt =
+                Some(AttemptFacts { seen_for: memory.seen_for, answer: memory.answer, ..AttemptFacts::default() });
+        }
+        self.seen.refusal = context.memory.refusal(&uid);
+        self.seen.now = clock::now();
+    }
+}
+
+/// Looks at everything that this resource's next step depends on.
+pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Observed {
+    let status = resource.status.clone().unwrap_or_default();
+    let mut seen = blank(context, resource);
+    let client = account(context, resource, desired, &mut seen).await;
+    seen.source = source(context, resource, desired);
+    if let Some(client) = &client {
+        look_at_attempt(context, resource, &status, client, &mut seen).await;
+        look_at_space(context, resource, desired, &status, client, &mut seen).await;
+        look_at_last_job(&status, client, &mut seen).await;
+        look_at_pair(context, resource, desired, &status, client, &mut seen).await;
+        look_at_hold(context, resource, &status, client, &mut seen).await;
+    }
+    seen.conflict = conflict(context, resource, &seen);
+    if let Wish::Deploy(wish) = &desired.wish {
+        seen.artifact = artifact(context, resource, desired, wish, &status, &seen).await;
+        if status.attempt.is_none() && matches!(seen.artifact, ArtifactFacts::OnDisk { .. }) {
+            match promotions_from(context, resource).await {
+                Ok(promotions) => seen.promotions = promotions,
+                // Without that look no deploy may start.
+                Err(message) => seen.space = Some(Err(LookError::Unavailable(message))),
+            }
+        }
+    }
+    Observed { seen, client }
+}
+
+fn blank(context: &Context, resource: &KonigleSpace) -> Observation {
+    Observation {
+        uid: uid(resource),
+        now: clock::now(),
+        settle: context.settle,
+        account: Err(Problem { reason: Reason::SecretNotFound, message: String::new() }),
+        space: None,
+        conflict: None,
+        failing_for: Duration::ZERO,
+        unauthorized_for: None,
+        attempt: None,
+        last_job: None,
+        artifact: ArtifactFacts::Absent,
+        source: None,
+        pair: PairProof::NotLooked,
+        holder: None,
+        promotions: Vec::new(),
+        refusal: context.memory.refusal(&uid(resource)),
+        newest_job: None,
+    }
+}
+
+async fn account(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    seen: &mut Observation,
+) -> Option<Arc<Client>> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let account =
+        credentials::account(&context.api, &namespace, &desired.secret, (&context.base_url, &context.guard)).await;
+    let (facts, client) = match account {
+        Ok(account) => {
+            let facts = AccountFacts { base_url: account.base_url().to_owned() };
+            match context.konigle.client(&account) {
+                Ok(client) => (Ok(facts), Some(client)),
+                Err(error) => {
+                    seen.space = Some(Err(LookError::Unavailable(error.to_string())));
+                    (Ok(facts), None)
+                }
+            }
+        }
+        Err(CredentialsError::Problem(problem)) => (Err(problem), None),
+        Err(CredentialsError::Unavailable(message)) => {
+            // Whose Secret it is cannot be told now; the attempt, if any, was sent to whom it says.
+            let sent_to = resource.status.as_ref().and_then(|status| status.attempt.as_ref());
+            let base_url = sent_to.map_or_else(String::new, |attempt| attempt.sent_to.base_url.clone());
+            seen.space = Some(Err(LookError::Unavailable(message)));
+            (Ok(AccountFacts { base_url }), None)
+        }
+    };
+    seen.account = facts;
+    client
+}
+
+/// Another resource for the same Space that is older, and has reached it. An open attempt outranks age.
+fn conflict(context: &Context, resource: &KonigleSpace, seen: &Observation) -> Option<String> {
+    let space_id = &seen.space.as_ref()?.as_ref().ok()?.status.id;
+    let age = |resource: &KonigleSpace| {
+        (resource.meta().creation_timestamp.as_ref().map(|time| time.0), resource.uid().unwrap_or_default())
+    };
+    let own = age(resource);
+    context
+        .all()
+        .into_iter()
+        .filter(|other| other.uid() != resource.uid() && age(other) < own)
+        .find(|other| {
+            other.status.as_ref().and_then(|status| status.space.as_ref()).is_some_and(|space| space.id == *space_id)
+        })
+        .map(|other| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
+}
+
+/// The wanted artifact; looked for only where it may be needed, so that a resource in sync never touches it.
+async fn artifact(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    wish: &HttpWish,
+    status: &KonigleSpaceStatus,
+    seen: &Observation,
+) -> ArtifactFacts {
+    let requests = &desired.requests;
+    let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
+        || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
+    let runs = status.release.as_ref().is_some_and(|release| release.digest == wish.digest.to_string());
+    let moved = match (&seen.space, &status.settled) {
+        (Some(Ok(space)), Some(settled)) => space.pair() != *settled,
+        _ => false,
+    };
+    if status.attempt.is_some() || (runs && !asked && !moved && status.failures == 0) {
+        return ArtifactFacts::Absent;
+    }
+    if let Some(artifact) = context.artifacts.get(&wish.digest).await {
+        return ArtifactFacts::OnDisk { size: artifact.size };
+    }
+    match context.memory.download(&uid(resource), &download_key(wish)) {
+        None => ArtifactFacts::Absent,
+        Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
+        Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
+    }
+}
+
+/// What a failed download is remembered by: another URL, digest or Secret is tried at once.
+#[must_use]
+pub fn download_key(wish: &HttpWish) -> String {
+    format!("{} {} {}", wish.url, wish.digest, wish.secret.as_deref().unwrap_or_default())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
+fn look_error(error: ReadError) -> LookError {
+    let text = error.to_string();
+    match error {
+        ReadError::Unauthorized { .. } => LookError::Unauthorized(text),
+        ReadError::Forbidden { .. } => LookError::Forbidden(text),
+        ReadError::NotFound { .. } | ReadError::InvalidId => LookError::NotFound(text),
+        ReadError::RateLimited { .. }
+        | ReadError::Status { .. }
+        | ReadError::Address(_)
+        | ReadError::Connect { .. }
+        | ReadError::Timeout
+        | ReadError::Broken { .. }
+        | ReadError::TooLarge
+        | ReadError::Undecodable { .. }
+        | ReadError::Client { .. } => LookError::Unavailable(text),
+    }
+}
+
+/// The text of a look's error.
+#[must_use]
+pub fn text_of(error: &LookError) -> String {
+    match error {
+        LookError::Unauthorized(text)
+        | LookError::Forbidden(text)
+        | LookError::NotFound(text)
+        | LookError::Ambiguous(text)
+        | LookError::Changed(text)
+        | LookError::Unavailable(text) => text.clone(),
+    }
+}
+
+/// The pair of a Space as the client read it.
+#[must_use]
+pub fn pair_of(space: &Space) -> PairStatus {
+    PairStatus {
+        last_deployed_at: space.pair.last_deployed_at.as_deref().map(|text| cut(text, 256)),
+        last_deployment_status: space.pair.last_deployment_status.as_deref().map(|text| cut(text, 256)),
+    }
+}
+
+impl Context {
+    /// A resource of the watched namespaces, as the watch last told it.
+    #[must_use]
+    pub fn known(&self, namespace: &str, name: &str) -> Option<Arc<KonigleSpace>> {
+        let reference = ObjectRef::new(name).within(namespace);
+        self.store.get(&reference).and_then(|guard| guard.0.as_ref().ok().cloned().map(Arc::new))
+    }
+
+    /// All resources of the watched namespaces.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<KonigleSpace>> {
+        self.store.state().iter().filter_map(|guard| guard.0.as_ref().ok().cloned().map(Arc::new)).collect()
+    }
+}

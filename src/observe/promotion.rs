@@ -1,0 +1,153 @@
+//! What ties a production resource to its uat resource: the source, the proof that they are a pair, and the hold.
+
+use kube::{Api, Resource, ResourceExt};
+
+use crate::api::{AttemptType, BaselineSource, KonigleSpace, KonigleSpaceStatus, SpaceStatus};
+use crate::cluster::within;
+use crate::controller::Context;
+use crate::desired::{Desired, Wish};
+use crate::konigle::Client;
+use crate::memory::uid;
+use crate::observation::{Holder, HolderFacts, LookError, Observation, PairProof, SourceFacts};
+use crate::wish::{Gate, gate};
+
+use super::{look_error, text_of};
+
+pub(super) fn source(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Option<SourceFacts> {
+    let Wish::Promote { from, .. } = &desired.wish else { return None };
+    let source = context.known(&resource.namespace().unwrap_or_default(), from);
+    Some(source.map(|source| source_facts(&source)).unwrap_or_default())
+}
+
+/// The facts of a uat resource.
+#[must_use]
+pub fn source_facts(source: &KonigleSpace) -> SourceFacts {
+    let status = source.status.clone().unwrap_or_default();
+    SourceFacts {
+        exists: true,
+        uid: uid(source),
+        deleting: source.meta().deletion_timestamp.is_some(),
+        current: status.observed_generation == source.meta().generation.unwrap_or_default(),
+        status,
+    }
+}
+
+/// Before a promotion, the two Spaces must be proven to be of one web app.
+pub(super) async fn look_at_pair(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    status: &KonigleSpaceStatus,
+    client: &Client,
+    seen: &mut Observation,
+) {
+    let Some(Gate::Open(source)) = gate(desired, seen) else { return };
+    let Some(Ok(space)) = &seen.space else { return };
+    if status.attempt.is_some() {
+        return;
+    }
+    let uid = uid(resource);
+    let production = space.status.clone();
+    if context.memory.is_pair(&uid, &production.id, &source.space_id) {
+        seen.pair = PairProof::Proven;
+        return;
+    }
+    seen.pair = prove_pair(&production, &source, seen.source.as_ref(), client).await;
+    if seen.pair == PairProof::Proven {
+        context.memory.proven_pair(&uid, &production.id, &source.space_id);
+    }
+}
+
+/// The same web app in both replies, or both Spaces in one complete list of a web app's.
+async fn prove_pair(
+    production: &SpaceStatus,
+    source: &BaselineSource,
+    facts: Option<&SourceFacts>,
+    client: &Client,
+) -> PairProof {
+    let uat = match client.space(&source.space_id).await.map_err(look_error) {
+        Ok(uat) => uat,
+        Err(LookError::NotFound(detail) | LookError::Forbidden(detail)) => {
+            return PairProof::NotProven(format!(
+                "the token cannot see the Space of KonigleSpace {} ({detail}): a promotion needs a token for both Spaces",
+                source.name
+            ));
+        }
+        Err(error) => return PairProof::Unavailable(text_of(&error)),
+    };
+    let recorded = facts.and_then(|facts| facts.status.space.as_ref()).map(|space| space.webapp.clone());
+    let own = Some(production.webapp.clone()).filter(|id| !id.is_empty());
+    let other = uat.webapp.or(recorded).filter(|id| !id.is_empty());
+    let differ = |own: &str, other: &str| {
+        PairProof::NotProven(format!(
+            "KonigleSpace {} is of web app {other}, and this Space is of web app {own}: a promotion would change another production Space, so nothing is sent; correct spec.promotion.from",
+            source.name
+        ))
+    };
+    match (own, other) {
+        (Some(own), Some(other)) if own == other => PairProof::Proven,
+        (Some(own), Some(other)) => differ(&own, &other),
+        (Some(webapp), None) | (None, Some(webapp)) => match client.spaces(&webapp).await.map_err(look_error) {
+            Ok(spaces) => {
+                let holds = |id: &str| spaces.iter().any(|space| space.id == id);
+                if holds(&production.id) && holds(&source.space_id) {
+                    PairProof::Proven
+                } else {
+                    differ("another", &webapp)
+                }
+            }
+            Err(error) => PairProof::Unavailable(text_of(&error)),
+        },
+        (None, None) => PairProof::NotProven(format!(
+            "Konigle does not tell which web app the Spaces of this resource and of KonigleSpace {} belong to, so that they are a pair is not proven: name the Space by computer, webapp and type in a new KonigleSpace",
+            source.name
+        )),
+    }
+}
+
+/// Who holds this uat resource, read live.
+pub(super) async fn look_at_hold(
+    context: &Context,
+    resource: &KonigleSpace,
+    status: &KonigleSpaceStatus,
+    client: &Client,
+    seen: &mut Observation,
+) {
+    let Some(held) = &status.held_by else { return };
+    let holder = match within("read a KonigleSpace", context.spaces(resource).get(&held.name)).await {
+        Ok(holder) if holder.uid().as_deref() == Some(held.uid.as_str()) => {
+            let attempt = holder.status.and_then(|status| status.attempt).filter(|attempt| attempt.nonce == held.nonce);
+            Some(attempt.map_or(Holder::Done, |attempt| Holder::Promoting { job_id: attempt.job_id }))
+        }
+        Ok(_) => Some(Holder::Gone),
+        Err(error) if error.code() == Some(404) => Some(Holder::Gone),
+        Err(_) => None,
+    };
+    let job_ended = match (&holder, &held.job_id) {
+        (Some(Holder::Gone), Some(job_id)) => client.job(job_id).await.ok().map(|job| job.status.ended()),
+        _ => None,
+    };
+    let seen_for = context.memory.hold(&uid(resource), &held.nonce);
+    seen.holder = Some(HolderFacts { holder, seen_for, job_ended });
+}
+
+/// The resources that promote from this one and have an open attempt: a live list of its namespace.
+pub(super) async fn promotions_from(context: &Context, resource: &KonigleSpace) -> Result<Vec<String>, String> {
+    let name = resource.name_any();
+    let spaces: Api<kube::core::DeserializeGuard<KonigleSpace>> =
+        Api::namespaced(context.api.clone(), &resource.namespace().unwrap_or_default());
+    let list = within("list KonigleSpaces", spaces.list(&kube::api::ListParams::default())).await;
+    let list = list.map_err(|error| error.to_string())?;
+    let promoting = |other: &KonigleSpace| {
+        let promotes = other.spec.promotion.as_ref().is_some_and(|promotion| promotion.from.name == name);
+        let attempt = other.status.as_ref().and_then(|status| status.attempt.as_ref());
+        promotes && attempt.is_some_and(|attempt| attempt.attempt_type == AttemptType::Promote)
+    };
+    Ok(list
+        .items
+        .into_iter()
+        .filter_map(|other| other.0.ok())
+        .filter(promoting)
+        .map(|other| other.name_any())
+        .collect())
+}

@@ -1,0 +1,129 @@
+//! The remote Space: by its id, or by names that are resolved once.
+
+use crate::api::{KonigleSpace, KonigleSpaceStatus, SpaceStatus};
+use crate::controller::Context;
+use crate::desired::Desired;
+use crate::judge::is_pending;
+use crate::konigle::Client;
+use crate::konigle::model::{Space, SpaceType};
+use crate::memory::uid;
+use crate::observation::{LookError, Observation, SpaceFacts};
+use crate::status::cut;
+
+use super::look_error;
+
+pub(super) async fn look_at_space(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    status: &KonigleSpaceStatus,
+    client: &Client,
+    seen: &mut Observation,
+) {
+    let job_runs = seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()).is_some_and(|job| match job {
+        Ok(job) => !job.status.ended(),
+        Err(error) => !matches!(error, LookError::NotFound(_)),
+    });
+    let answered = status.attempt.as_ref().is_some_and(|attempt| desired.requests.answer_for(&attempt.nonce).is_some());
+    let look = if job_runs && !answered {
+        let job = seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref());
+        job.and_then(|job| job.as_ref().err()).cloned().map(Err)
+    } else {
+        let look = space(desired, status, client).await;
+        seen.space = Some(look.clone().map(|space| space_facts(&space)));
+        Some(look.map(|_| ()))
+    };
+    let (failed, unauthorized) = match &look {
+        Some(Err(LookError::Unavailable(_))) => (true, false),
+        Some(Err(LookError::Unauthorized(_))) => (false, true),
+        _ => (false, false),
+    };
+    let (failing_for, unauthorized_for) = context.memory.looked(&uid(resource), failed, unauthorized);
+    seen.failing_for = failing_for;
+    seen.unauthorized_for = unauthorized_for;
+}
+
+/// The Space, by its id; by its names only until the id is known, or where a person has it resolved anew.
+async fn space(desired: &Desired, status: &KonigleSpaceStatus, client: &Client) -> Result<Space, LookError> {
+    let reset = is_pending(desired.requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref());
+    if let Some(id) = &desired.space.id {
+        return client.space(id).await.map_err(|error| match look_error(error) {
+            LookError::NotFound(detail) => LookError::NotFound(format!(
+                "there is no Space {id} for this token ({detail}): correct spec.space.id in a new KonigleSpace, or use the token of the project that owns it"
+            )),
+            other => other,
+        });
+    }
+    let known = status.space.as_ref().map(|space| space.id.clone()).filter(|id| !id.is_empty());
+    match known {
+        Some(id) if !reset || status.attempt.is_some() => match client.space(&id).await.map_err(look_error) {
+            Err(LookError::NotFound(detail)) => match resolve(desired, client).await {
+                Ok(other) if other.id != id => Err(LookError::Changed(format!(
+                    "the names in spec.space now lead to Space {}, not to {id} as before: to go on with the new one, set the annotation cloud.konigle.com/reset-at",
+                    other.id
+                ))),
+                Ok(_) => Err(LookError::Unavailable(detail)),
+                Err(error) => Err(error),
+            },
+            look => look,
+        },
+        _ => resolve(desired, client).await,
+    }
+}
+
+/// The Space of these names: matched exactly, over all pages, and exactly one.
+async fn resolve(desired: &Desired, client: &Client) -> Result<Space, LookError> {
+    let reference = &desired.space;
+    let (Some(computer), Some(webapp)) = (&reference.computer, &reference.webapp) else {
+        return Err(LookError::NotFound("spec.space names no Space".to_owned()));
+    };
+    let computers = client.computers().await.map_err(look_error)?;
+    let computers = computers.into_iter().filter(|found| found.name == *computer).map(|found| found.id).collect();
+    let computer_id = only(computers, "computer", computer)?;
+    let webapps = client.webapps(&computer_id).await.map_err(look_error)?;
+    let webapps = webapps
+        .into_iter()
+        .filter(|found| found.name == *webapp && found.computer.as_ref().is_none_or(|id| *id == computer_id))
+        .map(|found| found.id)
+        .collect();
+    let webapp_id = only(webapps, "web app", webapp)?;
+    let wanted = if desired.promotes() { SpaceType::Production } else { SpaceType::Uat };
+    let mut spaces: Vec<Space> = client.spaces(&webapp_id).await.map_err(look_error)?;
+    spaces.retain(|found| found.space_type == wanted && found.webapp.as_ref().is_none_or(|id| *id == webapp_id));
+    only(spaces.iter().map(|found| found.id.clone()).collect(), "Space of type", wanted.as_str())?;
+    match spaces.pop() {
+        // The list told which web app it is of, whether or not each entry repeats it.
+        Some(space) => Ok(Space { webapp: space.webapp.or(Some(webapp_id)), ..space }),
+        None => Err(LookError::NotFound(String::new())),
+    }
+}
+
+fn only(ids: Vec<String>, what: &str, name: &str) -> Result<String, LookError> {
+    match <[String; 1]>::try_from(ids) {
+        Ok([id]) => Ok(id),
+        Err(none) if none.is_empty() => Err(LookError::NotFound(format!(
+            "there is no {what} {name} for this token: names are matched exactly; make a new KonigleSpace with the right ones, or use the token of the project that owns it"
+        ))),
+        Err(several) => Err(LookError::Ambiguous(format!(
+            "several fit {what} {name} ({}): make a new KonigleSpace with spec.space.id",
+            several.join(", ")
+        ))),
+    }
+}
+
+fn space_facts(space: &Space) -> SpaceFacts {
+    let text = |text: &str| cut(text, 256);
+    SpaceFacts {
+        url: space.url().map(|url| cut(&url, 512)),
+        status: SpaceStatus {
+            id: text(&space.id),
+            space_type: text(space.space_type.as_str()),
+            webapp: space.webapp.as_deref().map(text).unwrap_or_default(),
+            status: text(&space.status),
+            custom_domain: text(&space.custom_domain),
+            custom_domain_status: text(&space.custom_domain_status),
+            last_deployed_at: space.pair.last_deployed_at.as_deref().map(text),
+            last_deployment_status: space.pair.last_deployment_status.as_deref().map(text),
+        },
+    }
+}

@@ -1,0 +1,229 @@
+//! The one watch: it keeps the store, forgets the deleted, and wakes those that depend on what changed.
+//!
+//! kube-runtime 5.0 leaves three gaps, and each is closed here: its backoff starts anew with every relist, so that a
+//! server that keeps answering "gone" is asked without end; a 410 at the start of a watch never leads to a relist; and a
+//! watch that silently tells nothing looks like a quiet cluster. Where a gap cannot be closed from outside, the process
+//! ends, and its successor lists afresh.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{Stream, TryStreamExt};
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use tracing::{error, info, warn};
+
+use crate::api::KonigleSpace;
+use crate::cluster::{WATCH_SECONDS, within};
+use crate::config::Config;
+use crate::controller::Context;
+use crate::health::Readiness;
+
+/// A resource as the watch tells it: one that cannot be read must not keep the others from being seen.
+pub type Watched = DeserializeGuard<KonigleSpace>;
+
+/// How often the store is compared with the API server's own list.
+const CHECK_INTERVAL: Duration = Duration::from_mins(5);
+/// How many refusals with 410 in a row mean that the watch will not recover.
+const MOST_GONE: u32 = 5;
+
+/// The stream of changed resources, for the controller.
+pub fn watch(
+    config: &Config,
+    client: &Client,
+    context: Arc<Context>,
+    readiness: Arc<Readiness>,
+    writer: Writer<Watched>,
+) -> impl Stream<Item = watcher::Result<Watched>> + Send + 'static {
+    let mut watching = watcher::Config::default().timeout(WATCH_SECONDS);
+    if let Some(selector) = &config.watch_label_selector {
+        watching = watching.labels(selector);
+    }
+    let failed = {
+        let (context, readiness, gone) = (context.clone(), readiness.clone(), AtomicU32::new(0));
+        move |error: &watcher::Error| {
+            warn!(error = error as &dyn std::error::Error, "the watch failed; it is begun again");
+            readiness.set_watch(Some(format!("the resources cannot be watched: {error}")));
+            if is_gone(error) && gone.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_GONE {
+                error!(
+                    "the watch is refused as too old again and again: ending, so that the next process lists afresh"
+                );
+                context.fail();
+            } else if !is_gone(error) {
+                gone.store(0, Ordering::Relaxed);
+            }
+        }
+    };
+    let watched: Api<Watched> = api(config, client);
+    watcher(watched, watching)
+        .modify(|guard| {
+            if let Ok(resource) = &mut guard.0 {
+                resource.metadata.managed_fields = None;
+            }
+        })
+        .backoff(WatchBackoff::default())
+        .inspect_err(failed)
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            // Not by `Store::wait_until_ready`: the controller waits on it already, and of two waiters only the last
+            // that was polled is woken (kube-runtime 5.0, `utils/delayed_init.rs`).
+            match event {
+                Event::InitDone => {
+                    info!("all resources are listed");
+                    readiness.set_watch(None);
+                }
+                Event::Apply(_) | Event::Delete(_) => readiness.set_watch(None),
+                Event::Init | Event::InitApply(_) => {}
+            }
+            notice(&context, event);
+        })
+        .applied_objects()
+}
+
+fn api<K>(config: &Config, client: &Client) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match &config.watch_namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// A 410 at the start of a watch: kube-runtime would ask for the same version for ever.
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+/// Waits between failures of the watch: 0.8 s, doubled with each, at most 30 s. A relist that is followed by the next
+/// failure does not start it anew; a minute without one does.
+#[derive(Default)]
+struct WatchBackoff {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now - last > Duration::from_mins(1)) {
+            self.failures = 0;
+        }
+        self.last = Some(now);
+        let wait = Duration::from_millis(800) * (1 << self.failures.min(6));
+        self.failures += 1;
+        Some(wait.min(Duration::from_secs(30)))
+    }
+}
+
+impl Backoff for WatchBackoff {
+    /// Called at every event, the begin of a relist included: that proves nothing.
+    fn reset(&mut self) {}
+}
+
+/// Wakes those that depend on a resource, where what they depend on changed: a promotion on its uat resource, and a uat
+/// resource on the promotion that holds it.
+fn notice(context: &Context, event: &Event<Watched>) {
+    let (Event::Apply(guard) | Event::InitApply(guard) | Event::Delete(guard)) = event else { return };
+    let Ok(resource) = &guard.0 else { return };
+    let reference = ObjectRef::from_obj(guard);
+    let gone = matches!(event, Event::Delete(_));
+    let fingerprint = if gone { 0 } else { fingerprint(resource) };
+    let before = {
+        let mut fingerprints = context.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone { fingerprints.remove(&reference) } else { fingerprints.insert(reference, fingerprint) }
+    };
+    if gone {
+        context.memory.forget(&crate::memory::uid(resource));
+    }
+    if before == Some(fingerprint) {
+        return;
+    }
+    let name = resource.name_any();
+    let from = resource.spec.promotion.as_ref().map(|promotion| promotion.from.name.clone());
+    for other in context.all() {
+        let same_namespace = other.namespace() == resource.namespace();
+        let promotes_from_it = other.spec.promotion.as_ref().is_some_and(|promotion| promotion.from.name == name);
+        let is_its_source = from.as_ref() == Some(&other.name_any());
+        if same_namespace && (promotes_from_it || is_its_source) {
+            let reference = ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default());
+            context.wake(&crate::memory::uid(&other), reference);
+        }
+    }
+}
+
+/// What others depend on: the release, what is under way, and whether it can be relied on.
+fn fingerprint(resource: &KonigleSpace) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    resource.uid().hash(&mut hasher);
+    resource.meta().deletion_timestamp.is_some().hash(&mut hasher);
+    if let Some(status) = &resource.status {
+        status.release.hash(&mut hasher);
+        status.attempt.as_ref().map(|attempt| &attempt.nonce).hash(&mut hasher);
+        status.held_by.as_ref().map(|held| &held.nonce).hash(&mut hasher);
+        status.space.as_ref().map(|space| (&space.id, &space.webapp)).hash(&mut hasher);
+        status.history.first().map(|entry| entry.number).hash(&mut hasher);
+        (status.is_true("Drifted"), status.is_true("Stalled")).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Compares the store with the API server's list every five minutes. A resource whose version in the store stays behind
+/// from one comparison to the next was missed by the watch.
+pub async fn check(config: Config, client: Client, context: Arc<Context>) {
+    let resources: Api<KonigleSpace> = api(&config, &client);
+    let parameters = ListParams { label_selector: config.watch_label_selector.clone(), ..ListParams::default() };
+    let mut behind: HashMap<String, Option<String>> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+            () = context.shutdown.cancelled() => return,
+        }
+        let Ok(list) = within("list KonigleSpaces", resources.list_metadata(&parameters)).await else { continue };
+        let now: HashMap<String, Option<String>> =
+            list.items.iter().filter_map(|item| lagging(&context, item)).collect();
+        if let Some((name, _)) = now.iter().find(|(name, version)| behind.get(*name) == Some(*version)) {
+            error!(name, "the watch missed a change: ending, so that the next process lists afresh");
+            context.fail();
+        }
+        behind = now;
+    }
+}
+
+/// The name of a resource, and the version of it that the store has, where that is not the newest.
+fn lagging(context: &Context, newest: &PartialObjectMeta<KonigleSpace>) -> Option<(String, Option<String>)> {
+    let (namespace, name) = (newest.metadata.namespace.clone().unwrap_or_default(), newest.metadata.name.clone()?);
+    let stored = context.store.get(&ObjectRef::new(&name).within(&namespace));
+    let version = stored.and_then(|guard| guard.meta().resource_version.clone());
+    (version != newest.metadata.resource_version).then(|| (format!("{namespace}/{name}"), version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relist_does_not_start_the_backoff_anew() {
+        let mut backoff = WatchBackoff::default();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            backoff.reset();
+            waits.extend(backoff.next());
+        }
+        assert_eq!(waits[0], Duration::from_millis(800));
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
+        assert_eq!(waits.last(), Some(&Duration::from_secs(30)));
+    }
+}
