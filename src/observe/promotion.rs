@@ -132,6 +132,9 @@ pub(super) async fn look_at_hold(
 }
 
 /// The resources that promote from this one and have an open attempt: a live list of its namespace.
+///
+/// One whose outcome stays unknown is left out: it says so only when nothing can come of its request any more, and a
+/// person may take days to answer it. Until then, and where it says so for another reason, the hold stands.
 pub(super) async fn promotions_from(context: &Context, resource: &KonigleSpace) -> Result<Vec<String>, String> {
     let name = resource.name_any();
     let spaces: Api<kube::core::DeserializeGuard<KonigleSpace>> =
@@ -140,8 +143,10 @@ pub(super) async fn promotions_from(context: &Context, resource: &KonigleSpace) 
     let list = list.map_err(|error| error.to_string())?;
     let promoting = |other: &KonigleSpace| {
         let promotes = other.spec.promotion.as_ref().is_some_and(|promotion| promotion.from.name == name);
-        let attempt = other.status.as_ref().and_then(|status| status.attempt.as_ref());
-        promotes && attempt.is_some_and(|attempt| attempt.attempt_type == AttemptType::Promote)
+        let Some(status) = &other.status else { return false };
+        let promoting = status.attempt.as_ref().is_some_and(|attempt| attempt.attempt_type == AttemptType::Promote);
+        let undecided = status.condition("Stalled").is_some_and(|stalled| stalled.reason == "OutcomeUnknown");
+        promotes && promoting && !undecided
     };
     Ok(list
         .items
