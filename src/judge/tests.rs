@@ -204,7 +204,11 @@ fn a_digest_that_was_written_after_drift_was_seen_replaces_it() {
 
     let space = drifted().seen.space;
     let unseen = drifted().wants(B).space_cannot_be_seen(LookError::Unavailable(String::new())).next();
-    assert_eq!(what_people_see(&unseen.status), "Unknown Progressing Reconciling", "what was said of A is not said of B");
+    assert_eq!(
+        what_people_see(&unseen.status),
+        "Unknown Progressing Reconciling",
+        "what was said of A is not said of B"
+    );
     let seen_again = unseen.but(|facts| facts.seen.space = space);
     assert_eq!(
         words(&seen_again.step()),

@@ -100,6 +100,14 @@ struct Source {
 #[derive(Deserialize)]
 struct Status {
     attempt: Option<Attempt>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    r#type: String,
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -108,10 +116,15 @@ struct Attempt {
 }
 
 impl Item {
+    /// An open promotion, unless its outcome stays unknown: that is said only when nothing can come of its request any
+    /// more, and a person may take days to answer it. Where it is said for another reason, the hold still stands.
     fn promotion(self) -> Option<Promotion> {
         let from = self.spec.promotion?.from.name;
-        let promotes = self.status?.attempt?.r#type.as_deref() == Some("Promote");
-        promotes.then_some(Promotion { name: self.metadata.name, from })
+        let status = self.status?;
+        let promotes = status.attempt?.r#type.as_deref() == Some("Promote");
+        let mut conditions = status.conditions.iter();
+        let undecided = conditions.any(|known| known.r#type == "Stalled" && known.reason == "OutcomeUnknown");
+        (promotes && !undecided).then_some(Promotion { name: self.metadata.name, from })
     }
 }
 
@@ -128,6 +141,8 @@ mod tests {
             {"metadata": {"name": "idle"}, "spec": {"promotion": {"from": {"name": "uat"}}}, "status": {"lastAttempt": 1}},
             {"metadata": {"name": "busy"}, "spec": {"promotion": {"from": {"name": "uat"}, "policy": "Manual"}},
              "status": {"attempt": {"type": "Promote", "number": 1}}},
+            {"metadata": {"name": "undecided"}, "spec": {"promotion": {"from": {"name": "uat"}}},
+             "status": {"attempt": {"type": "Promote"}, "conditions": [{"type": "Stalled", "reason": "OutcomeUnknown"}]}},
         ]});
         let list: List = serde_json::from_value(list).unwrap();
         let promotions: Vec<Promotion> = list.items.into_iter().filter_map(Item::promotion).collect();

@@ -118,14 +118,15 @@ fn once() -> Option<u64> {
 impl Fault {
     /// Fills in `when`, and refuses what cannot be done.
     pub(super) fn checked(mut self) -> Result<Self, String> {
-        let changes_the_answer =
-            matches!(
-                self.action,
-                Action::Truncate | Action::Latin1 | Action::DripMs(_) | Action::Set(_) | Action::Remove(_)
-            );
+        let changes_the_answer = matches!(
+            self.action,
+            Action::Truncate | Action::Latin1 | Action::DripMs(_) | Action::Set(_) | Action::Remove(_)
+        );
         let when = self.when.unwrap_or(if changes_the_answer { When::After } else { When::Before });
         if changes_the_answer && when != When::After {
-            return Err("truncate, latin1, drip_ms, set and remove act on the true answer: `when` must be `after`".to_owned());
+            return Err(
+                "truncate, latin1, drip_ms, set and remove act on the true answer: `when` must be `after`".to_owned()
+            );
         }
         let status = match &self.action {
             Action::Status(status) => *status,

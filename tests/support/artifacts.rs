@@ -142,6 +142,19 @@ pub(crate) fn application(version: &str) -> Result<Vec<u8>> {
     ])
 }
 
+/// A valid application of a little more than that many bytes.
+pub(crate) fn large_application(bytes: usize) -> Result<Vec<u8>> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    writer.start_file("Dockerfile", stored)?;
+    writer.write_all(b"FROM scratch\n")?;
+    writer.start_file("bentocloud.toml", stored)?;
+    writer.write_all(b"[processes.web]\ncommand = \"serve\"\n")?;
+    writer.start_file("data", stored)?;
+    writer.write_all(&vec![0; bytes])?;
+    Ok(writer.finish()?.into_inner())
+}
+
 /// A ZIP of these files, by path and content. The same files give the same bytes.
 pub(crate) fn zip(files: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));

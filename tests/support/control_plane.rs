@@ -229,7 +229,7 @@ impl ControlPlane {
     }
 
     /// The API server makes it at its first start, and signs it itself.
-    fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join("certificates").join("apiserver.crt")
     }
 

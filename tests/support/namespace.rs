@@ -111,6 +111,17 @@ impl Namespace {
         what: &str,
         predicate: impl Fn(&KonigleSpace) -> bool,
     ) -> Result<KonigleSpace> {
+        self.wait_longer_for(name, what, WAIT_LIMIT, predicate).await
+    }
+
+    /// As [`Namespace::wait_for`], for a state that takes its time by design.
+    pub(crate) async fn wait_longer_for(
+        &self,
+        name: &str,
+        what: &str,
+        limit: Duration,
+        predicate: impl Fn(&KonigleSpace) -> bool,
+    ) -> Result<KonigleSpace> {
         let began = Instant::now();
         loop {
             // A control plane that is down is a state like another, and passes.
@@ -120,15 +131,13 @@ impl Namespace {
             {
                 return Ok(space.clone());
             }
-            if began.elapsed() > WAIT_LIMIT {
+            if began.elapsed() > limit {
                 let seen = match seen {
                     Ok(space) => without_managed_fields(space)?,
                     Err(error) => Failure::from(error).to_string(),
                 };
                 let logs = logs_of(&self.name)?;
-                return Err(Failure::new(format!(
-                    "{name}: not {what} after {WAIT_LIMIT:?}; it was last:\n{seen}{logs}"
-                )));
+                return Err(Failure::new(format!("{name}: not {what} after {limit:?}; it was last:\n{seen}{logs}")));
             }
             tokio::time::sleep(POLL).await;
         }

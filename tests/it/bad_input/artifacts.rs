@@ -144,7 +144,8 @@ async fn rejected(mut case: Case<'_>, bytes: Vec<u8>, parts: &[&str]) -> Result<
 async fn too_large(mut case: Case<'_>) -> Result<()> {
     let artifact = case.bed.artifacts.serve(&case.path("0"), vec![0; MAX_SIZE + 1]);
     case.apply(&case.spec(&artifact)).await?;
-    case.shows("ArtifactTooLarge", &["make the artifact smaller", "--artifact-max-size", &MAX_SIZE.to_string()]).await?;
+    case.shows("ArtifactTooLarge", &["make the artifact smaller", "--artifact-max-size", &MAX_SIZE.to_string()])
+        .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     case.deploys("1").await?;
@@ -156,7 +157,8 @@ async fn secret_missing(mut case: Case<'_>) -> Result<()> {
     let mut spec = case.spec(&artifact);
     spec["source"]["http"]["secretRef"] = json!({"name": "secret-missing-ci"});
     case.apply(&spec).await?;
-    let parts = ["spec.source.http.secretRef", "kubectl create secret generic secret-missing-ci", "--from-literal=bearerToken"];
+    let parts =
+        ["spec.source.http.secretRef", "kubectl create secret generic secret-missing-ci", "--from-literal=bearerToken"];
     let space = case.shows("SecretNotFound", &parts).await?;
     let credentials = space.status.unwrap_or_default().condition("CredentialsValid").map(|valid| valid.status.clone());
     assert_eq!(credentials.as_deref(), Some("True"), "the token of Konigle is good");

@@ -142,10 +142,12 @@ async fn in_error(mut case: Case<'_>) -> Result<()> {
     case.posted(1).await?;
     case.others_go_on().await?;
     case.deploys("2").await?;
-    case.bed.namespace.wait_for(&case.name, "deployed twice", |space| {
-        space.status.as_ref().is_some_and(|status| status.last_attempt == 2 && status.attempt.is_none())
-    })
-    .await?;
+    case.bed
+        .namespace
+        .wait_for(&case.name, "deployed twice", |space| {
+            space.status.as_ref().is_some_and(|status| status.last_attempt == 2 && status.attempt.is_none())
+        })
+        .await?;
     case.shows("SpaceError", &[]).await?;
     case.change(json!({"status": "running"})).await?;
     case.look_now().await?;
