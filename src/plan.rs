@@ -610,4 +610,6 @@ pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &R
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
