@@ -378,4 +378,6 @@ fn stall(reason: Reason, message: String) -> Step {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
