@@ -200,7 +200,7 @@ async fn a_promotion_that_may_have_been_sent_is_left_to_a_person_and_lets_go_of_
     next["timeout"] = json!("5s");
     stage.namespace.apply(SHOP, &next).await?;
     stage.namespace.wait_for_reason(SHOP, "HeldByPromotion").await?;
-    let limit = Duration::from_secs(180);
+    let limit = Duration::from_mins(3);
     let undecided = |space: &KonigleSpace| says(space, "Ready", "False", "OutcomeUnknown");
     let live = stage.namespace.wait_longer_for(LIVE, "undecided", limit, undecided).await?;
     assert!(stage.simulator.ledger(PRODUCTION).await?.is_empty());

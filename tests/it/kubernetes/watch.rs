@@ -64,7 +64,7 @@ async fn k5_a_watch_that_is_refused_as_gone_ends_the_process() -> Result<()> {
     let proxy = stage.put_proxy_before_the_api_server().await?;
     proxy.answer(watches(), usize::MAX, StatusCode::GONE);
     stage.operator.restart_unready()?;
-    let status = stage.operator.process().wait(Duration::from_secs(60)).await?;
+    let status = stage.operator.process().wait(Duration::from_mins(1)).await?;
     assert!(!status.success(), "{status}");
     proxy.clear();
     stage.operator.start_again().await?;
