@@ -23,6 +23,7 @@ use crate::health::Readiness;
 use crate::konigle::{Clients, Guard, Limits, Settings};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::observe::LiveLists;
 use crate::reconcile::{name_of, reconcile};
 use crate::record::{FIELD_MANAGER, WriteError};
 use crate::watch::{Watched, check, watch};
@@ -50,6 +51,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The resources as the watch last told them.
     pub store: Known<Watched>,
+    /// Live lists that passes share.
+    pub live_lists: LiveLists,
     /// Publishes Events.
     pub recorder: Recorder,
     /// How long a submitted request may still take effect.
@@ -179,6 +182,7 @@ fn context(
         memory: Memory::default(),
         metrics,
         store,
+        live_lists: LiveLists::default(),
         recorder: Recorder::new(clients.api.clone(), reporter),
         settle: config.unknown_outcome_settle,
         shutdown: stop.shutdown,

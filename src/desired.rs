@@ -230,9 +230,12 @@ fn parse_digest(field: &str, text: &str) -> Result<Digest, Invalid> {
     text.parse().map_err(|_| invalid(format!("write {field} as sha256: and 64 lower-case hexadecimal digits")))
 }
 
+/// The longest duration that the CRD allows.
+const LONGEST: u64 = 24 * 3600;
+
 /// Parses `30s`, `5m` or `1h30m`.
 fn parse_duration(field: &str, text: &str) -> Result<Duration, Invalid> {
-    let wrong = || invalid(format!("write {field} as a duration such as 30s, 5m or 1h30m"));
+    let wrong = || invalid(format!("write {field} as a duration of at most 24h, such as 30s, 5m or 1h30m"));
     let mut seconds: u64 = 0;
     let mut digits = String::new();
     for character in text.chars() {
@@ -250,7 +253,7 @@ fn parse_duration(field: &str, text: &str) -> Result<Duration, Invalid> {
         seconds = number.checked_mul(unit).and_then(|part| seconds.checked_add(part)).ok_or_else(wrong)?;
         digits.clear();
     }
-    if seconds == 0 || !digits.is_empty() {
+    if seconds == 0 || seconds > LONGEST || !digits.is_empty() {
         return Err(wrong());
     }
     Ok(Duration::from_secs(seconds))
@@ -274,7 +277,7 @@ mod tests {
         for (text, seconds) in [("30s", 30), ("5m", 300), ("1h30m", 5400), ("24h", 86_400), ("90s", 90)] {
             assert_eq!(parse_duration("f", text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "5", "m", "5x", "5m3", "-5m", "1.5h", "99999999999999999999h", "0s"] {
+        for text in ["", "5", "m", "5x", "5m3", "-5m", "1.5h", "99999999999999999999h", "0s", "25h"] {
             assert!(parse_duration("f", text).is_err(), "{text} was accepted");
         }
     }

@@ -41,3 +41,6 @@ pub mod telemetry;
 
 #[cfg(feature = "sim")]
 pub mod sim;
+
+#[cfg(test)]
+mod test_facts;

@@ -17,7 +17,11 @@ use crate::reason::Reason;
 /// The facts of one pass.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// The resource's own UID.
+    /// The resource's own name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
     pub uid: String,
     /// The wall clock.
     pub now: Timestamp,

@@ -3,21 +3,21 @@
 //! Pure and total: no clock, no I/O, no log; the same facts give the same step. Not acting is a step too, with its
 //! reason. What has happened was judged before ([`crate::judge`]); nothing here closes an attempt.
 
+mod advance;
+mod claim;
+
+pub use claim::claim;
+
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::api::{
-    Attempt, AttemptResult, AttemptType, Baseline, BaselineSource, Cause, DriftPolicy, KonigleSpaceStatus, SentTo,
-};
-use crate::artifact::FetchError;
+use crate::api::{AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy};
 use crate::desired::{Approval, Desired, Wish};
-use crate::judge::words::{Class, class};
-use crate::judge::{ANSWERED_RETRY, Judged, Open, is_first_contact, is_pending, last_sent, needs_reset};
-use crate::observation::{ArtifactFacts, LookError, Observation, PairProof, Problem};
+use crate::judge::{ANSWERED_RETRY, Judged, Open, is_pending, last_sent, needs_reset};
+use crate::observation::{LookError, Observation, Problem};
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, gate, short, wanted};
+use advance::{advance, artifact_retry, retry_in};
 
 /// How long after a first 401 the token is taken as rejected.
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
@@ -81,7 +81,7 @@ pub fn next_step(desired: &Desired, seen: &Observation, judged: &Judged) -> Step
         return step;
     }
     if let Some(open) = &judged.open {
-        return follow(open, judged);
+        return follow(open, seen, judged);
     }
     if let Some(problem) = misfit(desired, seen) {
         return Step::Stall(problem);
@@ -133,6 +133,8 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
     let error = match &seen.space {
         Some(Err(error)) => error,
         Some(Ok(_)) => return None,
+        // Without a look there is no baseline.
+        None if judged.open.is_none() => return Some(unseen(desired, seen, judged, "the Space was not looked at")),
         None => of_job()
             .filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
     };
@@ -159,7 +161,7 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
         LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
         LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
         LookError::Unavailable(detail) => {
-            let limit = (desired.interval * 3).max(Duration::from_mins(15));
+            let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
             if seen.failing_for > limit {
                 return Some(Step::Unreachable(Problem {
                     reason: Reason::KonigleUnreachable,
@@ -171,18 +173,19 @@ fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option
     }
 }
 
-/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile.
+/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile, and what was said of
+/// another wish is not said of this one.
 fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str) -> Step {
     let known = judged.status.condition("Ready").is_some();
     let unmet = wanted(desired, seen).is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
-    if !known || (unmet && judged.status.is_true("Ready")) {
+    if !known || (unmet && (judged.new_wish || judged.status.is_true("Ready"))) {
         return wait(Reason::Progressing, message);
     }
     Step::Unseen(message.to_owned())
 }
 
 /// An attempt is open: nothing else is started before it is closed.
-fn follow(open: &Open, judged: &Judged) -> Step {
+fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
     let Some(attempt) = &judged.status.attempt else { return wait(Reason::Progressing, "") };
     let job = attempt.job_id.as_deref().unwrap_or("unknown");
     let running = match attempt.attempt_type {
@@ -190,8 +193,8 @@ fn follow(open: &Open, judged: &Judged) -> Step {
         AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
     };
     let resolve = format!(
-        "find out in Konigle's console what became of it, then: kubectl annotate kspace NAME --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
-        attempt.nonce
+        "find out in Konigle's console what became of it, then: kubectl annotate kspace {} --namespace {} --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
+        seen.name, seen.namespace, attempt.nonce
     );
     match open {
         Open::Running => {
@@ -229,24 +232,26 @@ fn follow(open: &Open, judged: &Judged) -> Step {
     }
 }
 
-/// What keeps this resource from this Space.
+/// What keeps this resource from this Space. A type that is not known is no better than the wrong one: what came of a
+/// promotion would be looked for in a Space that it does not change.
 fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
     let space = seen.space.as_ref()?.as_ref().ok()?;
     let message = match (space.status.space_type.as_str(), desired.promotes()) {
-        ("production", false) => {
-            "this is a production Space, and artifacts are deployed to uat only: make a new KonigleSpace with spec.promotion for it"
-        }
-        ("uat", true) => {
-            "this is a uat Space, and promotions go to production: make a new KonigleSpace with spec.source for it"
-        }
-        _ => {
+        ("uat", false) | ("production", true) => {
             return seen.conflict.as_ref().map(|other| Problem {
                 reason: Reason::SpaceConflict,
                 message: format!("KonigleSpace {other} is older and names the same Space: delete one of the two; nothing remote is deleted with it"),
             });
         }
+        ("production", false) => {
+            "this is a production Space, and artifacts are deployed to uat only: make a new KonigleSpace with spec.promotion for it".to_owned()
+        }
+        ("uat", true) => {
+            "this is a uat Space, and promotions go to production: make a new KonigleSpace with spec.source for it".to_owned()
+        }
+        (other, _) => format!("this Space is of type {other}, and only uat and production are known: use a newer operator, or name another Space in a new KonigleSpace"),
     };
-    Some(Problem { reason: Reason::InvalidSpec, message: message.to_owned() })
+    Some(Problem { reason: Reason::InvalidSpec, message })
 }
 
 /// Why the wanted digest is to be released, if it is.
@@ -289,168 +294,6 @@ pub fn cause(desired: &Desired, judged: &Judged, wanted: &Wanted) -> Option<Caus
 
 fn automatic(desired: &Desired) -> bool {
     matches!(&desired.wish, Wish::Promote { approval: Approval::Automatic, .. })
-}
-
-/// The wish is not met: one step towards it.
-fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
-    let status = &judged.status;
-    if desired.suspended {
-        return Step::Suspend(Problem {
-            reason: Reason::Suspended,
-            message: format!(
-                "{} is wanted, but spec.suspend is true: nothing is written to Konigle",
-                short(&wanted.digest)
-            ),
-        });
-    }
-    if let Some(step) = must_not_try(desired, seen, judged, cause, &wanted) {
-        return step;
-    }
-    if status.held_by.is_some() || !seen.promotions.is_empty() {
-        let holder = status.held_by.as_ref().map(|held| held.name.clone()).or_else(|| seen.promotions.first().cloned());
-        return wait(
-            Reason::HeldByPromotion,
-            format!(
-                "KonigleSpace {} is promoting what runs here; the deployment starts when that has ended",
-                holder.unwrap_or_default()
-            ),
-        );
-    }
-    if let Some(step) = space_not_usable(seen, status) {
-        return step;
-    }
-    match &desired.wish {
-        Wish::Promote { .. } => match gate(desired, seen) {
-            Some(Gate::Open(source)) => promote(seen, source, cause, wanted),
-            Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => Step::Stall(problem),
-            Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
-            None => wait(Reason::Progressing, ""),
-        },
-        Wish::Deploy(_) => deploy(desired, seen, cause, wanted),
-    }
-}
-
-/// The attempts are used up, or it is too early for the next.
-fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: &Wanted) -> Option<Step> {
-    let status = &judged.status;
-    if let Some(quarantined) = status.quarantined.iter().find(|quarantined| quarantined.digest == wanted.digest) {
-        let last = last_sent(status).map_or("", |entry| entry.message.as_str());
-        let reason = Reason::of_quarantine(&quarantined.reason);
-        let tried = if reason == Reason::RetriesExceeded {
-            format!("{} failed attempts: ", status.failures)
-        } else {
-            String::new()
-        };
-        return Some(stall(
-            reason,
-            format!(
-                "{} is not tried again after {tried}{last}; publish another digest, or try again with the annotation cloud.konigle.com/reset-at",
-                short(&wanted.digest)
-            ),
-        ));
-    }
-    if cause == Cause::Drift && drift_loops(desired, status) {
-        return Some(stall(
-            Reason::DriftLoop,
-            "somebody else keeps deploying to this Space, and it was redeployed as often as spec.retry.limit allows in an hour: find out who, then set the annotation cloud.konigle.com/reset-at".to_owned(),
-        ));
-    }
-    retry_in(status, seen.now).map(|_| match &seen.refusal {
-        Some(refusal)
-            if refusal.problem.reason.is_about_credentials() || refusal.problem.reason == Reason::SpaceNotFound =>
-        {
-            Step::Stall(refusal.problem.clone())
-        }
-        Some(refusal) => Step::Wait(refusal.problem.clone()),
-        None => {
-            let last = last_sent(status).map_or("the last attempt failed", |entry| entry.message.as_str());
-            let at = status.next_retry_time.as_deref().unwrap_or_default();
-            wait(
-                Reason::ProgressingWithRetry,
-                format!(
-                    "{last}; failed attempt {} of {}, the next starts after {at}",
-                    status.failures, desired.retry_limit
-                ),
-            )
-        }
-    })
-}
-
-/// How long until the next attempt may start. A time further away than any wait that is ever set comes from a clock
-/// that stepped, and does not count.
-fn retry_in(status: &KonigleSpaceStatus, now: Timestamp) -> Option<Duration> {
-    let wait = time::parse(status.next_retry_time.as_deref()?)?.duration_since(now);
-    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero() && *wait <= Duration::from_mins(16))
-}
-
-/// The newest releases were all made because of drift, within an hour, up to the limit. Sticky until a person acts.
-fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
-    let limit = usize::try_from(desired.retry_limit).unwrap_or(1).min(desired.history_limit);
-    let newest: Vec<_> =
-        status.history.iter().filter(|entry| entry.result != AttemptResult::NotSent).take(limit).collect();
-    let within_an_hour = || {
-        let first = newest.last().and_then(|entry| time::parse(&entry.started_at));
-        let last = newest.first().and_then(|entry| time::parse(&entry.started_at));
-        first.zip(last).is_none_or(|(first, last)| last.duration_since(first).as_secs() <= 3600)
-    };
-    newest.len() == limit && newest.iter().all(|entry| entry.cause == Cause::Drift) && within_an_hour()
-}
-
-/// Whether the Space itself can take a release now. One in `error` can: a new release may be what mends it.
-fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<Step> {
-    let space = seen.space.as_ref()?.as_ref().ok()?;
-    match space.status.status.as_str() {
-        "provisioning" => Some(provisioning()),
-        "stopped" => Some(stopped()),
-        _ => {
-            let foreign =
-                is_first_contact(status) && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
-            foreign.then(|| wait(Reason::SpaceBusy, "somebody else's deployment is under way; it is waited out first"))
-        }
-    }
-}
-
-fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wanted) -> Step {
-    match &seen.pair {
-        PairProof::Proven => {}
-        PairProof::NotProven(why) => return stall(Reason::PairNotProven, why.clone()),
-        PairProof::NotLooked => return wait(Reason::Progressing, "whether the two Spaces are a pair is looked up"),
-        PairProof::Unavailable(why) => return wait(Reason::Progressing, why.clone()),
-    }
-    Step::Start(Release { cause, wanted, kind: ReleaseKind::Promote { source } })
-}
-
-fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
-    match &seen.artifact {
-        ArtifactFacts::OnDisk { size } => {
-            Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
-        }
-        ArtifactFacts::Absent | ArtifactFacts::Downloading => Step::Fetch,
-        ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
-        ArtifactFacts::Failed { error, ago, .. } => {
-            let (reason, retry) = match error {
-                FetchError::DigestMismatch { .. } => (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL)),
-                FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX),
-                FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL)),
-                FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX),
-                FetchError::CertificateInvalid { .. } => (Reason::SecretInvalid, REJECTED_AFTER),
-                FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
-                    return match artifact_retry(seen) {
-                        Some(_) => wait(Reason::ArtifactUnavailable, error.to_string()),
-                        None => Step::Fetch,
-                    };
-                }
-            };
-            if *ago >= retry { Step::Fetch } else { stall(reason, error.to_string()) }
-        }
-    }
-}
-
-/// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
-fn artifact_retry(seen: &Observation) -> Option<Duration> {
-    let ArtifactFacts::Failed { ago, times, .. } = &seen.artifact else { return None };
-    let pause = Duration::from_secs((5_u64 << times.saturating_sub(1).min(6)).min(300));
-    pause.checked_sub(*ago).filter(|left| !left.is_zero())
 }
 
 /// The wish is met, or nothing may be done about it without a person.
@@ -534,64 +377,5 @@ fn stall(reason: Reason, message: String) -> Step {
     Step::Stall(Problem { reason, message })
 }
 
-/// The records with the claim of a release: the write-ahead record, and the requests that it serves.
-#[must_use]
-pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &Release, nonce: String) -> Judged {
-    let mut claimed = judged.clone();
-    let status = &mut claimed.status;
-    let pair = seen
-        .space
-        .as_ref()
-        .and_then(|look| look.as_ref().ok())
-        .map(crate::observation::SpaceFacts::pair)
-        .unwrap_or_default();
-    if matches!(release.cause, Cause::Reset | Cause::Drift) {
-        // What runs is not known any more, and what it is measured against is what was there before this release.
-        status.release = None;
-        status.settled = Some(pair.clone());
-    }
-    status.last_handled_reset_at.clone_from(&desired.requests.reset_at);
-    status.last_handled_redeploy_at.clone_from(&desired.requests.redeploy_at);
-    status.next_retry_time = None;
-    status.last_attempt += 1;
-    let (attempt_type, size, source) = match &release.kind {
-        ReleaseKind::Deploy { size } => (AttemptType::Deploy, i64::try_from(*size).ok(), None),
-        ReleaseKind::Promote { source } => (AttemptType::Promote, None, Some(source.clone())),
-    };
-    let timeout = jiff::SignedDuration::try_from(desired.timeout).unwrap_or(jiff::SignedDuration::from_hours(24));
-    status.attempt = Some(Attempt {
-        number: status.last_attempt,
-        attempt_type,
-        digest: release.wanted.digest.clone(),
-        revision: release.wanted.revision.clone(),
-        size,
-        nonce,
-        cause: release.cause,
-        started_at: time::text(seen.now),
-        deadline: time::text(seen.now.checked_add(timeout).unwrap_or(seen.now)),
-        sent_to: SentTo {
-            base_url: seen.account.as_ref().map(|account| account.base_url.clone()).unwrap_or_default(),
-            space_id: status.space.as_ref().map(|space| space.id.clone()).unwrap_or_default(),
-        },
-        baseline: Baseline {
-            last_deployed_at: pair.last_deployed_at,
-            last_deployment_status: pair.last_deployment_status,
-            newest_job_created_at: seen.newest_job.clone(),
-            source,
-        },
-        deployment_id: None,
-        job_id: None,
-        job_status: None,
-        log: None,
-    });
-    claimed.open = Some(Open::Running);
-    claimed.drifted = None;
-    if attempt_type == AttemptType::Promote {
-        claimed.content = Some(crate::judge::Content {
-            verified: None,
-            reason: Reason::NotYetConfirmed,
-            message: "the promotion has not ended".to_owned(),
-        });
-    }
-    claimed
-}
+#[cfg(test)]
+mod tests;

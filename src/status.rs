@@ -16,6 +16,10 @@ use crate::wish::{Gate, gate, short, wanted};
 
 /// The longest message of a condition, in bytes.
 const LONGEST_MESSAGE: usize = 1024;
+/// The longest message of a condition in a status that is too large, in bytes.
+const SHORT_MESSAGE: usize = 256;
+/// The largest status, in bytes of JSON; the receipt adds a few to it.
+const LARGEST_STATUS: usize = 30 << 10;
 /// The longest log tail, in bytes.
 const LONGEST_LOG: usize = 4096;
 /// The most lines of a log tail.
@@ -47,7 +51,31 @@ pub fn render(desired: &Desired, seen: &Observation, judged: &Judged, step: &Ste
     credentials_valid(&mut conditions, seen, step);
     drifted(&mut conditions, seen, judged, step);
     status.conditions = conditions.list;
+    fit(&mut status);
     status
+}
+
+/// Keeps the whole status below 32 KiB, whatever came back: first without the oldest of what people only read, then with
+/// shorter messages. What decisions rest on stays: the open attempt, the last entry that was sent, the pairs.
+fn fit(status: &mut KonigleSpaceStatus) {
+    let is_too_large =
+        |status: &KonigleSpaceStatus| serde_json::to_vec(status).is_ok_and(|json| json.len() > LARGEST_STATUS);
+    while is_too_large(status) {
+        let oldest = status.history.len().saturating_sub(1);
+        let last_sent = status.history.iter().position(|entry| entry.result != AttemptResult::NotSent);
+        let log = status.attempt.as_mut().and_then(|attempt| attempt.log.as_mut()).filter(|log| !log.lines.is_empty());
+        if oldest > last_sent.unwrap_or(0) {
+            status.history.truncate(oldest);
+        } else if let Some(log) = log {
+            log.lines.remove(0);
+        } else if status.conditions.iter().any(|condition| condition.message.len() > SHORT_MESSAGE) {
+            for condition in &mut status.conditions {
+                condition.message = cut(&condition.message, SHORT_MESSAGE);
+            }
+        } else {
+            return;
+        }
+    }
 }
 
 /// The status of a resource whose spec asks for nothing that can be done. Records stay as they are.
@@ -96,10 +124,14 @@ impl Conditions<'_> {
         });
     }
 
-    /// As they were, but spoken of the present generation.
+    /// As they were, but spoken of the present generation. A status that another hand wrote is put in order.
     fn keep(&mut self, condition_types: &[&str]) {
+        let only_where_true = ["Stalled", "Reconciling", "Drifted"];
         for condition_type in condition_types {
-            if let Some(before) = self.before.condition(condition_type) {
+            let in_order = !only_where_true.contains(condition_type)
+                || (self.before.is_true(condition_type)
+                    && !(*condition_type == "Reconciling" && self.before.is_true("Stalled")));
+            if let Some(before) = self.before.condition(condition_type).filter(|_| in_order) {
                 self.list.push(Condition { observed_generation: self.generation, ..before.clone() });
             }
         }
@@ -197,6 +229,10 @@ fn deployed(
         matches!(entry.result, AttemptResult::Failed | AttemptResult::Unknown) && wanted.as_ref() == Some(&entry.digest)
     });
     let (word, problem) = match &status.release {
+        _ if judged.drifted.is_some() => {
+            let message = "somebody else deployed, so what runs is not known".to_owned();
+            ("Unknown", Problem { reason: Reason::Drifted, message })
+        }
         Some(release)
             if status.attempt.is_none()
                 && !last_failed
@@ -295,7 +331,7 @@ fn drifted(conditions: &mut Conditions<'_>, seen: &Observation, judged: &Judged,
     } else if judged.status.attempt.is_none()
         && !matches!(step, Step::Start(_))
         && (seen.space.as_ref().is_none_or(Result::is_err)
-            || matches!(seen.last_job, Some(Err(LookError::Unavailable(_)))))
+            || matches!(seen.last_job, Some(Err(LookError::Unavailable(_) | LookError::Unauthorized(_)))))
     {
         conditions.keep(&["Drifted"]);
     }
@@ -374,3 +410,6 @@ pub fn tail(lines: &[String]) -> Vec<String> {
     kept.reverse();
     kept
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,18 @@ pub fn text(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
+/// The time `wait` from `now`, not a part of a second earlier: what may be tried then is not tried too soon.
+#[must_use]
+pub fn after(now: Timestamp, wait: SignedDuration) -> String {
+    let time = saturating(now, wait);
+    text(if time.subsec_nanosecond() == 0 { time } else { saturating(time, SignedDuration::from_secs(1)) })
+}
+
+/// The sum, or the end of time in its direction. The remote sends any date, so a plain sum could overflow.
+fn saturating(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.checked_add(by).unwrap_or(if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
+}
+
 /// A time that the remote or this operator wrote; one without a zone is taken as UTC (the API's zone and precision are
 /// not documented). `None` where it cannot be read.
 #[must_use]
@@ -29,9 +41,9 @@ pub fn lies_within(time: Option<&str>, from: Option<&str>, to: Option<&str>) -> 
     let slack = SignedDuration::from_secs(5);
     let time = parse(time?)?;
     let from = parse(from?)?;
-    let after_begin = time >= from - slack;
+    let after_begin = time >= saturating(from, -slack);
     let before_end = match to {
-        Some(to) => time <= parse(to)? + slack,
+        Some(to) => time <= saturating(parse(to)?, slack),
         None => true,
     };
     Some(after_begin && before_end)
@@ -65,5 +77,20 @@ mod tests {
         assert_eq!(lies_within(None, Some(from), Some(to)), None);
         assert_eq!(lies_within(Some(from), None, Some(to)), None);
         assert_eq!(lies_within(Some(from), Some(from), None), Some(true));
+    }
+
+    #[test]
+    fn the_ends_of_time_are_no_overflow() {
+        let (first, last) = (Timestamp::MIN.to_string(), Timestamp::MAX.to_string());
+        assert_eq!(lies_within(Some(&last), Some(&first), Some(&last)), Some(true));
+        assert_eq!(after(Timestamp::MAX, SignedDuration::MAX), text(Timestamp::MAX));
+    }
+
+    #[test]
+    fn a_wait_is_never_cut_short() {
+        let now: Timestamp = "2026-11-24T09:00:00.9Z".parse().unwrap();
+        assert_eq!(after(now, SignedDuration::from_secs(1)), "2026-11-24T09:00:02Z");
+        let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
+        assert_eq!(after(now, SignedDuration::from_secs(1)), "2026-11-24T09:00:01Z");
     }
 }

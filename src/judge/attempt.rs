@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use super::words::{Class, class};
-use super::{ANSWERED_RETRY, Content, End, Judged, Note, Open, close, looked_at, release};
+use super::{
+    ANSWERED_RETRY, Content, End, Judged, Note, Open, SOURCE_CHANGED, SOURCE_UNCHANGED, close, looked_at, release,
+};
 use crate::api::{Attempt, AttemptResult, AttemptType, Attribution, PairStatus, UnknownOutcomePolicy};
 use crate::desired::{Answer as PersonsAnswer, Desired};
 use crate::konigle::model::{Job, JobStatus};
@@ -34,43 +36,24 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
     let attempt = judged.status.attempt.clone()?;
     let none = AttemptFacts::default();
     let facts = seen.attempt.as_ref().unwrap_or(&none);
-    if attempt.attempt_type == AttemptType::Other {
-        return Some(Open::Undecided(
-            "the attempt was written by a newer version of the operator: run that version".to_owned(),
-        ));
-    }
-    if let Some(elsewhere) = sent_elsewhere(&attempt, judged, seen) {
-        return Some(Open::Undecided(elsewhere));
+    if attempt.job_id.is_none()
+        && let Proof::Of(open) = prove(judged, desired, seen, facts)
+    {
+        return open;
     }
     let lost = attempt.job_id.is_some() && facts.job_missing_for >= JOB_LOST_AFTER;
     let unknown = attempt.job_id.is_none() || lost;
     let overdue = time::parse(&attempt.deadline).is_none_or(|deadline| seen.now > deadline);
-    if let Some(answer) = desired.requests.answer_for(&attempt.nonce).filter(|_| unknown || overdue) {
+    let unreadable = (attempt.attempt_type == AttemptType::Other)
+        .then(|| "the attempt was written by a newer version of the operator: run that version".to_owned())
+        .or_else(|| sent_elsewhere(&attempt, judged, seen));
+    if let Some(answer) = desired.requests.answer_for(&attempt.nonce)
+        && (unknown || overdue || unreadable.is_some())
+    {
         return answered(judged, desired, seen, answer);
     }
-    if unknown && !lost {
-        let times = seen.refusal.as_ref().map_or(1, |refusal| refusal.times);
-        match facts.answer.as_ref().map(|(_, answer)| answer) {
-            Some(Answer::Accepted(deployment)) => {
-                record_ids(judged, deployment.job_id.clone(), deployment.id.clone());
-                return Some(Open::Running);
-            }
-            Some(Answer::Unsent(why)) => {
-                let end = End::new(AttemptResult::NotSent, format!("nothing was sent: {why}"));
-                let wait = doubled(Duration::from_secs(5), times);
-                close(judged, desired, seen.now, &End { retry_in: Some(wait), ..end });
-                return None;
-            }
-            Some(Answer::Rejected(rejection)) => {
-                close(judged, desired, seen.now, &refused(rejection, times));
-                return None;
-            }
-            Some(Answer::Unknown(_)) | None => {}
-        }
-        if let Some(job_id) = &facts.job_with_nonce {
-            record_ids(judged, job_id.clone(), None);
-            return Some(Open::Running);
-        }
+    if let Some(why) = unreadable {
+        return Some(Open::Undecided(why));
     }
     if unknown {
         return resolve(judged, desired, seen, facts);
@@ -80,6 +63,39 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
         _ if overdue => Some(Open::Overdue),
         _ => Some(Open::Running),
     }
+}
+
+/// Whether what became of a request is proven.
+enum Proof {
+    /// It is: the attempt is closed, or its job is known.
+    Of(Option<Open>),
+    /// It is not.
+    Missing,
+}
+
+/// What this process was answered itself, or a job that shows the nonce, is proof; it goes before anybody's word.
+fn prove(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> Proof {
+    let times = seen.refusal.as_ref().map_or(1, |refusal| refusal.times);
+    match facts.answer.as_ref().map(|(_, answer)| answer) {
+        Some(Answer::Accepted(deployment)) => {
+            record_ids(judged, deployment.job_id.clone(), deployment.id.clone());
+            return Proof::Of(Some(Open::Running));
+        }
+        Some(Answer::Unsent(why)) => {
+            let end = End::new(AttemptResult::NotSent, format!("nothing was sent: {why}"));
+            let wait = doubled(Duration::from_secs(5), times);
+            close(judged, desired, seen.now, &End { retry_in: Some(wait), ..end });
+            return Proof::Of(None);
+        }
+        Some(Answer::Rejected(rejection)) => {
+            close(judged, desired, seen.now, &refused(rejection, times));
+            return Proof::Of(None);
+        }
+        Some(Answer::Unknown(_)) | None => {}
+    }
+    let Some(job_id) = &facts.job_with_nonce else { return Proof::Missing };
+    record_ids(judged, job_id.clone(), None);
+    Proof::Of(Some(Open::Running))
 }
 
 /// Evidence from another address or another Space says nothing about this attempt.
@@ -246,8 +262,8 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
 fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> bool {
     let job = if facts.later_jobs_ended { Duration::ZERO } else { desired.timeout };
     match &facts.answer {
-        Some((ago, _)) => *ago >= seen.settle + job,
-        None => facts.seen_for >= submit_limit(attempt) + seen.settle + job,
+        Some((ago, _)) => *ago >= seen.settle.saturating_add(job),
+        None => facts.seen_for >= submit_limit(attempt).saturating_add(seen.settle).saturating_add(job),
     }
 }
 
@@ -309,7 +325,7 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
         judged.content = Some(Content {
             verified: Some(true),
             reason: Reason::SourceUnchanged,
-            message: "the uat Space stayed as it was approved while it was promoted".to_owned(),
+            message: SOURCE_UNCHANGED.to_owned(),
         });
     }
     close(judged, desired, seen.now, &End::new(AttemptResult::Succeeded, message));
@@ -343,6 +359,6 @@ fn end_with_changed_content(
             crate::wish::short(&attempt.digest)
         ),
     });
-    let end = End::new(AttemptResult::Succeeded, "the uat Space changed meanwhile: the content is not verified");
+    let end = End::new(AttemptResult::Succeeded, SOURCE_CHANGED);
     close(judged, desired, seen.now, &end);
 }

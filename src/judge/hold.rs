@@ -15,7 +15,7 @@ pub(super) const PROMOTE_LIMIT: Duration = Duration::from_mins(1);
 /// Clears `heldBy` where nothing needs it any more.
 pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) {
     let (Some(held), Some(facts)) = (&judged.status.held_by, &seen.holder) else { return };
-    let waited = facts.seen_for >= PROMOTE_LIMIT + seen.settle + desired.timeout;
+    let waited = facts.seen_for >= PROMOTE_LIMIT.saturating_add(seen.settle).saturating_add(desired.timeout);
     let (clear, note) = match &facts.holder {
         None => (false, None),
         Some(Holder::Done) => (true, None),
@@ -23,7 +23,8 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
             (job_id.is_none() && held.job_id.is_none() && waited, Some("whose promotion's outcome stayed unknown"))
         }
         Some(Holder::Gone) => {
-            let ended = if held.job_id.is_some() { facts.job_ended == Some(true) } else { waited };
+            // A job that is not found any more must not hold the Space for ever either.
+            let ended = facts.job_ended.filter(|_| held.job_id.is_some()).unwrap_or(waited);
             (ended, Some("which is gone"))
         }
     };

@@ -14,8 +14,8 @@ pub use drift::last_sent;
 use jiff::Timestamp;
 
 use crate::api::{
-    AdoptionPolicy, ArtifactStatus, Attempt, AttemptResult, Attribution, Cause, HistoryEntry, KonigleSpaceStatus,
-    PairStatus, Quarantined, ReleaseStatus,
+    AdoptionPolicy, ArtifactStatus, Attempt, AttemptResult, AttemptType, Attribution, Cause, HistoryEntry,
+    KonigleSpaceStatus, PairStatus, Quarantined, ReleaseStatus,
 };
 use crate::desired::Desired;
 use crate::observation::{Observation, SpaceFacts};
@@ -23,8 +23,16 @@ use crate::reason::Reason;
 use crate::wish::{Wanted, short, wanted};
 use crate::{status, time};
 
+/// The longest wait before an attempt: the server's `retry_after` is at most 15 min.
+const LONGEST_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_mins(16);
+
 /// The message of an attempt that a person gave up with `retry`; the next one is that person's.
 pub const ANSWERED_RETRY: &str = "a person answered: retry";
+
+/// The message of a promotion whose uat Space changed meanwhile.
+const SOURCE_CHANGED: &str = "the uat Space changed meanwhile: the content is not verified";
+/// What is said of a promotion whose uat Space did not.
+const SOURCE_UNCHANGED: &str = "the uat Space stayed as it was approved while it was promoted";
 
 /// The records as they stand after this pass's evidence.
 #[derive(Clone, Debug)]
@@ -37,6 +45,8 @@ pub struct Judged {
     pub drifted: Option<String>,
     /// Whether what was promoted is what was approved.
     pub content: Option<Content>,
+    /// Whether another digest is wanted than in the pass before.
+    pub new_wish: bool,
     /// Things that happened and leave no other trace; each becomes one Event.
     pub notes: Vec<Note>,
 }
@@ -88,11 +98,13 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
         open: None,
         drifted: None,
         content: status::content_of(before),
+        new_wish: false,
         notes: Vec::new(),
     };
     record_space(&mut judged, seen);
+    believe_no_clock_that_stepped(&mut judged.status, seen.now);
     let wanted = wanted(desired, seen);
-    take_over_wish(&mut judged, wanted.as_ref(), desired, seen);
+    take_over_wish(&mut judged, wanted.as_ref(), seen);
     hold::judge(&mut judged, desired, seen);
     judged.open = attempt::judge(&mut judged, desired, seen);
     if judged.status.attempt.is_none() {
@@ -100,6 +112,7 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
         drift::judge(&mut judged, seen);
     }
     take_over_requests(&mut judged, wanted.as_ref(), desired, seen);
+    trim(&mut judged.status.history, desired.history_limit);
     judged
 }
 
@@ -121,17 +134,32 @@ fn record_space(judged: &mut Judged, seen: &Observation) {
     status.url.clone_from(&space.url);
 }
 
+/// The next attempt is never further away than the longest wait that is ever set; a time that is comes from a clock that
+/// stepped, and would otherwise be waited for as long as the step was.
+fn believe_no_clock_that_stepped(status: &mut KonigleSpaceStatus, now: Timestamp) {
+    let latest = time::after(now, LONGEST_WAIT);
+    let is_later = |at: &String| time::parse(at) > time::parse(&latest);
+    if status.next_retry_time.as_ref().is_some_and(is_later) {
+        status.next_retry_time = Some(latest);
+    }
+}
+
 /// A changed wish starts with a clean slate, and, where somebody else deployed meanwhile, replaces what they did.
-fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
+fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, seen: &Observation) {
     let Some(wanted) = wanted else { return };
     let size = match seen.artifact {
         crate::observation::ArtifactFacts::OnDisk { size } => i64::try_from(size).ok(),
         _ => None,
     };
     let status = &mut judged.status;
-    let before = status.artifact.take();
-    let same = before.as_ref().is_some_and(|before| before.digest == wanted.digest);
-    let size = size.or_else(|| before.as_ref().filter(|_| same).and_then(|before| before.size));
+    let same = status.artifact.as_ref().is_some_and(|before| before.digest == wanted.digest);
+    judged.new_wish = !same && status.artifact.is_some();
+    let drift_was_seen = judged.new_wish && status.is_true("Drifted") && status.attempt.is_none();
+    if drift_was_seen && looked_at(seen).is_none() {
+        // What the new wish replaces is pinned by a look; until then it stays new.
+        return;
+    }
+    let size = size.or_else(|| status.artifact.as_ref().filter(|_| same).and_then(|before| before.size));
     status.artifact = Some(ArtifactStatus { digest: wanted.digest.clone(), revision: wanted.revision.clone(), size });
     if same {
         return;
@@ -139,10 +167,7 @@ fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desire
     status.failures = 0;
     status.next_retry_time = None;
     status.quarantined.clear();
-    let drift_was_seen = before.is_some() && status.is_true("Drifted");
-    if let (true, None, Some(space)) = (drift_was_seen, &status.attempt, looked_at(seen))
-        && !desired.suspended
-    {
+    if let (true, Some(space)) = (drift_was_seen, looked_at(seen)) {
         status.settled = Some(space.pair());
         status.release = None;
         judged.notes.push(Note {
@@ -171,6 +196,9 @@ fn first_contact(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired
     }
     let pair = space.pair();
     status.settled = Some(pair.clone());
+    // Requests that stand in a manifest since before this status began were answered in another life of the resource.
+    status.last_handled_reset_at.clone_from(&desired.requests.reset_at);
+    status.last_handled_redeploy_at.clone_from(&desired.requests.redeploy_at);
     if let Some(wanted) = wanted {
         status.release = Some(ReleaseStatus {
             digest: wanted.digest.clone(),
@@ -264,20 +292,20 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
         }
         AttemptResult::NotSent => {
             let wait = end.retry_in.and_then(|wait| jiff::SignedDuration::try_from(wait).ok());
-            status.next_retry_time = wait.map(|wait| time::text(now + wait));
-            // Nothing came of the request: it still stands.
-            match attempt.cause {
-                Cause::Reset => status.last_handled_reset_at = None,
-                Cause::Person => status.last_handled_redeploy_at = None,
-                Cause::Spec | Cause::Retry | Cause::Drift | Cause::Other => {}
+            status.next_retry_time = wait.map(|wait| time::after(now, wait));
+            // Nothing came of a request to redeploy: it still stands. A reset needs no such mark: its claim forgot what
+            // runs, so the digest stays wanted; pending anew, it would clear the wait that was set here.
+            let by_answer = last_sent(status).is_some_and(|last| last.message == ANSWERED_RETRY);
+            if attempt.cause == Cause::Person && !by_answer {
+                status.last_handled_redeploy_at = None;
             }
         }
         AttemptResult::Failed | AttemptResult::Unknown if end.message == ANSWERED_RETRY => {
             status.next_retry_time = None;
         }
         AttemptResult::Failed | AttemptResult::Unknown if is_wanted => {
-            status.failures += 1;
-            status.next_retry_time = Some(time::text(now + backoff(status.failures)));
+            status.failures = status.failures.saturating_add(1);
+            status.next_retry_time = Some(time::after(now, backoff(status.failures)));
             let exhausted = (status.failures >= desired.retry_limit).then_some(Reason::RetriesExceeded);
             if let Some(reason) = end.hopeless.or(exhausted) {
                 status.next_retry_time = None;
@@ -292,7 +320,24 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
         AttemptResult::Failed | AttemptResult::Unknown => {}
     }
     remember(status, &attempt, end, now);
-    status.history.truncate(desired.history_limit);
+    if attempt.attempt_type == AttemptType::Promote && end.result != AttemptResult::Succeeded {
+        judged.content = content_that_runs(&judged.status);
+    }
+}
+
+/// What is to be said of the content that runs, after a promotion that did not replace it.
+fn content_that_runs(status: &KonigleSpaceStatus) -> Option<Content> {
+    let release = status.release.as_ref()?;
+    let promoted = status.history.iter().find(|entry| entry.result == AttemptResult::Succeeded);
+    let changed = promoted.filter(|entry| entry.digest == release.digest && entry.message == SOURCE_CHANGED);
+    let (verified, reason, message) = match (changed, release.attribution) {
+        (Some(_), _) => (Some(false), Reason::SourceChanged, SOURCE_CHANGED),
+        (None, Attribution::Confirmed) => (Some(true), Reason::SourceUnchanged, SOURCE_UNCHANGED),
+        (None, Attribution::Inferred | Attribution::Assumed | Attribution::Other) => {
+            (None, Reason::AdoptedWithoutJob, "no promotion of this resource proves the content that runs")
+        }
+    };
+    Some(Content { verified, reason, message: message.to_owned() })
 }
 
 fn remember(status: &mut KonigleSpaceStatus, attempt: &Attempt, end: &End, now: Timestamp) {
@@ -323,6 +368,17 @@ fn remember(status: &mut KonigleSpaceStatus, attempt: &Attempt, end: &End, now: 
     }
 }
 
+/// Keeps the newest `limit` entries, and among them the last that was sent: what runs is judged by it.
+fn trim(history: &mut Vec<HistoryEntry>, limit: usize) {
+    let limit = limit.max(1);
+    if let Some(last) =
+        history.iter().position(|entry| entry.result != AttemptResult::NotSent).filter(|last| *last >= limit)
+    {
+        history.drain(limit - 1..last);
+    }
+    history.truncate(limit);
+}
+
 /// The wait after a failed attempt: 10 s, doubled with each further one, at most 5 min.
 fn backoff(failures: i64) -> jiff::SignedDuration {
     let doublings = u32::try_from(failures.clamp(1, 6) - 1).unwrap_or(0);
@@ -348,3 +404,6 @@ fn release(judged: &mut Judged, attempt: &Attempt, pair: PairStatus, attribution
 fn short_digits(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod support;
 
 mod architecture;
 mod artifact;
+mod bad_input;
 mod client;
 mod crash;
 mod journeys;

@@ -17,6 +17,8 @@ pub(crate) struct OperatorOptions {
     pub(crate) konigle_base_url: String,
     /// `--watch-namespace`; all namespaces without it.
     pub(crate) watch_namespace: Option<String>,
+    /// Whether artifacts may come over http and from loopback, as the test bed's do.
+    pub(crate) insecure_artifacts: bool,
     /// Further flags, which win over the ones that the test bed gives.
     pub(crate) flags: Vec<String>,
     /// Environment variables.
@@ -30,6 +32,7 @@ impl OperatorOptions {
             kubeconfig: kubeconfig.to_owned(),
             konigle_base_url: konigle_base_url.to_owned(),
             watch_namespace: Some(namespace.to_owned()),
+            insecure_artifacts: true,
             flags: Vec::new(),
             environment: Vec::new(),
         }
@@ -151,7 +154,8 @@ fn spawn(options: &OperatorOptions, folder: &Path, port: u16) -> Result<Process>
         .arg(format!("--listen=127.0.0.1:{port}"))
         .arg(format!("--artifact-dir={}", folder.join("artifacts").display()))
         .args(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")))
-        .args(["--allow-insecure-artifacts", "--leader-elect=false"])
+        .args(options.insecure_artifacts.then_some("--allow-insecure-artifacts"))
+        .arg("--leader-elect=false")
         .args(&options.flags)
         .env("KUBECONFIG", &options.kubeconfig)
         .envs(options.environment.iter().map(|(name, value)| (name, value)));

@@ -1,0 +1,249 @@
+//! How a status reads: the table of situations, a few whole statuses, and the Events of each transition.
+
+use std::time::Duration;
+
+use super::*;
+use crate::api::{Attribution, DriftPolicy};
+use crate::desired::Approval;
+use crate::konigle::Answer;
+use crate::konigle::model::JobStatus;
+use crate::test_facts::*;
+
+fn uat_moves_on(facts: &mut Facts) {
+    let status = &mut facts.seen.source.as_mut().unwrap().status;
+    B.clone_into(&mut status.release.as_mut().unwrap().digest);
+    B.clone_into(&mut status.history[0].digest);
+}
+
+fn unavailable() -> LookError {
+    LookError::Unavailable("no answer".to_owned())
+}
+
+#[test]
+fn each_situation_reads_as_the_readme_says() {
+    let automatic = || Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Automatic));
+    let closed = |facts: Facts| facts.but(|facts| facts.seen.source.as_mut().unwrap().deleting = true);
+    let wants_b = |facts: Facts| facts.but(|facts| facts.desired.wish = promotes(approved(B)));
+    let edited = |facts: Facts| facts.next().but(|facts| facts.desired.generation = 2);
+    let rows = [
+        (
+            Facts::uat().space_cannot_be_seen(unavailable()),
+            "Unknown Progressing Reconciling",
+            "the first pass knows nothing",
+        ),
+        (
+            Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Absent),
+            "Unknown Downloading Reconciling",
+            "a download runs",
+        ),
+        (Facts::uat(), "Unknown DeployRunning Reconciling", "a deploy is being sent"),
+        (Facts::production(), "Unknown PromotionRunning Reconciling", "a promotion is being sent"),
+        (Facts::uat().in_flight(A).with_job(JobStatus::Running), "Unknown DeployRunning Reconciling", "a deploy runs"),
+        (Facts::uat().in_flight(A), "Unknown ResolvingOutcome Reconciling", "an unknown outcome is being resolved"),
+        (
+            Facts::uat().runs(A).wants(B).but(|facts| facts.seen.promotions = vec!["shop-production".to_owned()]),
+            "Unknown HeldByPromotion Reconciling",
+            "it is held by a promotion",
+        ),
+        (
+            Facts::uat().in_flight(A).with_job(JobStatus::Failed),
+            "False ProgressingWithRetry Reconciling",
+            "an attempt failed, another will follow",
+        ),
+        (wants_b(Facts::production()), "Unknown AwaitingSource Reconciling", "uat does not hold what is approved yet"),
+        (closed(Facts::production()), "Unknown AwaitingSource Reconciling", "a gate is closed"),
+        (Facts::uat().runs(A), "True Succeeded", "the wish is met"),
+        (
+            Facts::uat().shows(BEFORE, "success").but(|facts| {
+                facts.desired.adoption_policy = crate::api::AdoptionPolicy::AssumeCurrent;
+            }),
+            "True Assumed",
+            "it is taken to be met",
+        ),
+        (
+            Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Manual(None))),
+            "True AwaitingApproval",
+            "nothing was asked for, also before the first promotion",
+        ),
+        (Facts::production().runs(A).but(uat_moves_on), "True Succeeded", "what is approved runs"),
+        (closed(automatic().runs(A)), "True Succeeded", "the last promoted digest runs"),
+        (closed(automatic()), "Unknown AwaitingSource Reconciling", "Automatic waits for its first promotion"),
+        (Facts::uat().runs(A).suspended(), "True Succeeded", "suspended, and the wish is met"),
+        (Facts::uat().suspended(), "False Suspended", "suspended, and it is not"),
+        (edited(Facts::uat().runs(A)), "True Succeeded", "an edit that asks for nothing new"),
+        (
+            edited(Facts::uat().in_flight(A).with_job(JobStatus::Running)),
+            "Unknown DeployRunning Reconciling",
+            "an edit that asks for nothing new",
+        ),
+        (
+            Facts::uat().runs(A).next().space_cannot_be_seen(unavailable()),
+            "True Succeeded",
+            "a failed look changes nothing",
+        ),
+        (
+            Facts::uat().runs(A).space_cannot_be_seen(unavailable()).but(|facts| facts.seen.failing_for = LONG),
+            "Unknown KonigleUnreachable",
+            "Konigle is silent for long",
+        ),
+        (Facts::uat().runs(A).shows(ELSEWHEN, "success"), "False Drifted Stalled", "a person must act"),
+        (
+            Facts::uat().runs(A).shows(ELSEWHEN, "success").drift_policy(DriftPolicy::Ignore),
+            "True Succeeded",
+            "the drift is accepted",
+        ),
+    ];
+    let wrong: Vec<String> = rows
+        .into_iter()
+        .map(|(facts, expected, because)| (what_people_see(&facts.render()), expected, because))
+        .filter(|(shown, expected, _)| shown != expected)
+        .map(|(shown, expected, because)| format!("{shown} instead of {expected}, because {because}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn ready_leaves_true_in_the_very_write_that_takes_over_an_unmet_wish() {
+    let met = |facts: Facts| {
+        let facts = facts.next();
+        assert!(facts.status.is_true("Ready"));
+        facts.but(|facts| facts.desired.generation = 2)
+    };
+    let silent = || met(Facts::uat().runs(A)).space_cannot_be_seen(unavailable());
+    let rows = [
+        (met(Facts::uat().runs(A)).wants(B), "another digest"),
+        (met(Facts::uat().runs(A)).wants(B).but(|facts| facts.seen.artifact = ArtifactFacts::Absent), "to be fetched"),
+        (met(Facts::uat().runs(A)).wants(B).suspended(), "suspended"),
+        (met(Facts::uat().runs(A)).wants(B).space_is("stopped"), "the Space is stopped"),
+        (silent().wants(B), "Konigle is silent"),
+        (met(Facts::production().runs(A)).but(|facts| facts.desired.wish = promotes(approved(B))), "another approval"),
+        (met(Facts::uat().runs(A)).redeploy("1"), "a request"),
+    ];
+    for (facts, what) in rows {
+        let status = facts.render();
+        assert_eq!(status.observed_generation, 2, "{what}");
+        assert!(!status.is_true("Ready"), "{what}: {:?}", status.conditions);
+    }
+    let moved = Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Automatic)).runs(A).next();
+    assert!(moved.status.is_true("Ready"));
+    assert!(!moved.but(uat_moves_on).render().is_true("Ready"), "a source that moved is a new wish");
+}
+
+#[test]
+fn what_stands_beside_ready() {
+    let condition = |facts: Facts, word: &str| {
+        facts.render().condition(word).map(|found| format!("{} {}", found.status, found.reason)).unwrap_or_default()
+    };
+    let production = Facts::production;
+    assert_eq!(condition(production(), "PromotionAllowed"), "True Succeeded");
+    assert_eq!(condition(production().runs(A).but(uat_moves_on), "PromotionAllowed"), "False AwaitingApproval");
+    assert_eq!(condition(production().but(uat_moves_on), "PromotionAllowed"), "False AwaitingSource");
+    let gate = |change: fn(&mut KonigleSpaceStatus)| {
+        let facts = production().but(|facts| change(&mut facts.seen.source.as_mut().unwrap().status));
+        condition(facts, "PromotionAllowed")
+    };
+    let inferred =
+        |status: &mut KonigleSpaceStatus| status.release.as_mut().unwrap().attribution = Attribution::Inferred;
+    assert_eq!(gate(inferred), "False SourceNotConfirmed");
+    assert_eq!(gate(|status| status.attempt = Some(crate::api::Attempt::default())), "False SourceBusy");
+    let drifted = Facts::uat().runs(A).shows(ELSEWHEN, "success").drift_policy(DriftPolicy::Ignore).render();
+    let facts = production().but(|facts| facts.seen.source.as_mut().unwrap().status.conditions = drifted.conditions);
+    assert_eq!(condition(facts, "PromotionAllowed"), "False SourceDrifted", "Ignore never pins anew");
+
+    assert_eq!(condition(production().next(), "ContentVerified"), "Unknown NotYetConfirmed");
+    let verified = production().in_flight(A).with_job(JobStatus::Success).shows(LATER, "success").later(SETTLE);
+    assert_eq!(condition(verified, "ContentVerified"), "True SourceUnchanged");
+
+    assert_eq!(condition(Facts::uat(), "PromotionAllowed"), "", "of promotions only");
+    assert_eq!(condition(production(), "ArtifactReady"), "", "of uploads only");
+    assert_eq!(condition(Facts::uat().runs(A), "Drifted"), "", "absent unless True");
+    let stalled = Facts::uat().but(|facts| facts.seen.account = Err(problem(Reason::SecretNotFound)));
+    assert_eq!(condition(stalled, "CredentialsValid"), "False SecretNotFound");
+}
+
+#[test]
+fn drift_that_was_seen_stays_said_while_nothing_can_be_seen() {
+    let drifted = Facts::uat().runs(A).shows(ELSEWHEN, "success").next();
+    let silent = drifted.space_cannot_be_seen(unavailable()).render();
+    assert!(silent.is_true("Drifted") && silent.is_true("Stalled"));
+}
+
+#[test]
+fn whole_statuses_read_like_this() {
+    let settings = || {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_prepend_module_to_snapshot(false);
+        settings
+    };
+    let whole = |facts: Facts| facts.render();
+    settings().bind(|| {
+        let claimed = Facts::uat();
+        insta::assert_yaml_snapshot!("a_deploy_is_claimed", whole(claimed.clone()));
+        let running = claimed.next().with_job(JobStatus::Running);
+        insta::assert_yaml_snapshot!("a_deploy_runs", whole(running.clone()));
+        let failed = running.clone().with_job(JobStatus::Failed);
+        insta::assert_yaml_snapshot!("a_deploy_failed", whole(failed));
+        let done = running.with_job(JobStatus::Success).shows(LATER, "success").next();
+        insta::assert_yaml_snapshot!("a_deploy_is_done", done.status.clone());
+        insta::assert_yaml_snapshot!("somebody_else_deployed", whole(done.shows(ELSEWHEN, "success")));
+        let unknown = Facts::production().next().known(|known| known.seen_for = LONG);
+        insta::assert_yaml_snapshot!("a_promotion_whose_outcome_is_unknown", whole(unknown));
+    });
+}
+
+/// The Events between two passes.
+fn events(before: &Facts, after: Facts) -> Vec<String> {
+    let notes = transitions(&before.status, &after.next().status);
+    notes.iter().map(|note| format!("{}{}", if note.warning { "!" } else { "" }, note.reason)).collect()
+}
+
+#[test]
+fn each_transition_has_its_event_and_nothing_else_has() {
+    let uat = || Facts::uat().in_flight(A);
+    let production = || Facts::production().in_flight(A);
+    let done = |facts: Facts| facts.with_job(JobStatus::Success).shows(LATER, "success").later(SETTLE);
+    let unsent = || Answer::Unsent("no route".to_owned());
+    let quiet = Facts::uat().runs(A).next();
+    let rows: Vec<(Facts, Facts, &[&str])> = vec![
+        (uat(), done(uat()), &["DeploySucceeded"]),
+        (production(), done(production()), &["PromotionSucceeded"]),
+        (uat(), uat().with_job(JobStatus::Failed), &["!DeployFailed"]),
+        (production(), production().with_job(JobStatus::Failed), &["!PromotionFailed"]),
+        (uat(), uat().answered(unsent()), &["!DeployNotSent"]),
+        (production(), production().answered(unsent()), &["!PromotionNotSent"]),
+        (uat(), uat().known(|known| known.seen_for = LONG), &["!OutcomeUnknown"]),
+        (uat(), uat().with_job(JobStatus::Running).later(LONG), &["!Stalled"]),
+        (quiet.clone(), quiet.clone().shows(ELSEWHEN, "success"), &["!Stalled"]),
+        (quiet.clone(), quiet.clone().shows(ELSEWHEN, "success").drift_policy(DriftPolicy::Ignore), &["!Drifted"]),
+        (quiet.clone(), quiet.clone().wants(B).suspended(), &["Suspended"]),
+        (quiet.clone(), quiet.clone(), &[]),
+        (quiet.clone(), quiet.clone().wants(B), &[]),
+        (quiet.clone(), quiet.space_cannot_be_seen(unavailable()), &[]),
+    ];
+    for (before, after, expected) in rows {
+        let what = words(&after.step());
+        assert_eq!(events(&before, after), expected, "{what}");
+    }
+    let suspended = Facts::uat().suspended().next();
+    assert_eq!(events(&suspended, suspended.clone().but(|facts| facts.desired.suspended = false)), ["Resumed"]);
+}
+
+#[test]
+fn a_run_of_attempts_that_are_not_sent_is_one_event() {
+    let unsent = |facts: Facts| facts.next().answered(Answer::Unsent("no route".to_owned()));
+    let first = unsent(Facts::uat()).next();
+    let again = unsent(first.clone().later(Duration::from_mins(1))).next();
+    assert_eq!(again.status.history.len(), 1, "the last one stands for all");
+    assert!(transitions(&first.status, &again.status).is_empty());
+}
+
+#[test]
+fn the_longest_texts_are_cut_between_characters() {
+    assert_eq!(cut("abc", 3), "abc");
+    assert_eq!(cut("abcdef", 5), "ab…");
+    assert_eq!(cut("éééé", 7), "éé…");
+    assert_eq!(cut("abc", 0), "…");
+    let lines = vec!["é".repeat(400); 30];
+    let kept = tail(&lines);
+    assert!(kept.len() <= 20 && kept.iter().map(String::len).sum::<usize>() <= 4096, "{}", kept.len());
+}
