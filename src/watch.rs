@@ -53,7 +53,7 @@ pub fn watch(
         let (context, readiness, gone) = (context.clone(), readiness.clone(), AtomicU32::new(0));
         move |error: &watcher::Error| {
             warn!(error = error as &dyn std::error::Error, "the watch failed; it is begun again");
-            readiness.set_watch(Some(format!("the resources cannot be watched: {error}")));
+            readiness.watch_failed(format!("the resources cannot be watched: {error}"));
             if is_gone(error) && gone.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_GONE {
                 error!(
                     "the watch is refused as too old again and again: ending, so that the next process lists afresh"
