@@ -3,18 +3,26 @@
 //! Pure and total: no clock, no I/O, no log; the same facts give the same step. Not acting is a step too, with its
 //! reason. What has happened was judged before ([`crate::judge`]); nothing here closes an attempt.
 
+mod claim;
+mod looks;
+
+pub use claim::claim;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use looks::{look_failed, unauthorized_once};
+
 use crate::api::{
-    Attempt, AttemptResult, AttemptType, Baseline, BaselineSource, Cause, DriftPolicy, KonigleSpaceStatus, SentTo,
+    AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, KonigleSpaceStatus, RESET_AT, RESOLVE_ATTEMPT,
 };
 use crate::artifact::FetchError;
 use crate::desired::{Approval, Desired, Wish};
 use crate::judge::words::{Class, class};
 use crate::judge::{ANSWERED_RETRY, Judged, Open, is_pending, last_sent, needs_reset};
-use crate::observation::{ArtifactFacts, LookError, Observation, PairProof, Problem};
+use crate::konigle::model::JobStatus;
+use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, gate, short, wanted};
@@ -23,6 +31,8 @@ use crate::wish::{Gate, Wanted, gate, short, wanted};
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
+/// What to do once that is mended which no watch tells of.
+const THEN_LOOK: &str = "then set the annotation cloud.konigle.com/reconcile-at, or wait for the next look";
 
 /// The one thing to do in this pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +123,7 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
         },
         Step::Stall(problem) if problem.reason.is_about_credentials() => REJECTED_AFTER,
         Step::Stall(problem) if problem.reason == Reason::JobOverdue => REJECTED_AFTER,
-        Step::Stall(_) => desired.interval.max(STALLED_INTERVAL),
+        Step::Stall(_) => until_retry.unwrap_or(desired.interval.max(STALLED_INTERVAL)),
         Step::Unreachable(_) => seconds(60),
         Step::Unseen(_) => {
             seen.unauthorized_for.map_or(seconds(15), |ago| REJECTED_AFTER.saturating_sub(ago)).max(seconds(1))
@@ -128,60 +138,9 @@ fn job_pace(judged: &Judged, seen: &Observation) -> Duration {
     Duration::from_secs(if young || judged.open != Some(Open::Running) { 3 } else { 10 })
 }
 
-fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option<Step> {
-    let of_job = || seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()).and_then(|look| look.as_ref().err());
-    let error = match &seen.space {
-        Some(Err(error)) => error,
-        Some(Ok(_)) => return None,
-        // Without a look there is no baseline.
-        None if judged.open.is_none() => return Some(unseen(desired, seen, judged, "the Space was not looked at")),
-        None => of_job()
-            .filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
-    };
-    let unseen = |message: &str| Some(unseen(desired, seen, judged, message));
-    match error {
-        LookError::Unauthorized(detail) => match seen.unauthorized_for {
-            Some(ago) if ago >= REJECTED_AFTER => Some(stall(
-                Reason::CredentialsRejected,
-                format!(
-                    "Konigle rejected the token ({detail}): put a valid one into key `token` of Secret {}; it is read again within 30 s",
-                    desired.secret
-                ),
-            )),
-            _ => unseen("Konigle answered 401 once; the Secret is read again and tried once more in 30 s"),
-        },
-        LookError::Forbidden(detail) => Some(stall(
-            Reason::SpaceForbidden,
-            format!(
-                "the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, or correct spec.space",
-                desired.secret
-            ),
-        )),
-        LookError::NotFound(detail) => Some(stall(Reason::SpaceNotFound, detail.clone())),
-        LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
-        LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
-        LookError::Unavailable(detail) => {
-            let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
-            if seen.failing_for > limit {
-                return Some(Step::Unreachable(Problem {
-                    reason: Reason::KonigleUnreachable,
-                    message: format!("Konigle has not answered for {} min: {detail}", seen.failing_for.as_secs() / 60),
-                }));
-            }
-            if judged.open.is_some() { None } else { unseen(detail.as_str()) }
-        }
-    }
-}
-
-/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile, and what was said of
-/// another wish is not said of this one.
-fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str) -> Step {
-    let known = judged.status.condition("Ready").is_some();
-    let unmet = wanted(desired, seen).is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
-    if !known || (unmet && (judged.new_wish || judged.status.is_true("Ready"))) {
-        return wait(Reason::Progressing, message);
-    }
-    Step::Unseen(message.to_owned())
+/// The command that sets one of our annotations on this very resource.
+fn annotate(seen: &Observation, annotation: &str) -> String {
+    format!("kubectl annotate kspace {} --namespace {} --overwrite {annotation}", seen.name, seen.namespace)
 }
 
 /// An attempt is open: nothing else is started before it is closed.
@@ -192,10 +151,8 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
         AttemptType::Promote => Reason::PromotionRunning,
         AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
     };
-    let resolve = format!(
-        "find out in Konigle's console what became of it, then: kubectl annotate kspace {} --namespace {} --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
-        seen.name, seen.namespace, attempt.nonce
-    );
+    let command = annotate(seen, &format!("{RESOLVE_ATTEMPT}={}=succeeded", attempt.nonce));
+    let resolve = format!("find out in Konigle's console what became of it, then: {command} (or =failed, or =retry)");
     match open {
         Open::Running => {
             let status = attempt.job_status.as_deref().unwrap_or("pending");
@@ -217,7 +174,8 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
         Open::Overdue => stall(
             Reason::JobOverdue,
             format!(
-                "job {job} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}"
+                "job {job}{} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}",
+                odd_word(attempt.job_status.as_deref())
             ),
         ),
         Open::Resolving => wait(
@@ -229,6 +187,14 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
             ),
         ),
         Open::Undecided(why) => stall(Reason::OutcomeUnknown, format!("{why}: {resolve}")),
+    }
+}
+
+/// A word of a job that is not known: that may be why the job seems not to end.
+fn odd_word(job_status: Option<&str>) -> String {
+    match job_status.map(|word| JobStatus::from(word.to_owned())) {
+        Some(JobStatus::Unknown(word)) => format!(" (in status `{word}`, which this operator does not know)"),
+        _ => String::new(),
     }
 }
 
@@ -341,15 +307,17 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
     if let Some(quarantined) = status.quarantined.iter().find(|quarantined| quarantined.digest == wanted.digest) {
         let last = last_sent(status).map_or("", |entry| entry.message.as_str());
         let reason = Reason::of_quarantine(&quarantined.reason);
-        let tried = if reason == Reason::RetriesExceeded {
-            format!("{} failed attempts: ", status.failures)
-        } else {
-            String::new()
+        let tried = match (reason, status.failures) {
+            (Reason::RetriesExceeded, 1) => " after 1 failed attempt".to_owned(),
+            (Reason::RetriesExceeded, failures) => format!(" after {failures} failed attempts"),
+            _ => String::new(),
         };
+        let other = if desired.promotes() { "approve" } else { "publish" };
+        let command = annotate(seen, &format!("{RESET_AT}=\"$(date)\""));
         return Some(stall(
             reason,
             format!(
-                "{} is not tried again after {tried}{last}; publish another digest, or try again with the annotation cloud.konigle.com/reset-at",
+                "{} is not tried again{tried}: {last}; {other} another digest, or try this one again: {command}",
                 short(&wanted.digest)
             ),
         ));
@@ -360,26 +328,46 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
             "somebody else keeps deploying to this Space, and it was redeployed as often as spec.retry.limit allows in an hour: find out who, then set the annotation cloud.konigle.com/reset-at".to_owned(),
         ));
     }
-    retry_in(status, seen.now).map(|_| match &seen.refusal {
-        Some(refusal)
-            if refusal.problem.reason.is_about_credentials() || refusal.problem.reason == Reason::SpaceNotFound =>
-        {
-            Step::Stall(refusal.problem.clone())
+    retry_in(status, seen.now)?;
+    if let Some(refusal) = &seen.refusal {
+        return Some(refused(desired, status, refusal));
+    }
+    let at = status.next_retry_time.as_deref().unwrap_or_default();
+    let message = match status.history.first() {
+        Some(last) if last.result != AttemptResult::NotSent => format!(
+            "{}; failed attempt {} of {}, the next starts after {at}",
+            last.message, status.failures, desired.retry_limit
+        ),
+        Some(last) => format!("{}; the next attempt starts after {at}", last.message),
+        None => format!("the next attempt starts after {at}"),
+    };
+    Some(wait(Reason::ProgressingWithRetry, message))
+}
+
+/// The last request was refused for a reason that says nothing against what was sent.
+fn refused(desired: &Desired, status: &KonigleSpaceStatus, refusal: &Refusal) -> Step {
+    let Problem { reason, message } = &refusal.problem;
+    let again = format!("tried again after {}", status.next_retry_time.as_deref().unwrap_or_default());
+    let secret = &desired.secret;
+    match reason {
+        Reason::CredentialsRejected if refusal.times < 2 => wait(Reason::Progressing, unauthorized_once()),
+        Reason::CredentialsRejected => {
+            stall(*reason, format!("{message}: put a valid one into key `token` of Secret {secret}; {again}"))
         }
-        Some(refusal) => Step::Wait(refusal.problem.clone()),
-        None => {
-            let at = status.next_retry_time.as_deref().unwrap_or_default();
-            let message = match status.history.first() {
-                Some(last) if last.result != AttemptResult::NotSent => format!(
-                    "{}; failed attempt {} of {}, the next starts after {at}",
-                    last.message, status.failures, desired.retry_limit
-                ),
-                Some(last) => format!("{}; the next attempt starts after {at}", last.message),
-                None => format!("the next attempt starts after {at}"),
-            };
-            wait(Reason::ProgressingWithRetry, message)
-        }
-    })
+        Reason::SpaceForbidden => stall(
+            *reason,
+            format!(
+                "{message}: the token of Secret {secret} reads the Space but may not deploy; use one that may; {again}"
+            ),
+        ),
+        Reason::SpaceNotFound => stall(
+            *reason,
+            format!(
+                "{message}: see in Konigle's console whether the Space that spec.space names is still there; {again}"
+            ),
+        ),
+        _ => wait(*reason, format!("{message}; {again}")),
+    }
 }
 
 /// How long until the next attempt may start.
@@ -438,25 +426,35 @@ fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -
         ArtifactFacts::OnDisk { size } => {
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
         }
-        ArtifactFacts::Absent | ArtifactFacts::Downloading => Step::Fetch,
+        ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
-        ArtifactFacts::Failed { error, ago, .. } => {
-            let (reason, retry) = match error {
-                FetchError::DigestMismatch { .. } => (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL)),
-                FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX),
-                FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL)),
-                FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX),
-                FetchError::CertificateInvalid { .. } => (Reason::SecretInvalid, REJECTED_AFTER),
-                FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
-                    return match artifact_retry(seen) {
-                        Some(_) => wait(Reason::ArtifactUnavailable, error.to_string()),
-                        None => Step::Fetch,
-                    };
-                }
-            };
-            if *ago >= retry { Step::Fetch } else { stall(reason, error.to_string()) }
-        }
+        ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, (error, *ago)),
     }
+}
+
+/// The artifact could not be fetched, so long ago.
+fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError, Duration)) -> Step {
+    let publish = "publish another one, and write its digest into spec.source.http.digest";
+    let (reason, retry, advice) = match error {
+        FetchError::DigestMismatch { .. } => {
+            (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), THEN_LOOK)
+        }
+        FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, publish),
+        FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), THEN_LOOK),
+        FetchError::Refused { .. } => {
+            (Reason::InvalidSpec, Duration::MAX, "write spec.source.http.url as https://host/path with a public host")
+        }
+        FetchError::CertificateInvalid { .. } => {
+            (Reason::SecretInvalid, REJECTED_AFTER, "the Secret is that of spec.source.http.secretRef")
+        }
+        FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
+            return match artifact_retry(seen) {
+                Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min")),
+                None => Step::Fetch,
+            };
+        }
+    };
+    if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
 }
 
 /// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
@@ -532,11 +530,11 @@ fn met(seen: &Observation, judged: &Judged) -> Problem {
 }
 
 fn provisioning() -> Step {
-    wait(Reason::SpaceProvisioning, "the Space is still being provisioned")
+    wait(Reason::SpaceProvisioning, "the Space is still being provisioned; all goes on by itself when that has ended")
 }
 
 fn stopped() -> Step {
-    stall(Reason::SpaceStopped, "the Space is stopped: start it in Konigle's console".to_owned())
+    stall(Reason::SpaceStopped, format!("the Space is stopped: start it in Konigle's console, {THEN_LOOK}"))
 }
 
 fn wait(reason: Reason, message: impl Into<String>) -> Step {
@@ -545,68 +543,6 @@ fn wait(reason: Reason, message: impl Into<String>) -> Step {
 
 fn stall(reason: Reason, message: String) -> Step {
     Step::Stall(Problem { reason, message })
-}
-
-/// The records with the claim of a release: the write-ahead record, and the requests that it serves.
-#[must_use]
-pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &Release, nonce: String) -> Judged {
-    let mut claimed = judged.clone();
-    let status = &mut claimed.status;
-    let pair = seen
-        .space
-        .as_ref()
-        .and_then(|look| look.as_ref().ok())
-        .map(crate::observation::SpaceFacts::pair)
-        .unwrap_or_default();
-    if matches!(release.cause, Cause::Reset | Cause::Drift) {
-        // What runs is not known any more, and what it is measured against is what was there before this release.
-        status.release = None;
-        status.settled = Some(pair.clone());
-    }
-    status.last_handled_reset_at.clone_from(&desired.requests.reset_at);
-    status.last_handled_redeploy_at.clone_from(&desired.requests.redeploy_at);
-    status.next_retry_time = None;
-    status.last_attempt = status.last_attempt.saturating_add(1);
-    let (attempt_type, size, source) = match &release.kind {
-        ReleaseKind::Deploy { size } => (AttemptType::Deploy, i64::try_from(*size).ok(), None),
-        ReleaseKind::Promote { source } => (AttemptType::Promote, None, Some(source.clone())),
-    };
-    let timeout = jiff::SignedDuration::try_from(desired.timeout).unwrap_or(jiff::SignedDuration::from_hours(24));
-    status.attempt = Some(Attempt {
-        number: status.last_attempt,
-        attempt_type,
-        digest: release.wanted.digest.clone(),
-        revision: release.wanted.revision.clone(),
-        size,
-        nonce,
-        cause: release.cause,
-        started_at: time::text(seen.now),
-        deadline: time::text(seen.now.checked_add(timeout).unwrap_or(seen.now)),
-        sent_to: SentTo {
-            base_url: seen.account.as_ref().map(|account| account.base_url.clone()).unwrap_or_default(),
-            space_id: status.space.as_ref().map(|space| space.id.clone()).unwrap_or_default(),
-        },
-        baseline: Baseline {
-            last_deployed_at: pair.last_deployed_at,
-            last_deployment_status: pair.last_deployment_status,
-            newest_job_created_at: seen.newest_job.clone(),
-            source,
-        },
-        deployment_id: None,
-        job_id: None,
-        job_status: None,
-        log: None,
-    });
-    claimed.open = Some(Open::Running);
-    claimed.drifted = None;
-    if attempt_type == AttemptType::Promote {
-        claimed.content = Some(crate::judge::Content {
-            verified: None,
-            reason: Reason::NotYetConfirmed,
-            message: "the promotion has not ended".to_owned(),
-        });
-    }
-    claimed
 }
 
 #[cfg(test)]
