@@ -60,8 +60,10 @@ enum DownloadState {
 /// What became of the last download of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownloadMemory {
-    /// It runs.
+    /// It runs, for the first time.
     Running,
+    /// It runs once more after it failed.
+    Retrying,
     /// It failed, this long ago, this often in a row.
     Failed(FetchError, Duration, u32),
 }
@@ -222,7 +224,8 @@ impl Memory {
         self.with(uid, |remembered| {
             let download = remembered.download.as_ref().filter(|download| download.key == key)?;
             Some(match &download.state {
-                DownloadState::Running { .. } => DownloadMemory::Running,
+                DownloadState::Running { times: 0 } => DownloadMemory::Running,
+                DownloadState::Running { .. } => DownloadMemory::Retrying,
                 DownloadState::Failed { error, at, times } => {
                     DownloadMemory::Failed(error.clone(), at.elapsed(), *times)
                 }
@@ -233,7 +236,9 @@ impl Memory {
     /// Konigle refused a request (`Some`), or took one.
     pub fn refused(&self, uid: &str, problem: Option<Problem>) {
         self.with(uid, |remembered| {
-            let times = remembered.refusal.take().map_or(0, |(refusal, _)| refusal.times);
+            let before = remembered.refusal.take().map(|(refusal, _)| refusal);
+            let reason = problem.as_ref().map(|problem| problem.reason);
+            let times = before.filter(|before| Some(before.problem.reason) == reason).map_or(0, |before| before.times);
             remembered.refusal =
                 problem.map(|problem| (Refusal { problem, times: times.saturating_add(1) }, Instant::now()));
         });

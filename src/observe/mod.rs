@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+use crate::address::AddressError;
 use crate::api::{KonigleSpace, KonigleSpaceStatus, PairStatus, Watched};
 use crate::clock;
 use crate::controller::Context;
@@ -207,9 +208,20 @@ async fn artifact(
     if let Some(artifact) = context.artifacts.get(&wish.digest).await {
         return ArtifactFacts::OnDisk { size: artifact.size };
     }
+    if let Some(secret) = &wish.secret
+        && let Err(CredentialsError::Problem(problem)) =
+            credentials::artifact(&context.api, &resource.namespace().unwrap_or_default(), secret).await
+    {
+        return ArtifactFacts::Unreadable(problem);
+    }
+    let requests = &desired.requests;
+    let look_now = is_pending(requests.reconcile_at.as_ref(), status.last_handled_reconcile_at.as_ref());
     match context.memory.download(&uid(resource), &download_key(wish)) {
         None => ArtifactFacts::Absent,
         Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
+        Some(DownloadMemory::Retrying) => ArtifactFacts::Retrying,
+        // A person wants it looked at now.
+        Some(DownloadMemory::Failed(..)) if look_now => ArtifactFacts::Absent,
         Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
     }
 }
@@ -236,8 +248,9 @@ fn look_error(error: ReadError) -> LookError {
         ReadError::Unauthorized { .. } => LookError::Unauthorized(text),
         ReadError::Forbidden { .. } => LookError::Forbidden(text),
         ReadError::NotFound { .. } | ReadError::InvalidId => LookError::NotFound(text),
-        ReadError::RateLimited { .. }
-        | ReadError::Status { .. }
+        ReadError::RateLimited { .. } => LookError::RateLimited(text),
+        ReadError::Address(AddressError::NotPublic { .. }) => LookError::BaseUrl(text),
+        ReadError::Status { .. }
         | ReadError::Address(_)
         | ReadError::Connect { .. }
         | ReadError::Timeout
@@ -257,6 +270,8 @@ pub fn text_of(error: &LookError) -> String {
         | LookError::NotFound(text)
         | LookError::Ambiguous(text)
         | LookError::Changed(text)
+        | LookError::BaseUrl(text)
+        | LookError::RateLimited(text)
         | LookError::Unavailable(text) => text.clone(),
     }
 }
