@@ -291,8 +291,9 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
             status.quarantined.retain(|quarantined| quarantined.digest != attempt.digest);
         }
         AttemptResult::NotSent => {
-            let wait = end.retry_in.and_then(|wait| jiff::SignedDuration::try_from(wait).ok());
-            status.next_retry_time = wait.map(|wait| time::after(now, wait));
+            let longest = |_| LONGEST_WAIT;
+            let wait = end.retry_in.map(|wait| jiff::SignedDuration::try_from(wait).unwrap_or_else(longest));
+            status.next_retry_time = wait.map(|wait| time::after(now, wait.min(LONGEST_WAIT)));
             // Nothing came of a request to redeploy: it still stands. A reset needs no such mark: its claim forgot what
             // runs, so the digest stays wanted; pending anew, it would clear the wait that was set here.
             let by_answer = last_sent(status).is_some_and(|last| last.message == ANSWERED_RETRY);

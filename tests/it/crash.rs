@@ -22,7 +22,7 @@ use crate::support::stage::{SHOP, STOP_LIMIT, Stage, is_ready};
 
 /// Longer than the wait for an outcome that another process may have caused: the limit of a small upload (61 s), settle
 /// (2 s), `spec.timeout` (5 s), and the pause before the next attempt.
-const FOREIGN_OUTCOME_LIMIT: Duration = Duration::from_secs(180);
+const FOREIGN_OUTCOME_LIMIT: Duration = Duration::from_mins(3);
 
 fn deploy_request() -> Matcher {
     Matcher::new(Method::POST, "/deploy")
@@ -160,7 +160,7 @@ async fn a_stop_waits_for_the_answer_and_writes_the_receipt() -> Result<()> {
     stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
     let job = stage.wait_for_ledger(UAT, 1).await?[0]["job"].clone();
     claimed(&stage).await?;
-    stage.operator.terminate(Duration::from_secs(60)).await?;
+    stage.operator.terminate(Duration::from_mins(1)).await?;
     let stopped = stage.namespace.spaces().get(SHOP).await?.status.unwrap_or_default();
     assert_eq!(stopped.attempt.and_then(|attempt| attempt.job_id).as_deref(), job.as_str(), "the receipt is written");
     stage.operator.start_again().await?;

@@ -191,9 +191,15 @@ impl ControlPlane {
 
     /// Installs the CRD and waits until its resources are served.
     pub(crate) async fn install_crd(&self) -> Result<()> {
-        let crd = serde_saphyr::to_string(&konigle_operator::api::crd())?;
+        self.install_changed_crd(|_| {}).await
+    }
+
+    /// Installs the CRD with a changed schema, in place of the one that is installed.
+    pub(crate) async fn install_changed_crd(&self, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+        let mut crd = serde_json::to_value(konigle_operator::api::crd())?;
+        change(&mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
         let kubectl = self.kubectl();
-        kubectl.apply(&crd).await?;
+        kubectl.apply(&crd.to_string()).await?;
         kubectl
             .run(&["wait", "--for=condition=Established", "--timeout=60s", "crd/koniglespaces.cloud.konigle.com"])
             .await?;

@@ -157,14 +157,23 @@ pub(crate) fn ready_reason(space: &KonigleSpace) -> Option<&str> {
 }
 
 /// Waits until `probe` gives a value. The failure says `what` was waited for.
-pub(crate) async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) async fn wait_for<T>(what: &str, probe: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    wait_longer_for(what, WAIT_LIMIT, probe).await
+}
+
+/// As [`wait_for`], for a state that takes its time by design.
+pub(crate) async fn wait_longer_for<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let began = Instant::now();
     loop {
         if let Some(value) = probe().await? {
             return Ok(value);
         }
-        if began.elapsed() > WAIT_LIMIT {
-            return Err(Failure::new(format!("not {what} after {WAIT_LIMIT:?}; logs: {}", run_folder()?.display())));
+        if began.elapsed() > limit {
+            return Err(Failure::new(format!("not {what} after {limit:?}; logs: {}", run_folder()?.display())));
         }
         tokio::time::sleep(POLL).await;
     }

@@ -57,19 +57,30 @@ pub(crate) struct Operator {
 impl Operator {
     /// Starts it and waits until it says that it is ready.
     pub(crate) async fn start(options: OperatorOptions) -> Result<Self> {
-        let folder = new_folder(&format!("operator-{}", options.watch_namespace.as_deref().unwrap_or("all")))?;
-        let port = free_port()?;
-        let process = spawn(&options, &folder, port)?;
-        let mut operator = Self { options, folder, port, process };
+        let mut operator = Self::start_unready(options)?;
         operator.until_ready().await?;
         Ok(operator)
     }
 
+    /// Starts it and waits for nothing.
+    pub(crate) fn start_unready(options: OperatorOptions) -> Result<Self> {
+        let folder = new_folder(&format!("operator-{}", options.watch_namespace.as_deref().unwrap_or("all")))?;
+        let port = free_port()?;
+        let process = spawn(&options, &folder, port)?;
+        Ok(Self { options, folder, port, process })
+    }
+
     /// Starts it again after it has ended, with the same options, port, log and artifacts.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.restart_unready()?;
+        self.until_ready().await
+    }
+
+    /// As [`Operator::start_again`], and waits for nothing.
+    pub(crate) fn restart_unready(&mut self) -> Result<()> {
         self.process.kill();
         self.process = spawn(&self.options, &self.folder, self.port)?;
-        self.until_ready().await
+        Ok(())
     }
 
     /// Ends it as `kill -9` does.
@@ -99,6 +110,12 @@ impl Operator {
     /// Its address for health, readiness and metrics.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// What it answers when asked whether it is ready: the HTTP status and the text. Nothing while it does not listen.
+    pub(crate) async fn readiness(&self) -> Option<(u16, String)> {
+        let reply = reqwest::get(self.url("/readyz")).await.ok()?;
+        Some((reply.status().as_u16(), reply.text().await.ok()?))
     }
 
     /// Its metrics, in the text form that Prometheus reads.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -55,6 +55,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     /// Its body, where it was read whole.
     pub(crate) body: String,
+    pub(crate) headers: HeaderMap,
 }
 
 /// Holds a request back until it is opened.
@@ -82,7 +83,7 @@ impl Gate {
 #[derive(Clone)]
 enum Action {
     /// Answers so; the part behind never hears of it.
-    Answer(StatusCode),
+    Answer(StatusCode, String),
     /// Passes the request on, and answers so in place of the true answer.
     AnswerAfter(StatusCode),
     Hold(Gate),
@@ -148,7 +149,12 @@ impl Proxy {
 
     /// Answers the next `times` such requests by itself.
     pub(crate) fn answer(&self, matcher: Matcher, times: usize, status: StatusCode) {
-        self.rules().push(Rule { matcher, times, action: Action::Answer(status) });
+        self.answer_with(matcher, times, status, &refusal_text(status));
+    }
+
+    /// As [`Proxy::answer`], with this JSON as the body.
+    pub(crate) fn answer_with(&self, matcher: Matcher, times: usize, status: StatusCode, body: &str) {
+        self.rules().push(Rule { matcher, times, action: Action::Answer(status, body.to_owned()) });
     }
 
     /// Passes the next `times` such requests on, and answers so in place of the true answer.
@@ -216,11 +222,11 @@ async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
     } else {
         (String::new(), reqwest::Body::wrap_stream(body.into_data_stream()))
     };
-    let seen = Seen { method: parts.method.clone(), path: path.clone(), body: text };
+    let seen = Seen { method: parts.method.clone(), path: path.clone(), body: text, headers: parts.headers.clone() };
     let action = shared.act(&seen);
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     match &action {
-        Some(Action::Answer(status)) => return Ok(refusal(*status)),
+        Some(Action::Answer(status, body)) => return Ok(answer(*status, body.clone())),
         Some(Action::Hold(gate)) => {
             gate.arrived.add_permits(1);
             gate.open.acquire().await?.forget();
@@ -238,7 +244,7 @@ async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
     if let Some(Action::AnswerAfter(status)) = action {
         // Read to the end, so that it has taken effect.
         reply.bytes().await?;
-        return Ok(refusal(status));
+        return Ok(answer(status, refusal_text(status)));
     }
     let (status, headers) = (reply.status(), reply.headers().clone());
     let mut response = Response::new(Body::from_stream(reply.bytes_stream()));
@@ -254,12 +260,16 @@ fn read_json(path: &Path) -> Result<Value> {
 }
 
 /// An error as the API server words it.
-fn refusal(status: StatusCode) -> Response<Body> {
+fn refusal_text(status: StatusCode) -> String {
     let body = serde_json::json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "ServiceUnavailable",
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": status.canonical_reason(),
         "message": "the proxy of the test bed says so", "code": status.as_u16(),
     });
-    let mut response = Response::new(Body::from(body.to_string()));
+    body.to_string()
+}
+
+fn answer(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response

@@ -23,7 +23,7 @@ use crate::support::stage::is_ready;
 use crate::support::{Failure, Result};
 
 const SPACES: [&str; 3] = ["succeeds", "fails", "lost"];
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 
 fn seed() -> Result<Seed> {
     let before = json!({"last_deployed_at": "2026-11-24T08:29:00Z", "last_deployment_status": "success", "running": "a".repeat(64)});
