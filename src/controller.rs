@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 use url::Url;
 
+use crate::api::Watched;
 use crate::artifact::{self, Store};
 use crate::cluster;
 use crate::config::Config;
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::observe::LiveLists;
 use crate::reconcile::{name_of, reconcile};
 use crate::record::{FIELD_MANAGER, WriteError};
-use crate::watch::{Watched, check, watch};
+use crate::watch::{check, watch};
 
 /// How many artifacts are downloaded at once.
 const DOWNLOADS: usize = 4;

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, TryStreamExt};
 use kube::api::{ListParams, PartialObjectMeta};
-use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -22,15 +21,12 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tracing::{error, info, warn};
 
-use crate::api::KonigleSpace;
+use crate::api::{KonigleSpace, Watched};
 use crate::cluster::{WATCH_SECONDS, within};
 use crate::config::Config;
 use crate::controller::Context;
 use crate::health::Readiness;
 use crate::observe::readable;
-
-/// A resource as the watch tells it: one that cannot be read must not keep the others from being seen.
-pub type Watched = DeserializeGuard<KonigleSpace>;
 
 /// How often the store is compared with the API server's own list.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use crate::api::{KonigleSpace, KonigleSpaceStatus, PairStatus};
+use crate::api::{KonigleSpace, KonigleSpaceStatus, PairStatus, Watched};
 use crate::clock;
 use crate::controller::Context;
 use crate::credentials::{self, CredentialsError};
@@ -30,7 +30,6 @@ use crate::memory::{DownloadMemory, uid};
 use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof, Problem};
 use crate::reason::Reason;
 use crate::status::cut;
-use crate::watch::Watched;
 
 use attempt::{look_at_attempt, look_at_last_job};
 use promotion::{look_at_hold, look_at_pair, promotions_from, source};

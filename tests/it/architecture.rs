@@ -177,7 +177,7 @@ fn sources() -> Vec<Source> {
         for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
                 folders.push(entry);
-            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            } else if entry.extension().is_some_and(|extension| extension == "rs") && !is_a_test(&entry) {
                 let text = fs::read_to_string(&entry).unwrap();
                 let module = module_of(entry.strip_prefix(&root).unwrap());
                 sources.push(Source { module, code: code_of(&text), text, path: entry });
@@ -186,6 +186,12 @@ fn sources() -> Vec<Source> {
     }
     assert!(!sources.is_empty(), "no sources in {}", root.display());
     sources
+}
+
+/// Files that are compiled for tests only may be long, and may name what they test from below.
+fn is_a_test(path: &Path) -> bool {
+    let name = path.file_stem().and_then(|stem| stem.to_str());
+    name.is_some_and(|name| matches!(name, "tests" | "properties" | "schedules" | "test_facts"))
 }
 
 /// `konigle/client.rs` is `konigle::client`, `konigle/mod.rs` is `konigle`.
