@@ -29,11 +29,18 @@ struct Remembered {
     unauthorized_since: Option<Instant>,
     errors: u32,
     attempt: Option<RememberedAttempt>,
-    hold: Option<(String, Instant)>,
+    hold: Option<RememberedHold>,
     download: Option<Download>,
     refusal: Option<(Refusal, Instant)>,
     ignored_answer: Option<String>,
     pair: Option<(String, String)>,
+}
+
+#[derive(Debug)]
+struct RememberedHold {
+    nonce: String,
+    first_seen: Instant,
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -176,13 +183,19 @@ impl Memory {
         })
     }
 
-    /// How long this hold has been known; the first call is its first sight.
+    /// How long this hold has been known (the first call is its first sight), and how long a job of the holder may run,
+    /// as it was last read.
     #[must_use]
-    pub fn hold(&self, uid: &str, nonce: &str) -> Duration {
+    pub fn hold(&self, uid: &str, nonce: &str, timeout: Option<Duration>) -> (Duration, Option<Duration>) {
         self.with(uid, |remembered| {
-            let known = remembered.hold.take().filter(|(known, _)| known == nonce);
-            let (_, first_seen) = remembered.hold.insert(known.unwrap_or_else(|| (nonce.to_owned(), Instant::now())));
-            first_seen.elapsed()
+            let known = remembered.hold.take().filter(|hold| hold.nonce == nonce);
+            let hold = remembered.hold.insert(known.unwrap_or_else(|| RememberedHold {
+                nonce: nonce.to_owned(),
+                first_seen: Instant::now(),
+                timeout: None,
+            }));
+            hold.timeout = timeout.or(hold.timeout);
+            (hold.first_seen.elapsed(), hold.timeout)
         })
     }
 

@@ -196,8 +196,6 @@ pub struct SourceFacts {
     pub uid: String,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Whether its status speaks of its present spec.
-    pub current: bool,
     /// Its status.
     pub status: crate::api::KonigleSpaceStatus,
 }
@@ -209,6 +207,8 @@ pub struct HolderFacts {
     pub holder: Option<Holder>,
     /// How long this process has known the hold.
     pub seen_for: Duration,
+    /// How long a job of the holder may run, where it was ever read.
+    pub timeout: Option<Duration>,
     /// Whether the promotion's job has ended, where it could be read.
     pub job_ended: Option<bool>,
 }

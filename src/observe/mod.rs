@@ -32,7 +32,7 @@ use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, O
 use crate::reason::Reason;
 use crate::status::cut;
 
-use attempt::{look_at_attempt, look_at_last_job};
+use attempt::{look_at_attempt, look_at_last_job, newest_job};
 use promotion::{look_at_hold, look_at_pair, promotions_from, source};
 use space::look_at_space;
 
@@ -99,6 +99,13 @@ async fn look_at_konigle(
         look_at_last_job(status, client, seen).await;
         look_at_pair(context, resource, desired, status, client, seen).await;
         look_at_hold(context, resource, status, client, seen).await;
+        let release_is_due = match &desired.wish {
+            Wish::Deploy(wish) => may_be_needed(desired, wish, status),
+            Wish::Promote { .. } => seen.pair == PairProof::Proven,
+        };
+        if status.attempt.is_none() && release_is_due {
+            seen.newest_job = newest_job(context, client).await;
+        }
     }
     client
 }

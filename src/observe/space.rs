@@ -6,8 +6,9 @@ use crate::api::{KonigleSpace, KonigleSpaceStatus, SpaceStatus};
 use crate::controller::Context;
 use crate::desired::Desired;
 use crate::judge::is_pending;
+use crate::judge::words::{Class, class};
 use crate::konigle::Client;
-use crate::konigle::model::{Space, SpaceType};
+use crate::konigle::model::{Pair, Space, SpaceType};
 use crate::memory::uid;
 use crate::observation::{LookError, Observation, SpaceFacts};
 use crate::status::cut;
@@ -40,6 +41,12 @@ pub(super) async fn look_at_space(
         {
             warn!(word, "Konigle sent a Space's status that is not known; nothing depends on it");
             context.metrics.unknown_word("space_status");
+        }
+        if let Ok(Space { pair: Pair { last_deployment_status: Some(word), .. }, .. }) = &look
+            && class(Some(word)) == Class::Unknown
+        {
+            warn!(word, "Konigle sent a last_deployment_status that is not known; it proves nothing");
+            context.metrics.unknown_word("last_deployment_status");
         }
         seen.space = Some(look.clone().map(|space| space_facts(&space)));
         Some(look.map(|_| ()))
