@@ -196,21 +196,15 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
         "find out in Konigle's console what became of it, then: kubectl annotate kspace {} --namespace {} --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
         seen.name, seen.namespace, attempt.nonce
     );
+    let status = attempt.job_status.as_deref().unwrap_or("pending");
+    let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
+    let separator = if line.is_empty() { "" } else { ": " };
+    let progress = format!("{status}{separator}{line}");
     match open {
         Open::Running => {
-            let status = attempt.job_status.as_deref().unwrap_or("pending");
-            let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
-            let separator = if line.is_empty() { "" } else { ": " };
-            wait(
-                running,
-                format!(
-                    "attempt {} of {}, job {job} is {status}{separator}{line}",
-                    attempt.number,
-                    short(&attempt.digest)
-                ),
-            )
+            wait(running, format!("attempt {} of {}, job {job} is {progress}", attempt.number, short(&attempt.digest)))
         }
-        Open::Confirming => wait(running, format!("job {job} succeeded; waiting for the Space to show it")),
+        Open::Confirming => wait(running, format!("job {job} has ended: {progress}; waiting for the Space to show it")),
         Open::Verifying => {
             wait(running, format!("job {job} succeeded; checking that the uat Space stayed as it was approved"))
         }
@@ -611,5 +605,7 @@ pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &R
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod schedules;
 #[cfg(test)]
 mod tests;

@@ -326,6 +326,11 @@ impl Facts {
         facts.known(|known| known.job = Some(Ok(job(job_status))))
     }
 
+    /// The open attempt's job failed, so long ago that the Space would show it by now.
+    pub fn job_failed(self) -> Self {
+        self.with_job(JobStatus::Failed).known(|known| known.job_ended_for = SETTLE)
+    }
+
     /// This process's own request was answered just now.
     pub fn answered(self, answer: Answer) -> Self {
         self.but(|facts| {

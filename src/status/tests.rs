@@ -46,7 +46,7 @@ fn each_situation_reads_as_the_readme_says() {
             "it is held by a promotion",
         ),
         (
-            Facts::uat().in_flight(A).with_job(JobStatus::Failed),
+            Facts::uat().in_flight(A).job_failed(),
             "False ProgressingWithRetry Reconciling",
             "an attempt failed, another will follow",
         ),
@@ -181,7 +181,7 @@ fn whole_statuses_read_like_this() {
         insta::assert_yaml_snapshot!("a_deploy_is_claimed", whole(claimed.clone()));
         let running = claimed.next().with_job(JobStatus::Running);
         insta::assert_yaml_snapshot!("a_deploy_runs", whole(running.clone()));
-        let failed = running.clone().with_job(JobStatus::Failed);
+        let failed = running.clone().job_failed();
         insta::assert_yaml_snapshot!("a_deploy_failed", whole(failed));
         let done = running.with_job(JobStatus::Success).shows(LATER, "success").next();
         insta::assert_yaml_snapshot!("a_deploy_is_done", done.status.clone());
@@ -207,8 +207,8 @@ fn each_transition_has_its_event_and_nothing_else_has() {
     let rows: Vec<(Facts, Facts, &[&str])> = vec![
         (uat(), done(uat()), &["DeploySucceeded"]),
         (production(), done(production()), &["PromotionSucceeded"]),
-        (uat(), uat().with_job(JobStatus::Failed), &["!DeployFailed"]),
-        (production(), production().with_job(JobStatus::Failed), &["!PromotionFailed"]),
+        (uat(), uat().job_failed(), &["!DeployFailed"]),
+        (production(), production().job_failed(), &["!PromotionFailed"]),
         (uat(), uat().answered(unsent()), &["!DeployNotSent"]),
         (production(), production().answered(unsent()), &["!PromotionNotSent"]),
         (uat(), uat().known(|known| known.seen_for = LONG), &["!OutcomeUnknown"]),
