@@ -15,12 +15,12 @@ use std::time::Duration;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use crate::api::{KonigleSpace, KonigleSpaceStatus, PairStatus};
+use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus};
 use crate::clock;
 use crate::controller::Context;
 use crate::credentials::{self, CredentialsError};
 use crate::desired::{Desired, HttpWish, Wish};
-use crate::judge::is_pending;
+use crate::judge::{is_pending, last_sent};
 use crate::konigle::model::Space;
 use crate::konigle::{Client, ReadError};
 use crate::memory::{DownloadMemory, uid};
@@ -167,12 +167,15 @@ async fn artifact(
     let requests = &desired.requests;
     let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
         || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
-    let runs = status.release.as_ref().is_some_and(|release| release.digest == wish.digest.to_string());
+    let digest = wish.digest.to_string();
+    let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);
+    // A digest that runs is released once more where its last attempt, a redeploy, came to nothing.
+    let failed = last_sent(status).is_some_and(|last| last.digest == digest && last.result != AttemptResult::Succeeded);
     let moved = match (&seen.space, &status.settled) {
         (Some(Ok(space)), Some(settled)) => space.pair() != *settled,
         _ => false,
     };
-    if status.attempt.is_some() || (runs && !asked && !moved && status.failures == 0) {
+    if status.attempt.is_some() || (runs && !asked && !moved && !failed) {
         return ArtifactFacts::Absent;
     }
     if let Some(artifact) = context.artifacts.get(&wish.digest).await {

@@ -6,7 +6,6 @@ use crate::api::{AttemptType, BaselineSource, KonigleSpace, KonigleSpaceStatus, 
 use crate::cluster::within;
 use crate::controller::Context;
 use crate::desired::{Desired, Wish};
-use crate::judge::is_pending;
 use crate::konigle::Client;
 use crate::memory::uid;
 use crate::observation::{Holder, HolderFacts, LookError, Observation, PairProof, SourceFacts};
@@ -33,7 +32,8 @@ pub fn source_facts(source: &KonigleSpace) -> SourceFacts {
     }
 }
 
-/// Before a promotion, the two Spaces must be proven to be of one web app.
+/// Before a promotion, the two Spaces must be proven to be of one web app. The proof is remembered: it costs one look in
+/// the life of a process, and then stands for every promotion, be it a retry, a redeploy or a reset.
 pub(super) async fn look_at_pair(
     context: &Context,
     resource: &KonigleSpace,
@@ -44,13 +44,8 @@ pub(super) async fn look_at_pair(
 ) {
     let Some(Gate::Open(source)) = gate(desired, seen) else { return };
     let Some(Ok(space)) = &seen.space else { return };
-    if status.attempt.is_some() || status.release.as_ref().is_some_and(|release| release.digest == source.digest) {
-        // A redeploy of the same digest needs the proof too; it was made for the first promotion, and is remembered.
-        let asked = is_pending(desired.requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref())
-            || is_pending(desired.requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref());
-        if status.attempt.is_some() || !asked {
-            return;
-        }
+    if status.attempt.is_some() {
+        return;
     }
     let uid = uid(resource);
     let production = space.status.clone();
