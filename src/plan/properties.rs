@@ -271,10 +271,10 @@ fn jobs() -> BoxedStrategy<Job> {
         select(vec![JobStatus::Running, JobStatus::Success, JobStatus::Failed, JobStatus::Unknown("odd".to_owned())]);
     (word, of(moment()), of(moment()), proptest::collection::vec(text(), 0..20), any::<u64>())
         .prop_map(|(word, created_at, completed_at, log_tail, log_count)| Job {
-            created_at,
-            completed_at,
             log_tail,
             log_count,
+            created_at,
+            completed_at,
             ..job(word)
         })
         .boxed()

@@ -25,7 +25,7 @@ fn each_situation_reads_as_the_readme_says() {
     let closed = |facts: Facts| facts.but(|facts| facts.seen.source.as_mut().unwrap().deleting = true);
     let wants_b = |facts: Facts| facts.but(|facts| facts.desired.wish = promotes(approved(B)));
     let edited = |facts: Facts| facts.next().but(|facts| facts.desired.generation = 2);
-    let rows = [
+    let rows = vec![
         (
             Facts::uat().space_cannot_be_seen(unavailable()),
             "Unknown Progressing Reconciling",
@@ -110,7 +110,7 @@ fn ready_leaves_true_in_the_very_write_that_takes_over_an_unmet_wish() {
         facts.but(|facts| facts.desired.generation = 2)
     };
     let silent = || met(Facts::uat().runs(A)).space_cannot_be_seen(unavailable());
-    let rows = [
+    let rows = vec![
         (met(Facts::uat().runs(A)).wants(B), "another digest"),
         (met(Facts::uat().runs(A)).wants(B).but(|facts| facts.seen.artifact = ArtifactFacts::Absent), "to be fetched"),
         (met(Facts::uat().runs(A)).wants(B).suspended(), "suspended"),
