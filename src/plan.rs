@@ -153,21 +153,15 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
     };
     let command = annotate(seen, &format!("{RESOLVE_ATTEMPT}={}=succeeded", attempt.nonce));
     let resolve = format!("find out in Konigle's console what became of it, then: {command} (or =failed, or =retry)");
+    let status = attempt.job_status.as_deref().unwrap_or("pending");
+    let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
+    let separator = if line.is_empty() { "" } else { ": " };
+    let progress = format!("{status}{separator}{line}");
     match open {
         Open::Running => {
-            let status = attempt.job_status.as_deref().unwrap_or("pending");
-            let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
-            let separator = if line.is_empty() { "" } else { ": " };
-            wait(
-                running,
-                format!(
-                    "attempt {} of {}, job {job} is {status}{separator}{line}",
-                    attempt.number,
-                    short(&attempt.digest)
-                ),
-            )
+            wait(running, format!("attempt {} of {}, job {job} is {progress}", attempt.number, short(&attempt.digest)))
         }
-        Open::Confirming => wait(running, format!("job {job} succeeded; waiting for the Space to show it")),
+        Open::Confirming => wait(running, format!("job {job} has ended: {progress}; waiting for the Space to show it")),
         Open::Verifying => {
             wait(running, format!("job {job} succeeded; checking that the uat Space stayed as it was approved"))
         }
@@ -547,5 +541,7 @@ fn stall(reason: Reason, message: String) -> Step {
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod schedules;
 #[cfg(test)]
 mod tests;
