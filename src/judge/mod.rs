@@ -58,7 +58,7 @@ pub enum Open {
     Running,
     /// Its job runs for longer than `spec.timeout`.
     Overdue,
-    /// Its job succeeded; the Space does not show it yet.
+    /// Its job ended; the Space does not show it yet.
     Confirming,
     /// Its job succeeded; whether the uat Space stayed as it was is looked at once more.
     Verifying,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{Attribution, DriftPolicy};
+use crate::artifact::FetchError;
 use crate::desired::Approval;
 use crate::konigle::Answer;
 use crate::konigle::model::JobStatus;
@@ -19,13 +20,39 @@ fn unavailable() -> LookError {
     LookError::Unavailable("no answer".to_owned())
 }
 
+/// Trying again must not write: a host that is down for a day would make a status flap all day.
+#[test]
+fn a_download_that_is_tried_again_changes_nothing_before_it_ends() {
+    let error = FetchError::Unavailable { location: "ci.example.com/shop.zip".to_owned(), reason: "404".to_owned() };
+    let failed =
+        |seconds: u64| ArtifactFacts::Failed { error: error.clone(), ago: Duration::from_secs(seconds), times: 1 };
+    let stands = Facts::uat().but(|facts| facts.seen.artifact = failed(1)).next();
+    let reads = |artifact: ArtifactFacts| stands.clone().but(|facts| facts.seen.artifact = artifact).next().status;
+    assert_eq!(stands.status.condition("Ready").map(|ready| ready.reason.as_str()), Some("ArtifactUnavailable"));
+    for artifact in [failed(6), ArtifactFacts::Retrying] {
+        assert_eq!(reads(artifact.clone()), stands.status, "{artifact:?}");
+    }
+    let other_url = reads(ArtifactFacts::Downloading);
+    assert_eq!(other_url.condition("Ready").map(|ready| ready.reason.as_str()), Some("Downloading"));
+}
+
+#[test]
+fn the_credentials_of_the_artifacts_host_are_not_those_of_konigle() {
+    let problem = Problem { reason: Reason::SecretNotFound, message: "there is no Secret ci".to_owned() };
+    let facts = Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Unreadable(problem)).next();
+    let word = |condition: &str| facts.status.condition(condition).map(|it| (it.status.as_str(), it.reason.as_str()));
+    assert_eq!(word("Stalled"), Some(("True", "SecretNotFound")));
+    assert_eq!(word("ArtifactReady"), Some(("False", "SecretNotFound")));
+    assert_eq!(word("CredentialsValid"), Some(("True", "Succeeded")));
+}
+
 #[test]
 fn each_situation_reads_as_the_readme_says() {
     let automatic = || Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Automatic));
     let closed = |facts: Facts| facts.but(|facts| facts.seen.source.as_mut().unwrap().deleting = true);
     let wants_b = |facts: Facts| facts.but(|facts| facts.desired.wish = promotes(approved(B)));
     let edited = |facts: Facts| facts.next().but(|facts| facts.desired.generation = 2);
-    let rows = [
+    let rows = vec![
         (
             Facts::uat().space_cannot_be_seen(unavailable()),
             "Unknown Progressing Reconciling",
@@ -46,7 +73,7 @@ fn each_situation_reads_as_the_readme_says() {
             "it is held by a promotion",
         ),
         (
-            Facts::uat().in_flight(A).with_job(JobStatus::Failed),
+            Facts::uat().in_flight(A).job_failed(),
             "False ProgressingWithRetry Reconciling",
             "an attempt failed, another will follow",
         ),
@@ -110,7 +137,7 @@ fn ready_leaves_true_in_the_very_write_that_takes_over_an_unmet_wish() {
         facts.but(|facts| facts.desired.generation = 2)
     };
     let silent = || met(Facts::uat().runs(A)).space_cannot_be_seen(unavailable());
-    let rows = [
+    let rows = vec![
         (met(Facts::uat().runs(A)).wants(B), "another digest"),
         (met(Facts::uat().runs(A)).wants(B).but(|facts| facts.seen.artifact = ArtifactFacts::Absent), "to be fetched"),
         (met(Facts::uat().runs(A)).wants(B).suspended(), "suspended"),
@@ -181,7 +208,7 @@ fn whole_statuses_read_like_this() {
         insta::assert_yaml_snapshot!("a_deploy_is_claimed", whole(claimed.clone()));
         let running = claimed.next().with_job(JobStatus::Running);
         insta::assert_yaml_snapshot!("a_deploy_runs", whole(running.clone()));
-        let failed = running.clone().with_job(JobStatus::Failed);
+        let failed = running.clone().job_failed();
         insta::assert_yaml_snapshot!("a_deploy_failed", whole(failed));
         let done = running.with_job(JobStatus::Success).shows(LATER, "success").next();
         insta::assert_yaml_snapshot!("a_deploy_is_done", done.status.clone());
@@ -207,8 +234,8 @@ fn each_transition_has_its_event_and_nothing_else_has() {
     let rows: Vec<(Facts, Facts, &[&str])> = vec![
         (uat(), done(uat()), &["DeploySucceeded"]),
         (production(), done(production()), &["PromotionSucceeded"]),
-        (uat(), uat().with_job(JobStatus::Failed), &["!DeployFailed"]),
-        (production(), production().with_job(JobStatus::Failed), &["!PromotionFailed"]),
+        (uat(), uat().job_failed(), &["!DeployFailed"]),
+        (production(), production().job_failed(), &["!PromotionFailed"]),
         (uat(), uat().answered(unsent()), &["!DeployNotSent"]),
         (production(), production().answered(unsent()), &["!PromotionNotSent"]),
         (uat(), uat().known(|known| known.seen_for = LONG), &["!OutcomeUnknown"]),
