@@ -32,7 +32,7 @@ struct Remembered {
     hold: Option<RememberedHold>,
     download: Option<Download>,
     refusal: Option<(Refusal, Instant)>,
-    ignored_answer: Option<String>,
+    answer: Option<String>,
     pair: Option<(String, String)>,
 }
 
@@ -266,12 +266,13 @@ impl Memory {
         })
     }
 
-    /// Whether this answer to an unknown outcome, which fits no open attempt, is seen for the first time.
+    /// Whether this answer to an unknown outcome is seen for the first time. Without that, an answer that was heard would
+    /// look, beside the next attempt, like one that fits none.
     #[must_use]
-    pub fn is_new_ignored_answer(&self, uid: &str, answer: &str) -> bool {
+    pub fn is_new_answer(&self, uid: &str, answer: &str) -> bool {
         self.with(uid, |remembered| {
-            let new = remembered.ignored_answer.as_deref() != Some(answer);
-            remembered.ignored_answer = Some(answer.to_owned());
+            let new = remembered.answer.as_deref() != Some(answer);
+            remembered.answer = Some(answer.to_owned());
             new
         })
     }

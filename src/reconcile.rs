@@ -104,7 +104,7 @@ fn notes(context: &Context, resource: &KonigleSpace, desired: &Desired, judged: 
     // An answer that was heard stays in the annotations; without an open attempt it is not told from one that fits none.
     let heard =
         open.is_none() && judged.status.history.iter().any(|entry| entry.message.starts_with("a person answered"));
-    if !fits && !heard && context.memory.is_new_ignored_answer(&uid(resource), answer) {
+    if context.memory.is_new_answer(&uid(resource), answer) && !fits && !heard {
         notes.push(Note {
             warning: true,
             reason: "AnswerIgnored",
