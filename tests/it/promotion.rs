@@ -50,9 +50,9 @@ async fn an_approved_digest_is_promoted_once() -> Result<()> {
     stage.namespace.apply(LIVE, &promotes(PRODUCTION, SHOP)).await?;
     stage.namespace.wait_for_reason(LIVE, "SourceNotFound").await?;
     let uat = stage.deployed("1.0").await?;
-    let waiting = stage.namespace.wait_for_reason(LIVE, "AwaitingApproval").await?;
-    assert!(is_ready(&waiting), "nothing was asked for");
-    assert!(says(&waiting, "PromotionAllowed", "False", "AwaitingApproval"), "{:?}", waiting.status);
+    let told = |space: &KonigleSpace| says(space, "PromotionAllowed", "False", "AwaitingApproval");
+    let waiting = stage.namespace.wait_for(LIVE, "told", told).await?;
+    assert!(says(&waiting, "Ready", "True", "AwaitingApproval"), "nothing was asked for: {:?}", waiting.status);
     assert!(stage.simulator.ledger(PRODUCTION).await?.is_empty());
 
     let recording = Recording::start(&stage.namespace).await?;
