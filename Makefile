@@ -24,7 +24,7 @@ test: controlplane lint check-generated ## all tests, the ones on a real API ser
 	$(CARGO) test --all-features
 
 bench: controlplane ## the benchmarks, side by side with what they are compared to
-	$(CARGO) bench --all-features --profile fast
+	$(CARGO) bench --all-features --profile fast --bench operator
 
 build: ## the operator, optimised
 	$(CARGO) build --release --bin konigle-operator

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 use url::Url;
 
+use crate::api::Watched;
 use crate::artifact::{self, Store};
 use crate::cluster;
 use crate::config::Config;
@@ -23,9 +24,10 @@ use crate::health::Readiness;
 use crate::konigle::{Clients, Guard, Limits, Settings};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::observe::LiveLists;
 use crate::reconcile::{name_of, reconcile};
 use crate::record::{FIELD_MANAGER, WriteError};
-use crate::watch::{Watched, check, watch};
+use crate::watch::{check, watch};
 
 /// How many artifacts are downloaded at once.
 const DOWNLOADS: usize = 4;
@@ -50,6 +52,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The resources as the watch last told them.
     pub store: Known<Watched>,
+    /// Live lists that passes share.
+    pub live_lists: LiveLists,
     /// Publishes Events.
     pub recorder: Recorder,
     /// How long a submitted request may still take effect.
@@ -179,6 +183,7 @@ fn context(
         memory: Memory::default(),
         metrics,
         store,
+        live_lists: LiveLists::default(),
         recorder: Recorder::new(clients.api.clone(), reporter),
         settle: config.unknown_outcome_settle,
         shutdown: stop.shutdown,

@@ -74,12 +74,13 @@ async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let pages = tokio::spawn(health::serve(config.listen, readiness.clone(), metrics.clone(), served.clone()));
     let crd = tokio::spawn(health::watch_crd(clients.api.clone(), readiness.clone(), stop.shutdown.clone()));
 
-    leader::lead(&config, &kube_config, &clients, (&metrics, &readiness), &stop).await?;
+    let lead = leader::lead(&config, &kube_config, &clients, (&metrics, &readiness), &stop).await?;
     let work = controller::run(&config, clients, (metrics, readiness), stop.clone());
     tokio::select! {
         result = work => result?,
         result = pages => return Err(format!("the pages could not be served: {result:?}").into()),
     }
+    lead.release().await;
     served.cancel();
     crd.abort();
     let code = if stop.failed.is_cancelled() { ExitCode::FAILURE } else { ExitCode::SUCCESS };

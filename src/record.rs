@@ -135,13 +135,20 @@ async fn patch_status(
     .await;
     result.map_err(|error| match error.code() {
         Some(404 | 409) => WriteError::Conflict,
-        Some(400 | 422) => match error.message() {
-            Some(message) if message.contains("unknown field") => WriteError::CrdOutdated(message.to_owned()),
+        Some(400 | 422) => match error.message().and_then(unknown_field) {
+            Some(field) => WriteError::CrdOutdated(format!("it lacks {field}")),
             // A failed test of the UID: another resource has the name now.
-            _ => WriteError::Conflict,
+            None => WriteError::Conflict,
         },
         _ => WriteError::Cluster(error),
     })
+}
+
+/// The field that strict decoding does not know. The API server names it at the end, after the whole object that was
+/// to be written, which is too long for a message and may itself say anything.
+fn unknown_field(message: &str) -> Option<&str> {
+    let (_, field) = message.rsplit_once("unknown field \"")?;
+    field.split_once('"').map(|(field, _)| field)
 }
 
 /// Records the ids that Konigle gave to an attempt, and tries until they are there: they cannot be asked for again.
@@ -260,5 +267,17 @@ impl Context {
     #[must_use]
     pub fn spaces(&self, resource: &KonigleSpace) -> Api<KonigleSpace> {
         Api::namespaced(self.api.clone(), &resource.namespace().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unknown_field_is_named_without_the_object() {
+        let message = r#" "" is invalid: patch: Invalid value: "{\"revision\":\"unknown field \\\"x\\\"\"}": strict decoding error: unknown field "status.attempt""#;
+        assert_eq!(unknown_field(message), Some("status.attempt"));
+        assert_eq!(unknown_field("the server rejected our request due to an error in our request"), None);
     }
 }

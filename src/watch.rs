@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, TryStreamExt};
 use kube::api::{ListParams, PartialObjectMeta};
-use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -22,14 +21,12 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tracing::{error, info, warn};
 
-use crate::api::KonigleSpace;
+use crate::api::{KonigleSpace, Watched};
 use crate::cluster::{WATCH_SECONDS, within};
 use crate::config::Config;
 use crate::controller::Context;
 use crate::health::Readiness;
-
-/// A resource as the watch tells it: one that cannot be read must not keep the others from being seen.
-pub type Watched = DeserializeGuard<KonigleSpace>;
+use crate::observe::readable;
 
 /// How often the store is compared with the API server's own list.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);
@@ -151,17 +148,18 @@ fn notice(context: &Context, event: &Event<Watched>) {
     if before == Some(fingerprint) {
         return;
     }
-    let name = resource.name_any();
-    let from = resource.spec.promotion.as_ref().map(|promotion| promotion.from.name.clone());
-    for other in context.all() {
-        let same_namespace = other.namespace() == resource.namespace();
-        let promotes_from_it = other.spec.promotion.as_ref().is_some_and(|promotion| promotion.from.name == name);
-        let is_its_source = from.as_ref() == Some(&other.name_any());
-        if same_namespace && (promotes_from_it || is_its_source) {
-            let reference = ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default());
-            context.wake(&crate::memory::uid(&other), reference);
-        }
+    let all = context.all();
+    let neighbours = readable(&all).filter(|other| other.meta().namespace == resource.meta().namespace);
+    for other in neighbours.filter(|other| promotes(other, resource) || promotes(resource, other)) {
+        let reference = ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default());
+        context.wake(&crate::memory::uid(other), reference);
     }
+}
+
+/// Whether one resource promotes from another of its namespace.
+fn promotes(resource: &KonigleSpace, from: &KonigleSpace) -> bool {
+    let source = resource.spec.promotion.as_ref().map(|promotion| &promotion.from.name);
+    source.is_some() && source == from.meta().name.as_ref()
 }
 
 /// What others depend on: the release, what is under way, and whether it can be relied on.

@@ -8,6 +8,7 @@ mod status;
 pub use status::*;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::DeserializeGuard;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub const RESET_AT: &str = "cloud.konigle.com/reset-at";
 pub const REDEPLOY_AT: &str = "cloud.konigle.com/redeploy-at";
 /// Annotation: a person's answer to an unknown outcome, `<nonce>=succeeded|failed|retry`.
 pub const RESOLVE_ATTEMPT: &str = "cloud.konigle.com/resolve-attempt";
+
+/// A resource as a watch or a list tells it: one that cannot be read must not keep the others from being seen.
+pub type Watched = DeserializeGuard<KonigleSpace>;
 
 /// What should run in one Space of a web app on Konigle Cloud.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]

@@ -4,18 +4,21 @@
 //! go through the one client of their account, which shares its rate limit, its back-off and its connections.
 
 mod attempt;
+mod live;
 mod promotion;
 mod space;
 
+pub use live::LiveLists;
 pub use promotion::source_facts;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus};
+use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus, Watched};
 use crate::clock;
 use crate::controller::Context;
 use crate::credentials::{self, CredentialsError};
@@ -58,20 +61,19 @@ impl Observed {
 pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Observed {
     let status = resource.status.clone().unwrap_or_default();
     let mut seen = blank(context, resource);
-    let client = account(context, resource, desired, &mut seen).await;
-    seen.source = source(context, resource, desired);
-    if let Some(client) = &client {
-        look_at_attempt(context, resource, &status, client, &mut seen).await;
-        look_at_space(context, resource, desired, &status, client, &mut seen).await;
-        look_at_last_job(&status, client, &mut seen).await;
-        look_at_pair(context, resource, desired, &status, client, &mut seen).await;
-        look_at_hold(context, resource, &status, client, &mut seen).await;
-    }
+    let (client, promotions) = tokio::join!(
+        look_at_konigle(context, resource, desired, &status, &mut seen),
+        promotions_if_wanted(context, resource, desired, &status)
+    );
     seen.conflict = conflict(context, resource, &seen);
     if let Wish::Deploy(wish) = &desired.wish {
         seen.artifact = artifact(context, resource, desired, wish, &status, &seen).await;
         if status.attempt.is_none() && matches!(seen.artifact, ArtifactFacts::OnDisk { .. }) {
-            match promotions_from(context, resource).await {
+            let promotions = match promotions {
+                Some(promotions) => promotions,
+                None => promotions_from(context, resource).await,
+            };
+            match promotions {
                 Ok(promotions) => seen.promotions = promotions,
                 // Without that look no deploy may start.
                 Err(message) => seen.space = Some(Err(LookError::Unavailable(message))),
@@ -79,6 +81,37 @@ pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desir
         }
     }
     Observed { seen, client }
+}
+
+async fn look_at_konigle(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    status: &KonigleSpaceStatus,
+    seen: &mut Observation,
+) -> Option<Arc<Client>> {
+    let client = account(context, resource, desired, seen).await;
+    seen.source = source(context, resource, desired);
+    if let Some(client) = &client {
+        look_at_attempt(context, resource, status, client, seen).await;
+        look_at_space(context, resource, desired, status, client, seen).await;
+        look_at_last_job(status, client, seen).await;
+        look_at_pair(context, resource, desired, status, client, seen).await;
+        look_at_hold(context, resource, status, client, seen).await;
+    }
+    client
+}
+
+/// What a deploy needs to know of its namespace, beside the looks at Konigle where a deploy is to be expected.
+async fn promotions_if_wanted(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    status: &KonigleSpaceStatus,
+) -> Option<Result<Vec<String>, String>> {
+    let Wish::Deploy(wish) = &desired.wish else { return None };
+    let expected = may_be_needed(desired, wish, status) && context.artifacts.get(&wish.digest).await.is_some();
+    if expected { Some(promotions_from(context, resource).await) } else { None }
 }
 
 fn blank(context: &Context, resource: &KonigleSpace) -> Observation {
@@ -141,18 +174,18 @@ async fn account(
 /// Another resource for the same Space that is older, and has reached it. An open attempt outranks age.
 fn conflict(context: &Context, resource: &KonigleSpace, seen: &Observation) -> Option<String> {
     let space_id = &seen.space.as_ref()?.as_ref().ok()?.status.id;
-    let age = |resource: &KonigleSpace| {
-        (resource.meta().creation_timestamp.as_ref().map(|time| time.0), resource.uid().unwrap_or_default())
-    };
-    let own = age(resource);
-    context
-        .all()
-        .into_iter()
-        .filter(|other| other.uid() != resource.uid() && age(other) < own)
-        .find(|other| {
-            other.status.as_ref().and_then(|status| status.space.as_ref()).is_some_and(|space| space.id == *space_id)
-        })
+    let space_of = |other: &KonigleSpace| other.status.as_ref()?.space.as_ref().map(|space| space.id == *space_id);
+    let all = context.all();
+    readable(&all)
+        .filter(|other| space_of(other) == Some(true))
+        .find(|other| other.meta().uid != resource.meta().uid && age(other) < age(resource))
         .map(|other| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
+}
+
+/// Orders resources by when they were made; their UIDs settle a tie.
+fn age(resource: &KonigleSpace) -> (Option<Timestamp>, Option<&str>) {
+    let metadata = resource.meta();
+    (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.as_deref())
 }
 
 /// The wanted artifact; looked for only where it may be needed, so that a resource in sync never touches it.
@@ -164,18 +197,11 @@ async fn artifact(
     status: &KonigleSpaceStatus,
     seen: &Observation,
 ) -> ArtifactFacts {
-    let requests = &desired.requests;
-    let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
-        || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
-    let digest = wish.digest.to_string();
-    let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);
-    // A digest that runs is released once more where its last attempt, a redeploy, came to nothing.
-    let failed = last_sent(status).is_some_and(|last| last.digest == digest && last.result != AttemptResult::Succeeded);
     let moved = match (&seen.space, &status.settled) {
         (Some(Ok(space)), Some(settled)) => space.pair() != *settled,
         _ => false,
     };
-    if status.attempt.is_some() || (runs && !asked && !moved && !failed) {
+    if status.attempt.is_some() || !(moved || may_be_needed(desired, wish, status)) {
         return ArtifactFacts::Absent;
     }
     if let Some(artifact) = context.artifacts.get(&wish.digest).await {
@@ -186,6 +212,18 @@ async fn artifact(
         Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
         Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
     }
+}
+
+/// Whether the resource by itself, without a look at its Space, gives reason to deploy the artifact.
+fn may_be_needed(desired: &Desired, wish: &HttpWish, status: &KonigleSpaceStatus) -> bool {
+    let requests = &desired.requests;
+    let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
+        || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
+    let digest = wish.digest.to_string();
+    let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);
+    // A digest that runs is released once more where its last attempt, a redeploy, came to nothing.
+    let failed = last_sent(status).is_some_and(|last| last.digest == digest && last.result != AttemptResult::Succeeded);
+    status.attempt.is_none() && (asked || !runs || failed)
 }
 
 /// What a failed download is remembered by: another URL, digest or Secret is tried at once.
@@ -238,14 +276,18 @@ pub fn pair_of(space: &Space) -> PairStatus {
 impl Context {
     /// A resource of the watched namespaces, as the watch last told it.
     #[must_use]
-    pub fn known(&self, namespace: &str, name: &str) -> Option<Arc<KonigleSpace>> {
-        let reference = ObjectRef::new(name).within(namespace);
-        self.store.get(&reference).and_then(|guard| guard.0.as_ref().ok().cloned().map(Arc::new))
+    pub fn known(&self, namespace: &str, name: &str) -> Option<Arc<Watched>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// All resources of the watched namespaces.
+    /// All resources of the watched namespaces, shared with the store.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<KonigleSpace>> {
-        self.store.state().iter().filter_map(|guard| guard.0.as_ref().ok().cloned().map(Arc::new)).collect()
+    pub fn all(&self) -> Vec<Arc<Watched>> {
+        self.store.state()
     }
+}
+
+/// Those of them that can be read.
+pub fn readable(all: &[Arc<Watched>]) -> impl Iterator<Item = &KonigleSpace> {
+    all.iter().filter_map(|guard| guard.0.as_ref().ok())
 }

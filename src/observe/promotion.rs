@@ -1,8 +1,8 @@
 //! What ties a production resource to its uat resource: the source, the proof that they are a pair, and the hold.
 
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 
-use crate::api::{AttemptType, BaselineSource, KonigleSpace, KonigleSpaceStatus, SpaceStatus};
+use crate::api::{BaselineSource, KonigleSpace, KonigleSpaceStatus, SpaceStatus};
 use crate::cluster::within;
 use crate::controller::Context;
 use crate::desired::{Desired, Wish};
@@ -16,7 +16,8 @@ use super::{look_error, text_of};
 pub(super) fn source(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Option<SourceFacts> {
     let Wish::Promote { from, .. } = &desired.wish else { return None };
     let source = context.known(&resource.namespace().unwrap_or_default(), from);
-    Some(source.map(|source| source_facts(&source)).unwrap_or_default())
+    let source = source.as_ref().and_then(|guard| guard.0.as_ref().ok());
+    Some(source.map(source_facts).unwrap_or_default())
 }
 
 /// The facts of a uat resource.
@@ -135,20 +136,6 @@ pub(super) async fn look_at_hold(
 /// The resources that promote from this one and have an open attempt: a live list of its namespace.
 pub(super) async fn promotions_from(context: &Context, resource: &KonigleSpace) -> Result<Vec<String>, String> {
     let name = resource.name_any();
-    let spaces: Api<kube::core::DeserializeGuard<KonigleSpace>> =
-        Api::namespaced(context.api.clone(), &resource.namespace().unwrap_or_default());
-    let list = within("list KonigleSpaces", spaces.list(&kube::api::ListParams::default())).await;
-    let list = list.map_err(|error| error.to_string())?;
-    let promoting = |other: &KonigleSpace| {
-        let promotes = other.spec.promotion.as_ref().is_some_and(|promotion| promotion.from.name == name);
-        let attempt = other.status.as_ref().and_then(|status| status.attempt.as_ref());
-        promotes && attempt.is_some_and(|attempt| attempt.attempt_type == AttemptType::Promote)
-    };
-    Ok(list
-        .items
-        .into_iter()
-        .filter_map(|other| other.0.ok())
-        .filter(promoting)
-        .map(|other| other.name_any())
-        .collect())
+    let promotions = context.live_lists.promotions(&context.api, &resource.namespace().unwrap_or_default()).await?;
+    Ok(promotions.iter().filter(|promotion| promotion.from == name).map(|promotion| promotion.name.clone()).collect())
 }

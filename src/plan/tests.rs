@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::api::{AdoptionPolicy, Attribution, HeldBy};
+
+use crate::api::{AdoptionPolicy, Attempt, Attribution, HeldBy};
 use crate::artifact::FetchError;
 use crate::konigle::model::JobStatus;
 use crate::konigle::{Answer, Rejection};
-use crate::observation::{Refusal, SourceFacts};
+use crate::observation::{ArtifactFacts, PairProof, Refusal, SourceFacts};
 use crate::test_facts::*;
 
 const MINUTE: Duration = Duration::from_mins(1);

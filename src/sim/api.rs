@@ -167,7 +167,12 @@ impl Call {
                 }
                 Action::Html => Some(Reply::bytes("text/html", b"<!doctype html><title>Maintenance</title>")),
                 Action::Garbage => Some(Reply::bytes("application/json", b"\xff\xfe{\"id\":\x00\xc3\x28")),
-                Action::DelayMs(_) | Action::Truncate | Action::DripMs(_) | Action::Set(_) | Action::Remove(_) => None,
+                Action::DelayMs(_)
+                | Action::Truncate
+                | Action::Latin1
+                | Action::DripMs(_)
+                | Action::Set(_)
+                | Action::Remove(_) => None,
             });
         }
         reply
@@ -319,6 +324,11 @@ impl Reply {
     fn change(&mut self, action: &Action) {
         match (action, &mut self.body) {
             (Action::Truncate, _) => self.delivery = Delivery::Half,
+            (Action::Latin1, Content::Json(body)) => {
+                let text = render(std::mem::take(body));
+                let bytes = text.chars().map(|letter| u8::try_from(letter).unwrap_or(b'?')).collect();
+                self.body = Content::Bytes("application/json", bytes);
+            }
             (Action::DripMs(milliseconds), _) => self.delivery = Delivery::Drip(Duration::from_millis(*milliseconds)),
             (Action::Set(changes), Content::Json(Value::Object(fields))) => fields.extend(changes.clone()),
             (Action::Remove(keys), Content::Json(Value::Object(fields))) => {

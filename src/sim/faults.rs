@@ -64,6 +64,8 @@ pub(super) enum Action {
     Garbage,
     /// Sends the true answer's head and half of its body, then closes the connection.
     Truncate,
+    /// Sends the true answer in ISO 8859-1, so that a letter beyond ASCII is no UTF-8 (and one beyond that set is `?`).
+    Latin1,
     /// Sends the true answer's body one byte at a time, with that many milliseconds between two.
     DripMs(u64),
     /// Puts these top-level fields into the true answer.
@@ -116,11 +118,15 @@ fn once() -> Option<u64> {
 impl Fault {
     /// Fills in `when`, and refuses what cannot be done.
     pub(super) fn checked(mut self) -> Result<Self, String> {
-        let changes_the_answer =
-            matches!(self.action, Action::Truncate | Action::DripMs(_) | Action::Set(_) | Action::Remove(_));
+        let changes_the_answer = matches!(
+            self.action,
+            Action::Truncate | Action::Latin1 | Action::DripMs(_) | Action::Set(_) | Action::Remove(_)
+        );
         let when = self.when.unwrap_or(if changes_the_answer { When::After } else { When::Before });
         if changes_the_answer && when != When::After {
-            return Err("truncate, drip_ms, set and remove act on the true answer: `when` must be `after`".to_owned());
+            return Err(
+                "truncate, latin1, drip_ms, set and remove act on the true answer: `when` must be `after`".to_owned()
+            );
         }
         let status = match &self.action {
             Action::Status(status) => *status,

@@ -74,7 +74,7 @@ async fn demo(screen: &Screen, keep: bool) -> Result<()> {
     let url = production.status.and_then(|status| status.url).unwrap_or_default();
     screen.say("demo", &format!("production is at {url} (of the simulator: nobody answers there)"));
     if keep {
-        parts.leave_running();
+        parts.leave_running()?;
     } else {
         drop(parts);
         screen.say("demo", "everything is stopped; `make demo KEEP=1` leaves it running");

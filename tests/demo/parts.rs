@@ -10,7 +10,7 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::operator::{Operator, OperatorOptions};
 use crate::support::process::{Process, free_port};
 use crate::support::rights::{INSTALL, installed_account};
-use crate::support::run_folder::{new_folder, package, run_folder};
+use crate::support::run_folder::{keep, new_folder, package, run_folder};
 use crate::support::simulator::Simulator;
 use crate::support::{Context, Result};
 
@@ -63,7 +63,7 @@ impl Parts {
     }
 
     /// Lets everything run on, and says how to reach and how to stop it.
-    pub(crate) fn leave_running(self) {
+    pub(crate) fn leave_running(self) -> Result<()> {
         let kubectl = self.control_plane.kubectl().command_line();
         let folder = self.control_plane.folder().display().to_string();
         let (simulator, metrics) = (self.simulator.base_url(), self.operator.url("/metrics"));
@@ -81,9 +81,12 @@ impl Parts {
         for log in logs {
             let _ = writeln!(text, "  log         {log}");
         }
+        keep(&processes)?;
         let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
-        let _ = writeln!(text, "  stop it     kill {}", processes.join(" "));
+        // Not by SIGTERM: an API server whose etcd is gone takes minutes to end.
+        let _ = writeln!(text, "  stop it     kill -9 {}", processes.join(" "));
         print(&text);
+        Ok(())
     }
 }
 

@@ -63,6 +63,7 @@ pub(crate) struct Progress<'screen> {
 /// What was last printed of one KonigleSpace.
 #[derive(Default)]
 struct Shown {
+    step: String,
     phase: String,
     attempt: i64,
     log_lines: i64,
@@ -128,11 +129,14 @@ impl<'screen> Progress<'screen> {
         if let Some(ready) = status.condition("Ready") {
             let job = status.attempt.as_ref().and_then(|attempt| attempt.job_status.as_ref());
             let job = job.map(|word| format!(" (job {word})")).unwrap_or_default();
-            let phase = format!("{}{job}: {}", ready.reason, ready.message);
-            if shown.phase != phase {
+            let step = format!("{}{job}", ready.reason);
+            let phase = format!("{step}: {}", ready.message);
+            // The message ends with the newest line of the log, which stands above already.
+            let is_told = shown.step == step && !lines.is_empty();
+            if shown.phase != phase && !is_told {
                 lines.push(phase.clone());
-                shown.phase = phase;
             }
+            (shown.step, shown.phase) = (step, phase);
         }
         for line in lines {
             self.screen.say(&name, &line);

@@ -1,5 +1,5 @@
 //! The artifact store against hosts on loopback that behave well, badly, and not at all.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Cursor, Read, Write};
 use std::net::TcpListener as StdListener;

@@ -7,8 +7,14 @@ mod support;
 
 mod architecture;
 mod artifact;
+mod bad_input;
 mod client;
+mod crash;
+mod journeys;
+mod kubernetes;
 mod manifests;
+mod promotion;
 mod sdk;
 mod simulator;
+mod steady;
 mod test_bed;

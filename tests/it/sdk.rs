@@ -3,8 +3,6 @@
 //! Needs Python 3.12 or newer, and at the first run the package index. Where it cannot run it says so in one line; with
 //! `CI=true` that is a failure.
 
-#![expect(clippy::expect_used, reason = "a test fails by a panic")]
-
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

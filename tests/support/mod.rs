@@ -14,8 +14,11 @@ pub(crate) mod kubectl;
 pub(crate) mod namespace;
 pub(crate) mod operator;
 pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod recording;
 pub(crate) mod rights;
 pub(crate) mod run_folder;
 pub(crate) mod simulator;
+pub(crate) mod stage;
 
 pub(crate) use failure::{Context, Failure, Result};

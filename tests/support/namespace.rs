@@ -111,6 +111,17 @@ impl Namespace {
         what: &str,
         predicate: impl Fn(&KonigleSpace) -> bool,
     ) -> Result<KonigleSpace> {
+        self.wait_longer_for(name, what, WAIT_LIMIT, predicate).await
+    }
+
+    /// As [`Namespace::wait_for`], for a state that takes its time by design.
+    pub(crate) async fn wait_longer_for(
+        &self,
+        name: &str,
+        what: &str,
+        limit: Duration,
+        predicate: impl Fn(&KonigleSpace) -> bool,
+    ) -> Result<KonigleSpace> {
         let began = Instant::now();
         loop {
             // A control plane that is down is a state like another, and passes.
@@ -120,15 +131,13 @@ impl Namespace {
             {
                 return Ok(space.clone());
             }
-            if began.elapsed() > WAIT_LIMIT {
+            if began.elapsed() > limit {
                 let seen = match seen {
                     Ok(space) => without_managed_fields(space)?,
                     Err(error) => Failure::from(error).to_string(),
                 };
                 let logs = logs_of(&self.name)?;
-                return Err(Failure::new(format!(
-                    "{name}: not {what} after {WAIT_LIMIT:?}; it was last:\n{seen}{logs}"
-                )));
+                return Err(Failure::new(format!("{name}: not {what} after {limit:?}; it was last:\n{seen}{logs}")));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -148,14 +157,23 @@ pub(crate) fn ready_reason(space: &KonigleSpace) -> Option<&str> {
 }
 
 /// Waits until `probe` gives a value. The failure says `what` was waited for.
-pub(crate) async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) async fn wait_for<T>(what: &str, probe: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    wait_longer_for(what, WAIT_LIMIT, probe).await
+}
+
+/// As [`wait_for`], for a state that takes its time by design.
+pub(crate) async fn wait_longer_for<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let began = Instant::now();
     loop {
         if let Some(value) = probe().await? {
             return Ok(value);
         }
-        if began.elapsed() > WAIT_LIMIT {
-            return Err(Failure::new(format!("not {what} after {WAIT_LIMIT:?}; logs: {}", run_folder()?.display())));
+        if began.elapsed() > limit {
+            return Err(Failure::new(format!("not {what} after {limit:?}; logs: {}", run_folder()?.display())));
         }
         tokio::time::sleep(POLL).await;
     }

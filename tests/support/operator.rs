@@ -17,6 +17,8 @@ pub(crate) struct OperatorOptions {
     pub(crate) konigle_base_url: String,
     /// `--watch-namespace`; all namespaces without it.
     pub(crate) watch_namespace: Option<String>,
+    /// Whether artifacts may come over http and from loopback, as the test bed's do.
+    pub(crate) insecure_artifacts: bool,
     /// Further flags, which win over the ones that the test bed gives.
     pub(crate) flags: Vec<String>,
     /// Environment variables.
@@ -30,6 +32,7 @@ impl OperatorOptions {
             kubeconfig: kubeconfig.to_owned(),
             konigle_base_url: konigle_base_url.to_owned(),
             watch_namespace: Some(namespace.to_owned()),
+            insecure_artifacts: true,
             flags: Vec::new(),
             environment: Vec::new(),
         }
@@ -54,19 +57,30 @@ pub(crate) struct Operator {
 impl Operator {
     /// Starts it and waits until it says that it is ready.
     pub(crate) async fn start(options: OperatorOptions) -> Result<Self> {
-        let folder = new_folder(&format!("operator-{}", options.watch_namespace.as_deref().unwrap_or("all")))?;
-        let port = free_port()?;
-        let process = spawn(&options, &folder, port)?;
-        let mut operator = Self { options, folder, port, process };
+        let mut operator = Self::start_unready(options)?;
         operator.until_ready().await?;
         Ok(operator)
     }
 
+    /// Starts it and waits for nothing.
+    pub(crate) fn start_unready(options: OperatorOptions) -> Result<Self> {
+        let folder = new_folder(&format!("operator-{}", options.watch_namespace.as_deref().unwrap_or("all")))?;
+        let port = free_port()?;
+        let process = spawn(&options, &folder, port)?;
+        Ok(Self { options, folder, port, process })
+    }
+
     /// Starts it again after it has ended, with the same options, port, log and artifacts.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.restart_unready()?;
+        self.until_ready().await
+    }
+
+    /// As [`Operator::start_again`], and waits for nothing.
+    pub(crate) fn restart_unready(&mut self) -> Result<()> {
         self.process.kill();
         self.process = spawn(&self.options, &self.folder, self.port)?;
-        self.until_ready().await
+        Ok(())
     }
 
     /// Ends it as `kill -9` does.
@@ -98,10 +112,18 @@ impl Operator {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    /// What it answers when asked whether it is ready: the HTTP status and the text. Nothing while it does not listen.
+    pub(crate) async fn readiness(&self) -> Option<(u16, String)> {
+        let reply = reqwest::get(self.url("/readyz")).await.ok()?;
+        Some((reply.status().as_u16(), reply.text().await.ok()?))
+    }
+
     /// Its metrics, in the text form that Prometheus reads.
     pub(crate) async fn metrics(&self) -> Result<String> {
-        let reply = reqwest::get(self.url("/metrics")).await.context("reading the operator's metrics")?;
-        reply.error_for_status()?.text().await.context("reading the operator's metrics")
+        let reading = "reading the operator's metrics";
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let reply = http.get(self.url("/metrics")).send().await.context(reading)?;
+        reply.error_for_status().context(reading)?.text().await.context(reading)
     }
 
     /// Lets it run on after this program has ended; its process id.
@@ -111,9 +133,16 @@ impl Operator {
 
     async fn until_ready(&mut self) -> Result<()> {
         let readyz = self.url("/readyz");
-        let http = reqwest::Client::new();
-        let probe = async || http.get(&readyz).send().await.is_ok_and(|reply| reply.status().is_success());
-        self.process.until_ready("ready", probe).await
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let mut said = "nothing".to_owned();
+        let probe = async || {
+            let Ok(reply) = http.get(&readyz).send().await else { return false };
+            let ready = reply.status().is_success();
+            said = reply.text().await.unwrap_or_default();
+            ready
+        };
+        let result = self.process.until_ready("ready", probe).await;
+        result.map_err(|failure| Failure::new(format!("/readyz said {:?}; {failure}", said.trim())))
     }
 }
 
@@ -125,7 +154,8 @@ fn spawn(options: &OperatorOptions, folder: &Path, port: u16) -> Result<Process>
         .arg(format!("--listen=127.0.0.1:{port}"))
         .arg(format!("--artifact-dir={}", folder.join("artifacts").display()))
         .args(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")))
-        .args(["--allow-insecure-artifacts", "--leader-elect=false"])
+        .args(options.insecure_artifacts.then_some("--allow-insecure-artifacts"))
+        .arg("--leader-elect=false")
         .args(&options.flags)
         .env("KUBECONFIG", &options.kubeconfig)
         .envs(options.environment.iter().map(|(name, value)| (name, value)));

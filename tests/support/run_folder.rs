@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Context, Failure, Result};
 
+/// In a run folder: the ids of processes that were left running and use it.
+const PROCESSES: &str = "processes";
+
 /// The folder that cargo put this profile's programs into.
 pub(crate) fn programs() -> Result<PathBuf> {
     let own = env::current_exe().context("finding this program's own path")?;
@@ -52,21 +55,34 @@ pub(crate) fn new_folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Keeps the run folder as long as one of these processes runs.
+pub(crate) fn keep(processes: &[u32]) -> Result<()> {
+    let file = run_folder()?.join(PROCESSES);
+    let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
+    fs::write(&file, processes.join("\n")).context(format!("writing {}", file.display()))
+}
+
 fn make_run_folder() -> Result<PathBuf> {
     let profile = programs()?;
     let parent = profile.parent().unwrap_or(&profile).join("tmp").join("test-bed");
     if let Ok(entries) = fs::read_dir(&parent) {
-        entries.flatten().filter(|entry| !is_running(&entry.file_name().to_string_lossy())).for_each(|entry| {
+        for folder in entries.flatten().map(|entry| entry.path()).filter(|folder| !is_in_use(folder)) {
             // Another run may be removing it at the same time; what stays is removed next time.
-            let _ = fs::remove_dir_all(entry.path());
-        });
+            let _ = fs::remove_dir_all(folder);
+        }
     }
     let own = parent.join(std::process::id().to_string());
     fs::create_dir_all(&own).context(format!("making {}", own.display()))?;
     Ok(own)
 }
 
-/// Whether a folder, named by the id of the process that made it, is in use.
+/// Whether the process that made a run folder, by whose id it is named, or one that it left, is running.
+fn is_in_use(folder: &Path) -> bool {
+    let maker = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+    let left = fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
+    maker.iter().map(String::as_str).chain(left.lines()).any(is_running)
+}
+
 fn is_running(process_id: &str) -> bool {
     Command::new("sh")
         .args(["-c", "kill -0 \"$1\"", "sh", process_id])

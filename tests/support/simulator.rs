@@ -109,6 +109,16 @@ impl Simulator {
         self.control(Method::PATCH, &format!("spaces/{space}"), change).await
     }
 
+    /// A job, by the id that the ledger has.
+    pub(crate) async fn job(&self, id: &Value) -> Result<Value> {
+        self.control(Method::GET, &format!("jobs/{}", id.as_str().unwrap_or_default()), &Value::Null).await
+    }
+
+    /// Changes a job, by the id that the ledger has.
+    pub(crate) async fn change_job(&self, id: &Value, change: &Value) -> Result<Value> {
+        self.control(Method::PATCH, &format!("jobs/{}", id.as_str().unwrap_or_default()), change).await
+    }
+
     /// Deploys to a Space as a person in Konigle's console does.
     pub(crate) async fn deploy_by_a_person(&self, space: &str) -> Result<()> {
         self.change_space(space, &json!({"human_deploy": {}})).await.map(drop)

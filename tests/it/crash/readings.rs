@@ -1,0 +1,100 @@
+//! A lost answer under every combination of what nobody knows of the real API: when `last_deployed_at` moves, which
+//! word stands while a job runs, and whether jobs can be listed.
+//!
+//! Each combination has a simulator and an operator of its own, and three Spaces: one where the request took effect and
+//! succeeds, one where its job fails, and one where it took no effect. All ran something before, with the same words, so
+//! that a word alone proves nothing.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use konigle_operator::api::{AttemptResult, KonigleSpace};
+use konigle_operator::sim::{Options, Seed, Simulator};
+use serde_json::{Value, json};
+
+use super::results;
+use crate::support::artifacts::Artifacts;
+use crate::support::control_plane::ControlPlane;
+use crate::support::namespace::{Namespace, deploys};
+use crate::support::operator::{Operator, OperatorOptions};
+use crate::support::rights::operator_account;
+use crate::support::simulator::TOKEN;
+use crate::support::stage::is_ready;
+use crate::support::{Failure, Result};
+
+const SPACES: [&str; 3] = ["succeeds", "fails", "lost"];
+const LIMIT: Duration = Duration::from_mins(3);
+
+fn seed() -> Result<Seed> {
+    let before = json!({"last_deployed_at": "2026-11-24T08:29:00Z", "last_deployment_status": "success", "running": "a".repeat(64)});
+    let webapp = |name: &str| {
+        let mut uat = before.clone();
+        uat["id"] = json!(format!("73019624428093{name}"));
+        json!({"name": name, "uat": uat})
+    };
+    let webapps: Vec<_> = SPACES.iter().map(|name| webapp(name)).collect();
+    let seed =
+        json!({"tenants": [{"name": "demo", "tokens": [TOKEN], "computers": [{"name": "web-1", "webapps": webapps}]}]});
+    Seed::parse(&seed.to_string()).map_err(Failure::new)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_is_resolved_under_every_reading() -> Result<()> {
+    let control_plane = ControlPlane::shared().await?;
+    let artifacts = Artifacts::start().await?;
+    let mut all = Vec::new();
+    for moves in ["accept", "end", "success"] {
+        for word in ["previous", "word"] {
+            for list in ["served", "not_served"] {
+                let readings = json!({"last_deployed_at_moves": moves, "status_while_running": word, "job_list": list});
+                all.push(lost_answers(control_plane, &artifacts, readings));
+            }
+        }
+    }
+    try_join_all(all).await.map(drop)
+}
+
+async fn lost_answers(control_plane: &ControlPlane, artifacts: &Artifacts, readings: Value) -> Result<()> {
+    let simulator = Simulator::start(Options { seed: seed()?, job_seconds: Some(2.0), ..Options::default() }).await?;
+    simulator.control("PATCH", "readings", readings.clone())?;
+    let id = |name: &str| format!("73019624428093{name}");
+    for (name, when) in [("succeeds", "after"), ("fails", "after"), ("lost", "before")] {
+        simulator.fault(json!({"operation": "deploy", "space": id(name), "when": when, "action": "drop"}))?;
+    }
+    simulator.control("PATCH", &format!("spaces/{}", id("fails")), json!({"next_jobs": [{"outcome": "failed"}]}))?;
+
+    let namespace = Namespace::create(&control_plane.client().await?, "reading").await?;
+    namespace.write_token(TOKEN).await?;
+    let kubeconfig = operator_account(control_plane, &namespace).await?;
+    let options = OperatorOptions::new(&kubeconfig, &simulator.base_url, namespace.name());
+    let _operator = Operator::start(options.flag("--unknown-outcome-settle=2s")).await?;
+    let artifact = artifacts.serve_application("1.0")?;
+    for name in SPACES {
+        let mut wish = deploys(&id(name), &artifact.url, &artifact.digest);
+        wish["timeout"] = json!("5s");
+        namespace.apply(name, &wish).await?;
+    }
+    for name in SPACES {
+        let space = namespace.wait_longer_for(name, &format!("deployed under {readings}"), LIMIT, is_ready).await?;
+        judge(name, &space, &simulator, &readings);
+    }
+    Ok(())
+}
+
+fn judge(name: &str, space: &KonigleSpace, simulator: &Simulator, readings: &Value) {
+    let context = format!("{name} under {readings}: {:?}", space.status);
+    let ledger: Vec<_> = simulator
+        .ledger()
+        .into_iter()
+        .filter(|entry| entry["space"].as_str().is_some_and(|id| id.ends_with(name)))
+        .collect();
+    let outcomes: Vec<_> = ledger.iter().map(|entry| entry["outcome"].as_str().unwrap_or("running")).collect();
+    let (expected_results, expected_outcomes): (&[_], &[_]) = match name {
+        "succeeds" => (&[AttemptResult::Succeeded], &["success"]),
+        "fails" => (&[AttemptResult::Succeeded, AttemptResult::Failed], &["failed", "success"]),
+        _ => (&[AttemptResult::Succeeded, AttemptResult::Unknown], &["success"]),
+    };
+    assert_eq!(outcomes, expected_outcomes, "{context}");
+    assert_eq!(results(space), expected_results, "{context}");
+    assert!(space.status.as_ref().is_some_and(|status| status.condition("Drifted").is_none()), "{context}");
+}

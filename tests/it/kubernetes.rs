@@ -1,0 +1,259 @@
+//! The API server as it is on bad days: older CRDs, objects that cannot be read, refusals, silence, and restarts.
+//!
+//! The traps of the client library are numbered K1 to K8 after the list in `reliability.md`; those of the watch stand in
+//! `kubernetes/watch.rs`. Where the control plane itself is stopped or its CRD changed, the test has one of its own.
+
+mod watch;
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use konigle_operator::api::{AttemptResult, KonigleSpace, RECONCILE_AT};
+use kube::api::{Patch, PatchParams, ValidationDirective};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::Result;
+use crate::support::control_plane::ControlPlane;
+use crate::support::namespace::{Namespace, wait_for};
+use crate::support::operator::{Operator, OperatorOptions};
+use crate::support::proxy::{Matcher, Seen};
+use crate::support::rights::operator_account;
+use crate::support::simulator::UAT;
+use crate::support::stage::{JOB_SECONDS, SHOP, Stage, is_ready};
+
+/// Longer than any wait that is measured here by design.
+const LIMIT: Duration = Duration::from_mins(3);
+
+async fn own_control_plane() -> Result<ControlPlane> {
+    let control_plane = ControlPlane::start().await?;
+    control_plane.install_crd().await?;
+    Ok(control_plane)
+}
+
+/// Writes of a claim: a status with an attempt that has no job yet.
+fn claims() -> Matcher {
+    Matcher::new(Method::PATCH, "/status").with_body("\"nonce\"")
+}
+
+fn receipts() -> Matcher {
+    Matcher::new(Method::PATCH, "/status").with_body("/status/attempt/jobID")
+}
+
+/// The nonce in a claim.
+fn nonce_of(claim: &Seen) -> String {
+    let body: Value = serde_json::from_str(&claim.body).unwrap_or_default();
+    body[2]["value"]["attempt"]["nonce"].as_str().unwrap_or_default().to_owned()
+}
+
+fn ready_message(space: &KonigleSpace) -> String {
+    space
+        .status
+        .as_ref()
+        .and_then(|status| status.condition("Ready"))
+        .map(|ready| ready.message.clone())
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn readiness_waits_for_the_crd_and_names_what_an_older_one_lacks() -> Result<()> {
+    let control_plane = ControlPlane::start().await?;
+    let namespace = Namespace::create(&control_plane.client().await?, "readiness").await?;
+    let kubeconfig = operator_account(&control_plane, &namespace).await?;
+    let operator = Operator::start_unready(OperatorOptions::new(&kubeconfig, "http://127.0.0.1:9", namespace.name()))?;
+    let says = async |status: u16, text: &str| {
+        wait_for(&format!("{status} with {text}"), async || {
+            let answer = operator.readiness().await;
+            Ok(answer.filter(|(code, body)| *code == status && body.contains(text)).map(drop))
+        })
+        .await
+    };
+    says(503, "the CRD is not installed").await?;
+    control_plane
+        .install_changed_crd(|schema| {
+            let attempt = &mut schema["properties"]["status"]["properties"]["attempt"]["properties"];
+            attempt.as_object_mut().expect("a schema").remove("nonce");
+        })
+        .await?;
+    says(503, ".status.attempt.nonce").await?;
+    control_plane.install_crd().await?;
+    says(200, "ok").await
+}
+
+#[tokio::test]
+async fn nothing_is_posted_while_the_crd_would_lose_the_claim() -> Result<()> {
+    let control_plane = own_control_plane().await?;
+    let stage = Stage::open_on(&control_plane, "outdated", JOB_SECONDS, |options| options).await?;
+    let mut wish = stage.wish("1.0")?;
+    wish["suspend"] = json!(true);
+    stage.namespace.apply(SHOP, &wish).await?;
+    stage.namespace.wait_for_reason(SHOP, "Suspended").await?;
+    control_plane
+        .install_changed_crd(|schema| {
+            schema["properties"]["status"]["properties"].as_object_mut().expect("a schema").remove("attempt");
+        })
+        .await?;
+    let strict =
+        PatchParams { dry_run: true, field_validation: Some(ValidationDirective::Strict), ..PatchParams::default() };
+    let attempt = json!({"status": {"attempt": {"number": 1}}});
+    wait_for("the older schema in force", async || {
+        Ok(stage.namespace.spaces().patch_status(SHOP, &strict, &Patch::Merge(&attempt)).await.err().map(drop))
+    })
+    .await?;
+
+    wish["suspend"] = json!(false);
+    stage.namespace.apply(SHOP, &wish).await?;
+    let outdated = stage.namespace.wait_for_reason(SHOP, "CRDOutdated").await?;
+    let message = ready_message(&outdated);
+    assert!(message.contains("lacks status.attempt") && message.contains("crds/koniglespaces"), "{message}");
+    stage.namespace.annotate(SHOP, RECONCILE_AT, "again").await?;
+    stage.namespace.wait_for_reason(SHOP, "CRDOutdated").await?;
+    assert!(stage.simulator.ledger(UAT).await?.is_empty());
+
+    control_plane.install_crd().await?;
+    stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn k6_an_object_that_cannot_be_read_does_not_block_the_others() -> Result<()> {
+    let control_plane = own_control_plane().await?;
+    let mut stage = Stage::open_on(&control_plane, "odd", JOB_SECONDS, |options| options).await?;
+    control_plane
+        .install_changed_crd(|schema| *schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}))
+        .await?;
+    let odd = json!({
+        "apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace",
+        "metadata": {"name": "odd", "namespace": stage.namespace.name()},
+        "spec": {"interval": 5, "space": "from an older version"},
+    });
+    wait_for("stored under the loose schema", async || Ok(stage.kubectl.apply(&odd.to_string()).await.ok())).await?;
+    control_plane.install_crd().await?;
+    // Both ways to meet it: in the running watch, and in the list of a new process.
+    stage.deployed("1.0").await?;
+    stage.operator.kill();
+    stage.operator.start_again().await?;
+    stage.deployed("1.1").await?;
+    let log = std::fs::read_to_string(stage.operator.log())?;
+    assert!(log.contains("cannot be read") && log.contains("\"name\":\"odd\""), "it is told");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_api_server_is_found_again_when_it_is_back() -> Result<()> {
+    let mut control_plane = own_control_plane().await?;
+    let mut stage = Stage::open_on(&control_plane, "restarted", 3.0, |options| options).await?;
+    stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
+    let job = stage.wait_for_ledger(UAT, 1).await?[0]["job"].clone();
+    control_plane.stop_api_server();
+    wait_for("the job is over", async || Ok((stage.simulator.job(&job).await?["status"] == "success").then_some(())))
+        .await?;
+    control_plane.start_api_server().await?;
+    stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
+    assert!(stage.operator.process().ended()?.is_none(), "it recovers without a restart");
+    stage.deployed("1.1").await?;
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn k2_a_silent_api_server_ends_each_call_by_its_deadline() -> Result<()> {
+    let mut control_plane = own_control_plane().await?;
+    let stage = Stage::open_on(&control_plane, "silent", 3.0, |options| options).await?;
+    stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
+    stage.wait_for_ledger(UAT, 1).await?;
+    control_plane.signal_api_server("STOP")?;
+    wait_for("a call given up", async || {
+        let log = std::fs::read_to_string(stage.operator.log())?;
+        Ok(log.contains("no answer from the API server within 15 s").then_some(()))
+    })
+    .await?;
+    control_plane.signal_api_server("CONT")?;
+    stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn k1_a_refused_claim_is_not_replayed_and_posts_nothing() -> Result<()> {
+    let mut stage = Stage::open("replayed").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    proxy.answer(claims(), 1, StatusCode::SERVICE_UNAVAILABLE);
+    proxy.answer(receipts(), 1, StatusCode::SERVICE_UNAVAILABLE);
+    stage.deployed("1.0").await?;
+    let nonces: Vec<_> = proxy.seen(&claims()).iter().map(nonce_of).filter(|nonce| !nonce.is_empty()).collect();
+    let first = nonces.first().cloned().unwrap_or_default();
+    assert_eq!(
+        nonces.iter().filter(|nonce| **nonce == first).count(),
+        1,
+        "exactly one PATCH for one claim: {nonces:?}"
+    );
+    let ledger = stage.simulator.ledger(UAT).await?;
+    assert_eq!(ledger.len(), 1, "{ledger:?}");
+    let shown = ledger[0]["display_name"].as_str().unwrap_or_default();
+    assert!(!shown.contains(&first), "what was never stored was never sent: {shown}");
+    // The receipt is the one write that is tried until it lands, each time as a request of its own.
+    assert_eq!(proxy.seen(&receipts()).len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_claim_that_was_stored_but_answered_with_504_is_waited_out() -> Result<()> {
+    let mut stage = Stage::open("stored").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    proxy.answer_after(claims(), 1, StatusCode::GATEWAY_TIMEOUT);
+    let mut wish = stage.wish("1.0")?;
+    wish["timeout"] = json!("5s");
+    stage.namespace.apply(SHOP, &wish).await?;
+    stage.namespace.wait_for_reason(SHOP, "ResolvingOutcome").await?;
+    assert!(stage.simulator.ledger(UAT).await?.is_empty());
+    let space = stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
+    let results: Vec<_> = space.status.unwrap_or_default().history.iter().map(|entry| entry.result).collect();
+    assert_eq!(results, [AttemptResult::Succeeded, AttemptResult::Unknown]);
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stale_claim_is_refused_and_posts_nothing() -> Result<()> {
+    let mut stage = Stage::open("stale").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    let gate = proxy.hold(claims());
+    stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
+    gate.arrived().await?;
+    // Somebody writes while the claim is on its way.
+    stage.namespace.annotate(SHOP, "example.com/note", "meanwhile").await?;
+    gate.open();
+    stage.namespace.wait_for(SHOP, "deployed", is_ready).await?;
+    let first = proxy.seen(&claims()).first().map(nonce_of).unwrap_or_default();
+    let ledger = stage.simulator.ledger(UAT).await?;
+    assert_eq!(ledger.len(), 1, "{ledger:?}");
+    assert!(
+        !first.is_empty() && !ledger[0]["display_name"].as_str().unwrap_or_default().contains(&first),
+        "{ledger:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_edit_between_the_answer_and_the_receipt_loses_no_job_id() -> Result<()> {
+    let mut stage = Stage::open_with("receipts", 6.0, |options| options).await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    let gate = proxy.hold(receipts());
+    let mut wish = stage.wish("1.0")?;
+    stage.namespace.apply(SHOP, &wish).await?;
+    gate.arrived().await?;
+    wish["interval"] = json!("2m");
+    stage.namespace.apply(SHOP, &wish).await?;
+    gate.open();
+    let job = stage.wait_for_ledger(UAT, 1).await?[0]["job"].clone();
+    let recorded = stage.namespace.wait_for(SHOP, "recorded", |space| {
+        let attempt = space.status.as_ref().and_then(|status| status.attempt.as_ref());
+        attempt.is_some_and(|attempt| attempt.job_id.as_deref() == job.as_str())
+    });
+    recorded.await?;
+    stage.namespace.wait_for(SHOP, "deployed", is_ready).await?;
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The traps of the watch: a list that is never answered, a version that is gone, and what must not be asked for.
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use reqwest::Method;
+use serde_json::json;
+
+use super::LIMIT;
+use crate::support::Result;
+use crate::support::namespace::{wait_for, wait_longer_for};
+use crate::support::proxy::{Matcher, Proxy, Seen};
+use crate::support::stage::{SHOP, Stage, is_ready};
+
+fn watches() -> Matcher {
+    Matcher::new(Method::GET, "/koniglespaces?&watch=true")
+}
+
+/// The lists of the watch, which ask for a page; others ask for all.
+fn lists(proxy: &Proxy) -> usize {
+    let is_list = |seen: &&Seen| seen.path.contains("/koniglespaces?") && !seen.path.contains("watch=true");
+    proxy.seen(&Matcher::new(Method::GET, "/koniglespaces?")).iter().filter(is_list).count()
+}
+
+#[tokio::test]
+async fn k3_a_list_that_is_never_answered_is_begun_again() -> Result<()> {
+    let mut stage = Stage::open("listing").await?;
+    stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
+    stage.namespace.wait_for_reason(SHOP, "Succeeded").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    stage.operator.kill();
+    let gate = proxy.hold(Matcher::new(Method::GET, "/koniglespaces?"));
+    stage.operator.restart_unready()?;
+    gate.arrived().await?;
+    // The one that is held stays held; the next one passes.
+    proxy.clear();
+    let before = lists(&proxy);
+    wait_longer_for("listed again", LIMIT, async || Ok((lists(&proxy) > before).then_some(()))).await?;
+    stage.deployed("1.1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn k4_a_watch_that_is_told_gone_again_and_again_lists_ever_more_rarely() -> Result<()> {
+    let mut stage = Stage::open("relisting").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    let gone = json!({"type": "ERROR", "object": {
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410,
+    }});
+    proxy.answer_with(watches(), usize::MAX, StatusCode::OK, &format!("{gone}\n"));
+    stage.operator.restart_unready()?;
+    let (began, first) = (Instant::now(), lists(&proxy));
+    wait_for("four more lists", async || Ok((lists(&proxy) >= first + 4).then_some(()))).await?;
+    assert!(began.elapsed() > Duration::from_secs(5), "four lists within {:?}", began.elapsed());
+    // Each list tells of what is there, so the work goes on all the same.
+    stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
+    stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn k5_a_watch_that_is_refused_as_gone_ends_the_process() -> Result<()> {
+    let mut stage = Stage::open("gone").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    proxy.answer(watches(), usize::MAX, StatusCode::GONE);
+    stage.operator.restart_unready()?;
+    let status = stage.operator.process().wait(Duration::from_mins(1)).await?;
+    assert!(!status.success(), "{status}");
+    proxy.clear();
+    stage.operator.start_again().await?;
+    stage.deployed("1.0").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn k7_k8_nothing_is_asked_for_compressed_or_as_a_streamed_list() -> Result<()> {
+    let mut stage = Stage::open("plain").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    stage.deployed("1.0").await?;
+    let seen = proxy.seen(&Matcher::new(Method::GET, "/"));
+    assert!(!proxy.seen(&watches()).is_empty(), "{:?}", seen.iter().map(|seen| &seen.path).collect::<Vec<_>>());
+    for request in seen {
+        let encoding = request.headers.get("accept-encoding").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        assert!(!encoding.contains("gzip"), "{} asks for {encoding}", request.path);
+        assert!(!request.path.contains("sendInitialEvents"), "{}", request.path);
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! While nothing happens, the operator looks and writes nothing.
+
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::control_plane::ControlPlane;
+use crate::support::namespace::{deploys, wait_for};
+use crate::support::stage::Stage;
+use crate::support::{Context, Result};
+
+const SPACES: usize = 20;
+/// How long is looked: each of the resources is due twice at `interval: 30s`, jitter included.
+const WINDOW: Duration = Duration::from_secs(65);
+
+fn id(number: usize) -> String {
+    format!("73019624428095{number:05}")
+}
+
+/// How many writes to this resource type the API server has answered, by its own counter.
+async fn writes(client: &Client, resource: &str) -> Result<u64> {
+    let request = axum::http::Request::get("/metrics").body(Vec::new())?;
+    let metrics = client.request_text(request).await.context("reading the API server's metrics")?;
+    let resource = format!("resource=\"{resource}\"");
+    let is_write = |line: &&str| {
+        let reads = ["GET", "LIST", "WATCH"].iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")));
+        line.starts_with("apiserver_request_total{") && line.contains(&resource) && !reads
+    };
+    let count = |line: &str| line.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or_default();
+    Ok(metrics.lines().filter(is_write).map(count).sum())
+}
+
+#[tokio::test]
+async fn twenty_settled_spaces_are_looked_at_twice_and_nothing_is_written() -> Result<()> {
+    // The API server counts for all namespaces together, so no other test may use this one.
+    let control_plane = ControlPlane::start().await?;
+    control_plane.install_crd().await?;
+    let client = control_plane.client().await?;
+    let stage = Stage::open_on(&control_plane, "steady", 0.5, |options| options).await?;
+    let webapps: Vec<_> =
+        (0..SPACES).map(|number| json!({"name": format!("shop-{number}"), "uat": {"id": id(number)}})).collect();
+    let tenant = json!({"name": "demo", "computers": [{"name": "web-2", "webapps": webapps}]});
+    stage.simulator.control(Method::POST, "tenants", &tenant).await?;
+    let artifact = stage.artifacts.serve_application("1.0")?;
+    for number in 0..SPACES {
+        let mut spec = deploys(&id(number), &artifact.url, &artifact.digest);
+        spec["interval"] = json!("30s");
+        stage.namespace.apply(&format!("shop-{number}"), &spec).await?;
+    }
+    for number in 0..SPACES {
+        stage.namespace.wait_for_reason(&format!("shop-{number}"), "Succeeded").await?;
+    }
+    // What is written after the last deploy, its Event, is written now.
+    for number in 0..SPACES {
+        stage.wait_for_event(&format!("shop-{number}"), "DeploySucceeded: ").await?;
+    }
+
+    let before = (writes(&client, "koniglespaces").await?, writes(&client, "events").await?);
+    assert!(before.0 > 0 && before.1 > 0, "the counters count: {before:?}");
+    stage.simulator.control(Method::DELETE, "requests", &serde_json::Value::Null).await?;
+    let began = Instant::now();
+    wait_for("the window is over", async || Ok((began.elapsed() >= WINDOW).then_some(()))).await?;
+    let requests = stage.simulator.requests().await?;
+    let after = (writes(&client, "koniglespaces").await?, writes(&client, "events").await?);
+
+    assert_eq!(after, before, "writes to KonigleSpaces and Events");
+    for number in 0..SPACES {
+        let looks = requests["by_object"][id(number)]["get_space"].as_u64().unwrap_or_default();
+        assert!((2..=3).contains(&looks), "shop-{number} was looked at {looks} times: {requests}");
+    }
+    assert_eq!(requests["by_status"].as_object().map(serde_json::Map::len), Some(1), "{requests}");
+    assert_eq!(stage.artifacts.requests("/shop-1.0.zip"), 1, "one fetch for all, and none when settled");
+    Ok(())
+}
