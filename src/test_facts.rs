@@ -174,7 +174,6 @@ impl Facts {
             exists: true,
             uid: "uat-uid".to_owned(),
             deleting: false,
-            current: true,
             status: KonigleSpaceStatus { space: Some(uat.space().status.clone()), ..uat.status },
         });
         facts

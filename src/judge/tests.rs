@@ -374,7 +374,12 @@ fn a_hold_is_let_go_when_nothing_needs_it() {
     let holds = |job_id, holder: Option<Holder>, minutes, job_ended| {
         let facts = Facts::uat().runs(A).but(|facts| {
             facts.status.held_by = Some(held_by(job_id));
-            facts.seen.holder = Some(HolderFacts { holder, seen_for: Duration::from_mins(minutes), job_ended });
+            facts.seen.holder = Some(HolderFacts {
+                holder,
+                seen_for: Duration::from_mins(minutes),
+                timeout: Some(facts.desired.timeout),
+                job_ended,
+            });
         });
         facts.judge().status.held_by.is_some()
     };

@@ -328,14 +328,8 @@ fn artifacts() -> BoxedStrategy<ArtifactFacts> {
 }
 
 fn source_facts() -> BoxedStrategy<SourceFacts> {
-    (statuses(), prop::bool::weighted(0.9), prop::bool::weighted(0.1), any::<bool>())
-        .prop_map(|(status, exists, deleting, current)| SourceFacts {
-            exists,
-            uid: "uat-uid".to_owned(),
-            deleting,
-            current,
-            status,
-        })
+    (statuses(), prop::bool::weighted(0.9), prop::bool::weighted(0.1))
+        .prop_map(|(status, exists, deleting)| SourceFacts { exists, uid: "uat-uid".to_owned(), deleting, status })
         .boxed()
 }
 
@@ -347,7 +341,7 @@ fn observations() -> BoxedStrategy<Observation> {
     let proofs = prop_oneof![3 => Just(PairProof::Proven), 1 => Just(PairProof::NotLooked), 1 => text().prop_map(PairProof::NotProven)];
     let holders = select(vec![Holder::Done, Holder::Gone, Holder::Promoting { job_id: None }]);
     let holder = of((of(holders), duration(), of(any::<bool>()))
-        .prop_map(|(holder, seen_for, job_ended)| HolderFacts { holder, seen_for, job_ended }));
+        .prop_map(|(holder, seen_for, job_ended)| HolderFacts { holder, seen_for, timeout: None, job_ended }));
     let refusals = of((problems(), any::<u32>()).prop_map(|(problem, times)| Refusal { problem, times }));
     let remote = (
         space,
