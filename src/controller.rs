@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store as Known};
 use kube::{Client, Resource};
 use tokio::sync::Semaphore;
@@ -54,8 +54,8 @@ pub struct Context {
     pub store: Known<Watched>,
     /// Live lists that passes share.
     pub live_lists: LiveLists,
-    /// Publishes Events.
-    pub recorder: Recorder,
+    /// Who publishes Events.
+    pub reporter: Reporter,
     /// How long a submitted request may still take effect.
     pub settle: Duration,
     /// No new request is sent once this is cancelled.
@@ -184,7 +184,7 @@ fn context(
         metrics,
         store,
         live_lists: LiveLists::default(),
-        recorder: Recorder::new(clients.api.clone(), reporter),
+        reporter,
         settle: config.unknown_outcome_settle,
         shutdown: stop.shutdown,
         last_call: stop.last_call,

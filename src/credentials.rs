@@ -46,7 +46,7 @@ pub async fn account(
     secret: &str,
     (base_url, guard): (&Url, &Guard),
 ) -> Result<Account, CredentialsError> {
-    let data = read(client, namespace, secret).await?;
+    let data = read(client, namespace, secret, TOKEN_USE).await?;
     let token = data.get("token").ok_or_else(|| {
         problem(
             Reason::SecretKeyMissing,
@@ -70,7 +70,7 @@ pub async fn account(
 ///
 /// [`CredentialsError`], as for [`account`].
 pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<ArtifactCredentials, CredentialsError> {
-    let data = read(client, namespace, secret).await?;
+    let data = read(client, namespace, secret, ARTIFACT_USE).await?;
     let text = |key: &str| {
         let Some(value) = data.get(key) else { return Ok(None) };
         let text = std::str::from_utf8(&value.0).ok().filter(|text| !text.contains(['\n', '\r']));
@@ -90,14 +90,26 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
         _ => {
             return Err(problem(
                 Reason::SecretKeyMissing,
-                format!("Secret {secret} needs `username` and `password`, or `bearerToken` alone"),
+                format!(
+                    "Secret {secret}, which spec.source.http.secretRef names, needs the keys `username` and `password`, or `bearerToken` alone"
+                ),
             ));
         }
     };
     Ok(ArtifactCredentials { auth, ca: data.get("ca.crt").map(|ca| ca.0.clone()) })
 }
 
-async fn read(client: &Client, namespace: &str, name: &str) -> Result<BTreeMap<String, ByteString>, CredentialsError> {
+/// Where a spec names a Secret, and the option of `kubectl create secret generic` that makes its key.
+type Use = (&'static str, &'static str);
+const TOKEN_USE: Use = ("spec.credentials.secretRef", "--from-literal=token=TOKEN");
+const ARTIFACT_USE: Use = ("spec.source.http.secretRef", "--from-literal=bearerToken=TOKEN");
+
+async fn read(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    (field, option): Use,
+) -> Result<BTreeMap<String, ByteString>, CredentialsError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     match within("read a Secret", secrets.get(name)).await {
         Ok(secret) => Ok(secret.data.unwrap_or_default()),
@@ -105,7 +117,7 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<BTreeMap<S
             Some(404) => problem(
                 Reason::SecretNotFound,
                 format!(
-                    "there is no Secret {name} in namespace {namespace}: create it with `kubectl create secret generic {name} --namespace {namespace} --from-literal=token=TOKEN`"
+                    "there is no Secret {name}, which {field} names, in namespace {namespace}: create it with `kubectl create secret generic {name} --namespace {namespace} {option}`"
                 ),
             ),
             Some(403) => problem(

@@ -12,6 +12,7 @@ use crate::controller::Context;
 use crate::credentials::{self, CredentialsError};
 use crate::desired::{Desired, HttpWish, Wish};
 use crate::memory::uid;
+use crate::observation::Problem;
 use crate::observe::download_key;
 
 /// Starts the download of the wanted artifact, unless it runs already. Its end wakes the resource.
@@ -42,10 +43,8 @@ async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<()
         None => credentials::ArtifactCredentials::default(),
         Some(secret) => match credentials::artifact(&context.api, namespace, secret).await {
             Ok(credentials) => credentials,
-            Err(CredentialsError::Problem(problem)) => {
-                return Err(FetchError::CertificateInvalid { reason: problem.message });
-            }
-            Err(CredentialsError::Unavailable(reason)) => {
+            // It was usable when the download was asked for; the next pass says what is wrong with it now.
+            Err(CredentialsError::Problem(Problem { message: reason, .. }) | CredentialsError::Unavailable(reason)) => {
                 return Err(FetchError::Unavailable { location: format!("Secret {secret}"), reason });
             }
         },

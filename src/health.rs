@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -25,13 +25,28 @@ use crate::metrics::Metrics;
 pub struct Readiness {
     crd: Mutex<Option<String>>,
     watch: Mutex<Option<String>>,
+    failures: Mutex<Option<Failures>>,
 }
+
+/// A row of failures of the watch.
+#[derive(Clone, Debug)]
+struct Failures {
+    first: Instant,
+    last: Instant,
+    why: String,
+}
+
+/// The watch is begun again at once, and a first failure of it is nothing.
+const FAILING_AFTER: Duration = Duration::from_secs(5);
+/// Longer than the pause between two tries: a watch that did not fail for so long works, though it may have told nothing.
+const WORKS_AFTER: Duration = Duration::from_mins(1);
 
 impl Default for Readiness {
     fn default() -> Self {
         Self {
             crd: Mutex::new(Some("the CRD was not looked for yet".to_owned())),
             watch: Mutex::new(Some("the resources were not listed yet".to_owned())),
+            failures: Mutex::default(),
         }
     }
 }
@@ -45,13 +60,30 @@ impl Readiness {
     /// The watch works (`None`), or this is wrong with it.
     pub fn set_watch(&self, problem: Option<String>) {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The watch failed and is begun again. That it then works shows only in what it tells, and a quiet cluster gives it
+    /// nothing to tell: so failures count while they keep coming.
+    pub fn watch_failed(&self, why: String) {
+        let now = Instant::now();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = failures.as_ref().filter(|row| now - row.last < WORKS_AFTER).map_or(now, |row| row.first);
+        *failures = Some(Failures { first, last: now, why });
+    }
+
+    fn failing(&self) -> Option<String> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let counts = failures.last - failures.first >= FAILING_AFTER && failures.last.elapsed() < WORKS_AFTER;
+        counts.then_some(failures.why)
     }
 
     /// Why the process is not ready.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let crd = self.crd.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        crd.or_else(|| self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        crd.or_else(|| self.failing()).or(watch)
     }
 }
 
@@ -157,6 +189,26 @@ fn missing_fields(wanted: &Value, installed: &Value, path: &str) -> Option<Strin
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_watch_that_fails_once_and_tells_nothing_more_is_no_failure() {
+        let readiness = Readiness::default();
+        readiness.set_crd(None);
+        readiness.set_watch(None);
+        readiness.watch_failed("too many requests".to_owned());
+        assert_eq!(readiness.problem(), None, "it is begun again at once");
+        let earlier = |row: &mut Failures, seconds| row.first -= Duration::from_secs(seconds);
+        earlier(readiness.failures.lock().unwrap().as_mut().unwrap(), 6);
+        readiness.watch_failed("no connection".to_owned());
+        assert_eq!(readiness.problem().as_deref(), Some("no connection"), "it keeps failing");
+        readiness.failures.lock().unwrap().as_mut().unwrap().last -= WORKS_AFTER;
+        assert_eq!(readiness.problem(), None, "it did not fail for longer than its pauses are");
+        readiness.watch_failed("no connection".to_owned());
+        assert_eq!(readiness.problem(), None, "a new row begins");
+        earlier(readiness.failures.lock().unwrap().as_mut().unwrap(), 6);
+        readiness.set_watch(None);
+        assert_eq!(readiness.problem(), None, "it told something");
+    }
 
     #[test]
     fn a_missing_field_is_named_by_its_path() {

@@ -29,11 +29,18 @@ struct Remembered {
     unauthorized_since: Option<Instant>,
     errors: u32,
     attempt: Option<RememberedAttempt>,
-    hold: Option<(String, Instant)>,
+    hold: Option<RememberedHold>,
     download: Option<Download>,
     refusal: Option<(Refusal, Instant)>,
     ignored_answer: Option<String>,
     pair: Option<(String, String)>,
+}
+
+#[derive(Debug)]
+struct RememberedHold {
+    nonce: String,
+    first_seen: Instant,
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -60,8 +67,10 @@ enum DownloadState {
 /// What became of the last download of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownloadMemory {
-    /// It runs.
+    /// It runs, for the first time.
     Running,
+    /// It runs once more after it failed.
+    Retrying,
     /// It failed, this long ago, this often in a row.
     Failed(FetchError, Duration, u32),
 }
@@ -174,13 +183,19 @@ impl Memory {
         })
     }
 
-    /// How long this hold has been known; the first call is its first sight.
+    /// How long this hold has been known (the first call is its first sight), and how long a job of the holder may run,
+    /// as it was last read.
     #[must_use]
-    pub fn hold(&self, uid: &str, nonce: &str) -> Duration {
+    pub fn hold(&self, uid: &str, nonce: &str, timeout: Option<Duration>) -> (Duration, Option<Duration>) {
         self.with(uid, |remembered| {
-            let known = remembered.hold.take().filter(|(known, _)| known == nonce);
-            let (_, first_seen) = remembered.hold.insert(known.unwrap_or_else(|| (nonce.to_owned(), Instant::now())));
-            first_seen.elapsed()
+            let known = remembered.hold.take().filter(|hold| hold.nonce == nonce);
+            let hold = remembered.hold.insert(known.unwrap_or_else(|| RememberedHold {
+                nonce: nonce.to_owned(),
+                first_seen: Instant::now(),
+                timeout: None,
+            }));
+            hold.timeout = timeout.or(hold.timeout);
+            (hold.first_seen.elapsed(), hold.timeout)
         })
     }
 
@@ -222,7 +237,8 @@ impl Memory {
         self.with(uid, |remembered| {
             let download = remembered.download.as_ref().filter(|download| download.key == key)?;
             Some(match &download.state {
-                DownloadState::Running { .. } => DownloadMemory::Running,
+                DownloadState::Running { times: 0 } => DownloadMemory::Running,
+                DownloadState::Running { .. } => DownloadMemory::Retrying,
                 DownloadState::Failed { error, at, times } => {
                     DownloadMemory::Failed(error.clone(), at.elapsed(), *times)
                 }
@@ -233,7 +249,9 @@ impl Memory {
     /// Konigle refused a request (`Some`), or took one.
     pub fn refused(&self, uid: &str, problem: Option<Problem>) {
         self.with(uid, |remembered| {
-            let times = remembered.refusal.take().map_or(0, |(refusal, _)| refusal.times);
+            let before = remembered.refusal.take().map(|(refusal, _)| refusal);
+            let reason = problem.as_ref().map(|problem| problem.reason);
+            let times = before.filter(|before| Some(before.problem.reason) == reason).map_or(0, |before| before.times);
             remembered.refusal =
                 problem.map(|problem| (Refusal { problem, times: times.saturating_add(1) }, Instant::now()));
         });

@@ -106,7 +106,11 @@ pub enum LookError {
     Ambiguous(String),
     /// The names now lead to another Space.
     Changed(String),
-    /// Everything that may pass by itself: no connection, time-out, 429, 5xx, a reply that makes no sense.
+    /// The base URL of the Secret stands for an address that a token must not go to: no request was made.
+    BaseUrl(String),
+    /// 429, or the account still waits after one.
+    RateLimited(String),
+    /// Everything that may pass by itself: no connection, time-out, 5xx, a reply that makes no sense.
     Unavailable(String),
 }
 
@@ -148,6 +152,8 @@ pub enum ArtifactFacts {
     Absent,
     /// On its way.
     Downloading,
+    /// On its way once more, after it could not be fetched.
+    Retrying,
     /// On disk, its digest and contents checked.
     OnDisk {
         /// Its size in bytes.
@@ -190,8 +196,6 @@ pub struct SourceFacts {
     pub uid: String,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Whether its status speaks of its present spec.
-    pub current: bool,
     /// Its status.
     pub status: crate::api::KonigleSpaceStatus,
 }
@@ -203,6 +207,8 @@ pub struct HolderFacts {
     pub holder: Option<Holder>,
     /// How long this process has known the hold.
     pub seen_for: Duration,
+    /// How long a job of the holder may run, where it was ever read.
+    pub timeout: Option<Duration>,
     /// Whether the promotion's job has ended, where it could be read.
     pub job_ended: Option<bool>,
 }

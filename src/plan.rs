@@ -3,26 +3,36 @@
 //! Pure and total: no clock, no I/O, no log; the same facts give the same step. Not acting is a step too, with its
 //! reason. What has happened was judged before ([`crate::judge`]); nothing here closes an attempt.
 
-mod advance;
 mod claim;
+mod looks;
 
 pub use claim::claim;
 
 use std::time::Duration;
 
-use crate::api::{AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy};
+use jiff::Timestamp;
+
+use looks::{look_failed, unauthorized_once};
+
+use crate::api::{
+    AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, KonigleSpaceStatus, RESET_AT, RESOLVE_ATTEMPT,
+};
+use crate::artifact::FetchError;
 use crate::desired::{Approval, Desired, Wish};
+use crate::judge::words::{Class, class};
 use crate::judge::{ANSWERED_RETRY, Judged, Open, is_pending, last_sent, needs_reset};
-use crate::observation::{LookError, Observation, Problem};
+use crate::konigle::model::JobStatus;
+use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, gate, short, wanted};
-use advance::{advance, artifact_retry, retry_in};
 
 /// How long after a first 401 the token is taken as rejected.
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
+/// What to do once that is mended which no watch tells of.
+const THEN_LOOK: &str = "then set the annotation cloud.konigle.com/reconcile-at, or wait for the next look";
 
 /// The one thing to do in this pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +123,7 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
         },
         Step::Stall(problem) if problem.reason.is_about_credentials() => REJECTED_AFTER,
         Step::Stall(problem) if problem.reason == Reason::JobOverdue => REJECTED_AFTER,
-        Step::Stall(_) => desired.interval.max(STALLED_INTERVAL),
+        Step::Stall(_) => until_retry.unwrap_or(desired.interval.max(STALLED_INTERVAL)),
         Step::Unreachable(_) => seconds(60),
         Step::Unseen(_) => {
             seen.unauthorized_for.map_or(seconds(15), |ago| REJECTED_AFTER.saturating_sub(ago)).max(seconds(1))
@@ -128,60 +138,9 @@ fn job_pace(judged: &Judged, seen: &Observation) -> Duration {
     Duration::from_secs(if young || judged.open != Some(Open::Running) { 3 } else { 10 })
 }
 
-fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option<Step> {
-    let of_job = || seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()).and_then(|look| look.as_ref().err());
-    let error = match &seen.space {
-        Some(Err(error)) => error,
-        Some(Ok(_)) => return None,
-        // Without a look there is no baseline.
-        None if judged.open.is_none() => return Some(unseen(desired, seen, judged, "the Space was not looked at")),
-        None => of_job()
-            .filter(|error: &&LookError| matches!(error, LookError::Unauthorized(_) | LookError::Unavailable(_)))?,
-    };
-    let unseen = |message: &str| Some(unseen(desired, seen, judged, message));
-    match error {
-        LookError::Unauthorized(detail) => match seen.unauthorized_for {
-            Some(ago) if ago >= REJECTED_AFTER => Some(stall(
-                Reason::CredentialsRejected,
-                format!(
-                    "Konigle rejected the token ({detail}): put a valid one into key `token` of Secret {}; it is read again within 30 s",
-                    desired.secret
-                ),
-            )),
-            _ => unseen("Konigle answered 401 once; the Secret is read again and tried once more in 30 s"),
-        },
-        LookError::Forbidden(detail) => Some(stall(
-            Reason::SpaceForbidden,
-            format!(
-                "the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, or correct spec.space",
-                desired.secret
-            ),
-        )),
-        LookError::NotFound(detail) => Some(stall(Reason::SpaceNotFound, detail.clone())),
-        LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
-        LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
-        LookError::Unavailable(detail) => {
-            let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
-            if seen.failing_for > limit {
-                return Some(Step::Unreachable(Problem {
-                    reason: Reason::KonigleUnreachable,
-                    message: format!("Konigle has not answered for {} min: {detail}", seen.failing_for.as_secs() / 60),
-                }));
-            }
-            if judged.open.is_some() { None } else { unseen(detail.as_str()) }
-        }
-    }
-}
-
-/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile, and what was said of
-/// another wish is not said of this one.
-fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, message: &str) -> Step {
-    let known = judged.status.condition("Ready").is_some();
-    let unmet = wanted(desired, seen).is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
-    if !known || (unmet && (judged.new_wish || judged.status.is_true("Ready"))) {
-        return wait(Reason::Progressing, message);
-    }
-    Step::Unseen(message.to_owned())
+/// The command that sets one of our annotations on this very resource.
+fn annotate(seen: &Observation, annotation: &str) -> String {
+    format!("kubectl annotate kspace {} --namespace {} --overwrite {annotation}", seen.name, seen.namespace)
 }
 
 /// An attempt is open: nothing else is started before it is closed.
@@ -192,10 +151,8 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
         AttemptType::Promote => Reason::PromotionRunning,
         AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
     };
-    let resolve = format!(
-        "find out in Konigle's console what became of it, then: kubectl annotate kspace {} --namespace {} --overwrite cloud.konigle.com/resolve-attempt={}=succeeded (or =failed, or =retry)",
-        seen.name, seen.namespace, attempt.nonce
-    );
+    let command = annotate(seen, &format!("{RESOLVE_ATTEMPT}={}=succeeded", attempt.nonce));
+    let resolve = format!("find out in Konigle's console what became of it, then: {command} (or =failed, or =retry)");
     match open {
         Open::Running => {
             let status = attempt.job_status.as_deref().unwrap_or("pending");
@@ -217,7 +174,8 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
         Open::Overdue => stall(
             Reason::JobOverdue,
             format!(
-                "job {job} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}"
+                "job {job}{} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}",
+                odd_word(attempt.job_status.as_deref())
             ),
         ),
         Open::Resolving => wait(
@@ -229,6 +187,14 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
             ),
         ),
         Open::Undecided(why) => stall(Reason::OutcomeUnknown, format!("{why}: {resolve}")),
+    }
+}
+
+/// A word of a job that is not known: that may be why the job seems not to end.
+fn odd_word(job_status: Option<&str>) -> String {
+    match job_status.map(|word| JobStatus::from(word.to_owned())) {
+        Some(JobStatus::Unknown(word)) => format!(" (in status `{word}`, which this operator does not know)"),
+        _ => String::new(),
     }
 }
 
@@ -294,6 +260,208 @@ pub fn cause(desired: &Desired, judged: &Judged, wanted: &Wanted) -> Option<Caus
 
 fn automatic(desired: &Desired) -> bool {
     matches!(&desired.wish, Wish::Promote { approval: Approval::Automatic, .. })
+}
+
+/// The wish is not met: one step towards it.
+fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
+    let status = &judged.status;
+    if desired.suspended {
+        return Step::Suspend(Problem {
+            reason: Reason::Suspended,
+            message: format!(
+                "{} is wanted, but spec.suspend is true: nothing is written to Konigle",
+                short(&wanted.digest)
+            ),
+        });
+    }
+    if let Some(step) = must_not_try(desired, seen, judged, cause, &wanted) {
+        return step;
+    }
+    if status.held_by.is_some() || !seen.promotions.is_empty() {
+        let holder = status.held_by.as_ref().map(|held| held.name.clone()).or_else(|| seen.promotions.first().cloned());
+        return wait(
+            Reason::HeldByPromotion,
+            format!(
+                "KonigleSpace {} is promoting what runs here; the deployment starts when that has ended",
+                holder.unwrap_or_default()
+            ),
+        );
+    }
+    if let Some(step) = space_not_usable(seen, status) {
+        return step;
+    }
+    match &desired.wish {
+        Wish::Promote { .. } => match gate(desired, seen) {
+            Some(Gate::Open(source)) => promote(seen, source, cause, wanted),
+            Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => Step::Stall(problem),
+            Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
+            None => wait(Reason::Progressing, ""),
+        },
+        Wish::Deploy(_) => deploy(desired, seen, cause, wanted),
+    }
+}
+
+/// The attempts are used up, or it is too early for the next.
+fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: &Wanted) -> Option<Step> {
+    let status = &judged.status;
+    if let Some(quarantined) = status.quarantined.iter().find(|quarantined| quarantined.digest == wanted.digest) {
+        let last = last_sent(status).map_or("", |entry| entry.message.as_str());
+        let reason = Reason::of_quarantine(&quarantined.reason);
+        let tried = match (reason, status.failures) {
+            (Reason::RetriesExceeded, 1) => " after 1 failed attempt".to_owned(),
+            (Reason::RetriesExceeded, failures) => format!(" after {failures} failed attempts"),
+            _ => String::new(),
+        };
+        let other = if desired.promotes() { "approve" } else { "publish" };
+        let command = annotate(seen, &format!("{RESET_AT}=\"$(date)\""));
+        return Some(stall(
+            reason,
+            format!(
+                "{} is not tried again{tried}: {last}; {other} another digest, or try this one again: {command}",
+                short(&wanted.digest)
+            ),
+        ));
+    }
+    if cause == Cause::Drift && drift_loops(desired, status) {
+        return Some(stall(
+            Reason::DriftLoop,
+            "somebody else keeps deploying to this Space, and it was redeployed as often as spec.retry.limit allows in an hour: find out who, then set the annotation cloud.konigle.com/reset-at".to_owned(),
+        ));
+    }
+    retry_in(status, seen.now)?;
+    if let Some(refusal) = &seen.refusal {
+        return Some(refused(desired, status, refusal));
+    }
+    let at = status.next_retry_time.as_deref().unwrap_or_default();
+    let message = match status.history.first() {
+        Some(last) if last.result != AttemptResult::NotSent => format!(
+            "{}; failed attempt {} of {}, the next starts after {at}",
+            last.message, status.failures, desired.retry_limit
+        ),
+        Some(last) => format!("{}; the next attempt starts after {at}", last.message),
+        None => format!("the next attempt starts after {at}"),
+    };
+    Some(wait(Reason::ProgressingWithRetry, message))
+}
+
+/// The last request was refused for a reason that says nothing against what was sent.
+fn refused(desired: &Desired, status: &KonigleSpaceStatus, refusal: &Refusal) -> Step {
+    let Problem { reason, message } = &refusal.problem;
+    let again = format!("tried again after {}", status.next_retry_time.as_deref().unwrap_or_default());
+    let secret = &desired.secret;
+    match reason {
+        Reason::CredentialsRejected if refusal.times < 2 => wait(Reason::Progressing, unauthorized_once()),
+        Reason::CredentialsRejected => {
+            stall(*reason, format!("{message}: put a valid one into key `token` of Secret {secret}; {again}"))
+        }
+        Reason::SpaceForbidden => stall(
+            *reason,
+            format!(
+                "{message}: the token of Secret {secret} reads the Space but may not deploy; use one that may; {again}"
+            ),
+        ),
+        Reason::SpaceNotFound => stall(
+            *reason,
+            format!(
+                "{message}: see in Konigle's console whether the Space that spec.space names is still there; {again}"
+            ),
+        ),
+        _ => wait(*reason, format!("{message}; {again}")),
+    }
+}
+
+/// How long until the next attempt may start.
+fn retry_in(status: &KonigleSpaceStatus, now: Timestamp) -> Option<Duration> {
+    let wait = time::parse(status.next_retry_time.as_deref()?)?.duration_since(now);
+    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero())
+}
+
+/// The newest releases were all made because of drift, within an hour, up to the limit; retries of such a release do not
+/// count, and do not hide it. Sticky until a person acts.
+fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
+    let limit = usize::try_from(desired.retry_limit).unwrap_or(1).min(desired.history_limit);
+    let newest: Vec<_> = status
+        .history
+        .iter()
+        .filter(|entry| entry.result != AttemptResult::NotSent)
+        .take_while(|entry| matches!(entry.cause, Cause::Drift | Cause::Retry))
+        .filter(|entry| entry.cause == Cause::Drift)
+        .take(limit)
+        .collect();
+    let within_an_hour = || {
+        let first = newest.last().and_then(|entry| time::parse(&entry.started_at));
+        let last = newest.first().and_then(|entry| time::parse(&entry.started_at));
+        first.zip(last).is_none_or(|(first, last)| last.duration_since(first).as_secs() <= 3600)
+    };
+    newest.len() == limit && within_an_hour()
+}
+
+/// Whether the Space itself can take a release now. One in `error` can: a new release may be what mends it.
+fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<Step> {
+    let space = seen.space.as_ref()?.as_ref().ok()?;
+    match space.status.status.as_str() {
+        "provisioning" => Some(provisioning()),
+        "stopped" => Some(stopped()),
+        _ => {
+            // Nothing is pinned yet: whatever runs there is not ours.
+            let foreign =
+                status.settled.is_none() && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
+            foreign.then(|| wait(Reason::SpaceBusy, "somebody else's deployment is under way; it is waited out first"))
+        }
+    }
+}
+
+fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wanted) -> Step {
+    match &seen.pair {
+        PairProof::Proven => {}
+        PairProof::NotProven(why) => return stall(Reason::PairNotProven, why.clone()),
+        PairProof::NotLooked => return wait(Reason::Progressing, "whether the two Spaces are a pair is looked up"),
+        PairProof::Unavailable(why) => return wait(Reason::Progressing, why.clone()),
+    }
+    Step::Start(Release { cause, wanted, kind: ReleaseKind::Promote { source } })
+}
+
+fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
+    match &seen.artifact {
+        ArtifactFacts::OnDisk { size } => {
+            Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
+        }
+        ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
+        ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
+        ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, (error, *ago)),
+    }
+}
+
+/// The artifact could not be fetched, so long ago.
+fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError, Duration)) -> Step {
+    let publish = "publish another one, and write its digest into spec.source.http.digest";
+    let (reason, retry, advice) = match error {
+        FetchError::DigestMismatch { .. } => {
+            (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), THEN_LOOK)
+        }
+        FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, publish),
+        FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), THEN_LOOK),
+        FetchError::Refused { .. } => {
+            (Reason::InvalidSpec, Duration::MAX, "write spec.source.http.url as https://host/path with a public host")
+        }
+        FetchError::CertificateInvalid { .. } => {
+            (Reason::SecretInvalid, REJECTED_AFTER, "the Secret is that of spec.source.http.secretRef")
+        }
+        FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
+            return match artifact_retry(seen) {
+                Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min")),
+                None => Step::Fetch,
+            };
+        }
+    };
+    if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
+}
+
+/// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
+fn artifact_retry(seen: &Observation) -> Option<Duration> {
+    let ArtifactFacts::Failed { ago, times, .. } = &seen.artifact else { return None };
+    let pause = Duration::from_secs((5_u64 << times.saturating_sub(1).min(6)).min(300));
+    pause.checked_sub(*ago).filter(|left| !left.is_zero())
 }
 
 /// The wish is met, or nothing may be done about it without a person.
@@ -362,11 +530,11 @@ fn met(seen: &Observation, judged: &Judged) -> Problem {
 }
 
 fn provisioning() -> Step {
-    wait(Reason::SpaceProvisioning, "the Space is still being provisioned")
+    wait(Reason::SpaceProvisioning, "the Space is still being provisioned; all goes on by itself when that has ended")
 }
 
 fn stopped() -> Step {
-    stall(Reason::SpaceStopped, "the Space is stopped: start it in Konigle's console".to_owned())
+    stall(Reason::SpaceStopped, format!("the Space is stopped: start it in Konigle's console, {THEN_LOOK}"))
 }
 
 fn wait(reason: Reason, message: impl Into<String>) -> Step {

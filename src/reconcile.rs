@@ -54,12 +54,13 @@ pub async fn reconcile(
 
     let mut observed = observe(&context, &resource, &desired).await;
     let mut judged = judge(&resource.status.clone().unwrap_or_default(), &desired, &observed.seen);
+    let mut notes = notes(&context, &resource, &desired, &judged);
     let mut step = next_step(&desired, &observed.seen, &judged);
     debug!(?step, "planned");
 
     if let (Step::Start(release), Some(client)) = (&step, &observed.client) {
         let facts = (&desired, &observed.seen, &judged);
-        match Box::pin(start(&context, &resource, facts, (release, client))).await {
+        match Box::pin(start(&context, &resource, facts, (release, client), notes)).await {
             Ok(Started::Accepted(written)) => {
                 return Ok(finish(&context, written.as_ref().unwrap_or(&resource), FIRST_LOOK));
             }
@@ -67,6 +68,7 @@ pub async fn reconcile(
                 observed.answered(&context, &claimed);
                 judged = judge(&claimed.status.clone().unwrap_or_default(), &desired, &observed.seen);
                 step = next_step(&desired, &observed.seen, &judged);
+                notes = judged.notes.clone();
                 resource = claimed;
             }
             Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
@@ -75,7 +77,6 @@ pub async fn reconcile(
     }
 
     let rendered = status::render(&desired, &observed.seen, &judged, &step);
-    let notes = notes(&context, &resource, &desired, &judged);
     let written = match record(&context, &resource, rendered, notes).await {
         Ok(written) => written,
         Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
@@ -97,12 +98,13 @@ fn finish(context: &Context, resource: &KonigleSpace, next: Duration) -> Action 
 /// The things that happened in this pass and leave no other trace.
 fn notes(context: &Context, resource: &KonigleSpace, desired: &Desired, judged: &Judged) -> Vec<Note> {
     let mut notes = judged.notes.clone();
-    let before = resource.status.as_ref().and_then(|status| status.attempt.as_ref());
-    if let Some(answer) = &desired.requests.resolve_attempt
-        && before.is_none_or(|attempt| desired.requests.answer_for(&attempt.nonce).is_none())
-        && !judged.status.history.iter().any(|entry| entry.message.starts_with("a person answered"))
-        && context.memory.is_new_ignored_answer(&uid(resource), answer)
-    {
+    let Some(answer) = &desired.requests.resolve_attempt else { return notes };
+    let open = resource.status.as_ref().and_then(|status| status.attempt.as_ref());
+    let fits = open.is_some_and(|attempt| desired.requests.answer_for(&attempt.nonce).is_some());
+    // An answer that was heard stays in the annotations; without an open attempt it is not told from one that fits none.
+    let heard =
+        open.is_none() && judged.status.history.iter().any(|entry| entry.message.starts_with("a person answered"));
+    if !fits && !heard && context.memory.is_new_ignored_answer(&uid(resource), answer) {
         notes.push(Note {
             warning: true,
             reason: "AnswerIgnored",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams, ValidationDirective};
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
@@ -51,9 +51,7 @@ pub async fn record(
     let before = resource.status.clone().unwrap_or_default();
     let written = if before == status { resource.clone() } else { write_status(context, resource, &status).await? };
     notes.extend(crate::status::transitions(&before, &status));
-    for note in notes {
-        publish(context, resource, note).await;
-    }
+    tell(context, resource, notes).await;
     Ok(written)
 }
 
@@ -74,6 +72,13 @@ pub async fn claim(
         return Err(WriteError::CrdOutdated("status.attempt was not stored".to_owned()));
     }
     Ok(written)
+}
+
+/// Publishes what happened, one Event after the other.
+pub async fn tell(context: &Context, resource: &KonigleSpace, notes: Vec<Note>) {
+    for note in notes {
+        publish(context, resource, note).await;
+    }
 }
 
 /// Writes a status whatever the installed CRD knows of it; for saying that the CRD is outdated.
@@ -257,7 +262,10 @@ pub async fn publish(context: &Context, resource: &KonigleSpace, note: Note) {
         action: action.to_owned(),
         secondary: None,
     };
-    if let Err(error) = within("publish an Event", context.recorder.publish(&event, &reference)).await {
+    // A recorder of its own for each Event: one that is kept takes an Event of the same reason for a repetition, and shows
+    // the first one's note for ever (kube-runtime 5.0, `EventKey`). Events are published on transitions only.
+    let recorder = Recorder::new(context.api.clone(), context.reporter.clone());
+    if let Err(error) = within("publish an Event", recorder.publish(&event, &reference)).await {
         info!(error = &error as &dyn std::error::Error, "an Event was not published");
     }
 }

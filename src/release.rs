@@ -60,6 +60,7 @@ pub async fn start(
     resource: &KonigleSpace,
     (desired, seen, judged): (&Desired, &Observation, &Judged),
     (release, client): (&Release, &Arc<Client>),
+    mut notes: Vec<Note>,
 ) -> Result<Started, WriteError> {
     if context.shutdown.is_cancelled() {
         return Err(WriteError::Conflict);
@@ -74,6 +75,7 @@ pub async fn start(
         shutdown: context.shutdown.clone(),
         timeout: submit_limit(&attempt),
     };
+    notes.extend(crate::status::transitions(&resource.status.clone().unwrap_or_default(), &status));
     let resource = record::claim(context, resource, &status).await?;
     let _ = context.memory.attempt(&uid, &attempt.nonce);
     info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
@@ -90,8 +92,12 @@ pub async fn start(
     }
     context.memory.refused(&uid, refusal(&answer));
     context.memory.answered(&uid, &attempt.nonce, answer.clone());
-    let Answer::Accepted(deployment) = answer else { return Ok(Started::Answered(resource)) };
+    let Answer::Accepted(deployment) = answer else {
+        record::tell(context, &resource, notes).await;
+        return Ok(Started::Answered(resource));
+    };
     let written = record::receipt(context, &resource, &attempt, &deployment).await;
+    record::tell(context, &resource, notes).await;
     if let Some((uat, held_by)) = &held {
         record::note_job_in_hold(context, uat, held_by, &deployment.job_id).await;
     }

@@ -32,7 +32,7 @@ pub fn render(desired: &Desired, seen: &Observation, judged: &Judged, step: &Ste
     let mut status = before.clone();
     status.observed_generation = desired.generation;
     let mut conditions = Conditions { before, generation: desired.generation, now: seen.now, list: Vec::new() };
-    if let Step::Unseen(_) = step {
+    if matches!(step, Step::Unseen(_)) || fetches_again(seen, before, step) {
         conditions.keep(&["Stalled", "Reconciling", "Ready", "ArtifactReady", "Deployed", "PromotionAllowed"]);
     } else {
         let ready = readiness(step, judged);
@@ -53,6 +53,13 @@ pub fn render(desired: &Desired, seen: &Observation, judged: &Judged, step: &Ste
     status.conditions = conditions.list;
     fit(&mut status);
     status
+}
+
+/// A download that failed is tried again: until it ends nothing new is known, so what was said of the failure stays.
+fn fetches_again(seen: &Observation, before: &KonigleSpaceStatus, step: &Step) -> bool {
+    *step == Step::Fetch
+        && matches!(seen.artifact, ArtifactFacts::Failed { .. } | ArtifactFacts::Retrying)
+        && before.condition("ArtifactReady").is_some_and(|ready| ready.status == "False")
 }
 
 /// Keeps the whole status below 32 KiB, whatever came back: first without the oldest of what people only read, then with
@@ -309,9 +316,11 @@ pub fn content_of(status: &KonigleSpaceStatus) -> Option<Content> {
 
 fn credentials_valid(conditions: &mut Conditions<'_>, seen: &Observation, step: &Step) {
     let works = Problem { reason: Reason::Succeeded, message: "Konigle accepts the token".to_owned() };
+    // The credentials of the artifact's host are others.
+    let of_artifact = matches!(seen.artifact, ArtifactFacts::Unreadable(_) | ArtifactFacts::Failed { .. });
     match (&seen.account, &seen.space, step) {
         (Err(problem), ..) => conditions.add("CredentialsValid", "False", problem),
-        (_, _, Step::Stall(problem)) if problem.reason.is_about_credentials() => {
+        (_, _, Step::Stall(problem)) if problem.reason.is_about_credentials() && !of_artifact => {
             conditions.add("CredentialsValid", "False", problem);
         }
         (_, Some(Ok(_) | Err(LookError::NotFound(_) | LookError::Ambiguous(_) | LookError::Changed(_))), _) => {
@@ -331,7 +340,10 @@ fn drifted(conditions: &mut Conditions<'_>, seen: &Observation, judged: &Judged,
     } else if judged.status.attempt.is_none()
         && !matches!(step, Step::Start(_))
         && (seen.space.as_ref().is_none_or(Result::is_err)
-            || matches!(seen.last_job, Some(Err(LookError::Unavailable(_) | LookError::Unauthorized(_)))))
+            || matches!(
+                seen.last_job,
+                Some(Err(LookError::Unavailable(_) | LookError::RateLimited(_) | LookError::Unauthorized(_)))
+            ))
     {
         conditions.keep(&["Drifted"]);
     }

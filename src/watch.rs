@@ -52,7 +52,7 @@ pub fn watch(
         let (context, readiness, gone) = (context.clone(), readiness.clone(), AtomicU32::new(0));
         move |error: &watcher::Error| {
             warn!(error = error as &dyn std::error::Error, "the watch failed; it is begun again");
-            readiness.set_watch(Some(format!("the resources cannot be watched: {error}")));
+            readiness.watch_failed(format!("the resources cannot be watched: {error}"));
             if is_gone(error) && gone.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_GONE {
                 error!(
                     "the watch is refused as too old again and again: ending, so that the next process lists afresh"
@@ -133,8 +133,8 @@ impl Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
-/// Wakes those that depend on a resource, where what they depend on changed: a promotion on its uat resource, and a uat
-/// resource on the promotion that holds it.
+/// Wakes those that depend on a resource, where what they depend on changed: a promotion on its uat resource, a uat
+/// resource on the promotion that holds it, and one resource of a Space on another that is older.
 fn notice(context: &Context, event: &Event<Watched>) {
     let (Event::Apply(guard) | Event::InitApply(guard) | Event::Delete(guard)) = event else { return };
     let Ok(resource) = &guard.0 else { return };
@@ -153,7 +153,9 @@ fn notice(context: &Context, event: &Event<Watched>) {
     }
     let all = context.all();
     let neighbours = readable(&all).filter(|other| other.meta().namespace == resource.meta().namespace);
-    for other in neighbours.filter(|other| promotes(other, resource) || promotes(resource, other)) {
+    let promotions = neighbours.filter(|other| promotes(other, resource) || promotes(resource, other));
+    let rivals = readable(&all).filter(|other| shares_its_space(other, resource));
+    for other in promotions.chain(rivals) {
         let reference = ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default());
         context.wake(&crate::memory::uid(other), reference);
     }
@@ -163,6 +165,12 @@ fn notice(context: &Context, event: &Event<Watched>) {
 fn promotes(resource: &KonigleSpace, from: &KonigleSpace) -> bool {
     let source = resource.spec.promotion.as_ref().map(|promotion| &promotion.from.name);
     source.is_some() && source == from.meta().name.as_ref()
+}
+
+/// Whether two resources name one Space.
+fn shares_its_space(one: &KonigleSpace, other: &KonigleSpace) -> bool {
+    let space = |resource: &KonigleSpace| Some(resource.status.as_ref()?.space.as_ref()?.id.clone());
+    one.meta().uid != other.meta().uid && space(one).is_some_and(|id| space(other) == Some(id))
 }
 
 /// What others depend on: the release, what is under way, and whether it can be relied on.

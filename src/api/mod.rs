@@ -71,7 +71,7 @@ pub struct KonigleSpaceSpec {
     /// What to promote from. For production Spaces; exactly one of source and promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion: Option<Promotion>,
-    /// How often the remote Space is looked at when nothing moves, at least 30s (±10 % jitter).
+    /// How often the remote Space is looked at when nothing moves, at least 30s (spread by at most 10 %).
     #[serde(default = "default_interval")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = kube::core::Rule::new("self.matches('^([0-9]{1,6}(h|m|s))+$') && duration(self) >= duration('30s') && duration(self) <= duration('24h')").message("write spec.interval as a duration from 30s to 24h, such as 30s, 5m or 1h30m"))]

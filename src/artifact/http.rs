@@ -112,7 +112,9 @@ impl Body {
                 .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
         let hint = if is_html {
             let after = if self.redirected { " after a redirect" } else { "" };
-            format!("; the server answered 200{after} with an HTML page (a login page?)")
+            format!(
+                "; the server answered 200{after} with an HTML page (a login page?): check the URL, and whether it wants credentials"
+            )
         } else if let Some(encoding) = self.header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             let encoding: String = encoding.chars().take(20).collect();
             format!("; the server compressed it though it was asked not to (Content-Encoding: {encoding})")
@@ -252,8 +254,8 @@ fn answered(url: &Url, status: StatusCode, has_secret: bool, sent: bool) -> Fetc
             "; it was redirected to another origin, to which the credentials of spec.source.http.secretRef are not sent"
         }
         (401 | 403, false, _) => "; it may want credentials: name a Secret in spec.source.http.secretRef",
-        (404 | 410, ..) => "; it is asked for again later, in case it is still being published",
-        (408 | 429 | 500..=599, ..) => "; it is asked for again later",
+        (404 | 410, ..) => "; it may not be published yet",
+        (408 | 429 | 500..=599, ..) => "",
         _ => "; wanted 200",
     };
     unavailable(location(url), format!("the server answered {code}{advice}"))

@@ -153,7 +153,7 @@ pub enum FetchError {
     /// More bytes than [`Limits::max_size`].
     #[error(
         "{location} is larger than the {limit} bytes that this operator allows: make the artifact smaller, or raise the \
-         operator's limit"
+         operator's `--artifact-max-size`"
     )]
     TooLarge {
         /// Host and path.

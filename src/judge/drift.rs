@@ -16,7 +16,7 @@ pub(super) fn judge(judged: &mut Judged, seen: &Observation) {
     }
     match &seen.last_job {
         // Whether it is ours cannot be told yet.
-        Some(Err(LookError::Unavailable(_) | LookError::Unauthorized(_))) => {}
+        Some(Err(LookError::Unavailable(_) | LookError::RateLimited(_) | LookError::Unauthorized(_))) => {}
         Some(Ok(times)) if is_ours(judged, &pair, times, seen) => pin(judged, pair),
         _ => {
             let text = |time: &Option<String>| time.clone().unwrap_or_else(|| "never".to_owned());

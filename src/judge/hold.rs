@@ -9,13 +9,17 @@ use super::{Judged, Note};
 use crate::desired::Desired;
 use crate::observation::{Holder, Observation};
 
+/// How long a job may run where nothing else is said: the default of `spec.timeout`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a promotion's request may take: it has no body.
 pub(super) const PROMOTE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Clears `heldBy` where nothing needs it any more.
 pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) {
     let (Some(held), Some(facts)) = (&judged.status.held_by, &seen.holder) else { return };
-    let waited = facts.seen_for >= PROMOTE_LIMIT.saturating_add(seen.settle).saturating_add(desired.timeout);
+    // A holder that was never read may let its jobs run longer than this resource does; the default is the best guess.
+    let job = facts.timeout.unwrap_or(DEFAULT_TIMEOUT).max(desired.timeout);
+    let waited = facts.seen_for >= PROMOTE_LIMIT.saturating_add(seen.settle).saturating_add(job);
     let (clear, note) = match &facts.holder {
         None => (false, None),
         Some(Holder::Done) => (true, None),

@@ -108,3 +108,13 @@ pub(super) async fn look_at_last_job(status: &KonigleSpaceStatus, client: &Clien
             .map(|job| JobTimes { created_at: job.created_at, completed_at: job.completed_at }),
     );
 }
+
+/// The newest job's `created_at`, where the API is known to serve the list of jobs: jobs older than that need not be
+/// waited for. That it does is learned when first a request's outcome is unknown.
+pub(super) async fn newest_job(context: &Context, client: &Client) -> Option<String> {
+    if context.memory.jobs_served(client.account().base_url()) != Some(true) {
+        return None;
+    }
+    let jobs = client.jobs().await.ok()??;
+    jobs.into_iter().filter_map(|job| job.created_at).max_by_key(|created| crate::time::parse(created))
+}

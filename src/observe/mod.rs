@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+use crate::address::AddressError;
 use crate::api::{KonigleSpace, KonigleSpaceStatus, PairStatus, Watched};
 use crate::clock;
 use crate::controller::Context;
@@ -31,7 +32,7 @@ use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, O
 use crate::reason::Reason;
 use crate::status::cut;
 
-use attempt::{look_at_attempt, look_at_last_job};
+use attempt::{look_at_attempt, look_at_last_job, newest_job};
 use promotion::{look_at_hold, look_at_pair, promotions_from, source};
 use space::look_at_space;
 
@@ -98,6 +99,13 @@ async fn look_at_konigle(
         look_at_last_job(status, client, seen).await;
         look_at_pair(context, resource, desired, status, client, seen).await;
         look_at_hold(context, resource, status, client, seen).await;
+        let release_is_due = match &desired.wish {
+            Wish::Deploy(wish) => may_be_needed(desired, wish, status),
+            Wish::Promote { .. } => seen.pair == PairProof::Proven,
+        };
+        if status.attempt.is_none() && release_is_due {
+            seen.newest_job = newest_job(context, client).await;
+        }
     }
     client
 }
@@ -207,9 +215,20 @@ async fn artifact(
     if let Some(artifact) = context.artifacts.get(&wish.digest).await {
         return ArtifactFacts::OnDisk { size: artifact.size };
     }
+    if let Some(secret) = &wish.secret
+        && let Err(CredentialsError::Problem(problem)) =
+            credentials::artifact(&context.api, &resource.namespace().unwrap_or_default(), secret).await
+    {
+        return ArtifactFacts::Unreadable(problem);
+    }
+    let requests = &desired.requests;
+    let look_now = is_pending(requests.reconcile_at.as_ref(), status.last_handled_reconcile_at.as_ref());
     match context.memory.download(&uid(resource), &download_key(wish)) {
         None => ArtifactFacts::Absent,
         Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
+        Some(DownloadMemory::Retrying) => ArtifactFacts::Retrying,
+        // A person wants it looked at now.
+        Some(DownloadMemory::Failed(..)) if look_now => ArtifactFacts::Absent,
         Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
     }
 }
@@ -236,8 +255,9 @@ fn look_error(error: ReadError) -> LookError {
         ReadError::Unauthorized { .. } => LookError::Unauthorized(text),
         ReadError::Forbidden { .. } => LookError::Forbidden(text),
         ReadError::NotFound { .. } | ReadError::InvalidId => LookError::NotFound(text),
-        ReadError::RateLimited { .. }
-        | ReadError::Status { .. }
+        ReadError::RateLimited { .. } => LookError::RateLimited(text),
+        ReadError::Address(AddressError::NotPublic { .. }) => LookError::BaseUrl(text),
+        ReadError::Status { .. }
         | ReadError::Address(_)
         | ReadError::Connect { .. }
         | ReadError::Timeout
@@ -257,6 +277,8 @@ pub fn text_of(error: &LookError) -> String {
         | LookError::NotFound(text)
         | LookError::Ambiguous(text)
         | LookError::Changed(text)
+        | LookError::BaseUrl(text)
+        | LookError::RateLimited(text)
         | LookError::Unavailable(text) => text.clone(),
     }
 }

@@ -24,13 +24,7 @@ pub(super) fn source(context: &Context, resource: &KonigleSpace, desired: &Desir
 #[must_use]
 pub fn source_facts(source: &KonigleSpace) -> SourceFacts {
     let status = source.status.clone().unwrap_or_default();
-    SourceFacts {
-        exists: true,
-        uid: uid(source),
-        deleting: source.meta().deletion_timestamp.is_some(),
-        current: status.observed_generation == source.meta().generation.unwrap_or_default(),
-        status,
-    }
+    SourceFacts { exists: true, uid: uid(source), deleting: source.meta().deletion_timestamp.is_some(), status }
 }
 
 /// Before a promotion, the two Spaces must be proven to be of one web app.
@@ -115,8 +109,10 @@ pub(super) async fn look_at_hold(
     seen: &mut Observation,
 ) {
     let Some(held) = &status.held_by else { return };
+    let mut timeout = None;
     let holder = match within("read a KonigleSpace", context.spaces(resource).get(&held.name)).await {
         Ok(holder) if holder.uid().as_deref() == Some(held.uid.as_str()) => {
+            timeout = Desired::parse(&holder).ok().map(|desired| desired.timeout);
             let attempt = holder.status.and_then(|status| status.attempt).filter(|attempt| attempt.nonce == held.nonce);
             Some(attempt.map_or(Holder::Done, |attempt| Holder::Promoting { job_id: attempt.job_id }))
         }
@@ -128,8 +124,8 @@ pub(super) async fn look_at_hold(
         (Some(Holder::Gone), Some(job_id)) => client.job(job_id).await.ok().map(|job| job.status.ended()),
         _ => None,
     };
-    let seen_for = context.memory.hold(&uid(resource), &held.nonce);
-    seen.holder = Some(HolderFacts { holder, seen_for, job_ended });
+    let (seen_for, timeout) = context.memory.hold(&uid(resource), &held.nonce, timeout);
+    seen.holder = Some(HolderFacts { holder, seen_for, timeout, job_ended });
 }
 
 /// The resources that promote from this one and have an open attempt: a live list of its namespace.

@@ -1,16 +1,22 @@
 //! The remote Space: by its id, or by names that are resolved once.
 
+use tracing::warn;
+
 use crate::api::{KonigleSpace, KonigleSpaceStatus, SpaceStatus};
 use crate::controller::Context;
 use crate::desired::Desired;
 use crate::judge::is_pending;
+use crate::judge::words::{Class, class};
 use crate::konigle::Client;
-use crate::konigle::model::{Space, SpaceType};
+use crate::konigle::model::{Pair, Space, SpaceType};
 use crate::memory::uid;
 use crate::observation::{LookError, Observation, SpaceFacts};
 use crate::status::cut;
 
 use super::look_error;
+
+/// The words of a Space's status that the contract describes (konigle 1.0.3, `models/cloud/space.py`).
+const KNOWN_STATUS: [&str; 4] = ["provisioning", "running", "stopped", "error"];
 
 pub(super) async fn look_at_space(
     context: &Context,
@@ -30,11 +36,23 @@ pub(super) async fn look_at_space(
         job.and_then(|job| job.as_ref().err()).cloned().map(Err)
     } else {
         let look = space(desired, status, client).await;
+        if let Ok(Space { status: word, .. }) = &look
+            && !KNOWN_STATUS.contains(&word.as_str())
+        {
+            warn!(word, "Konigle sent a Space's status that is not known; nothing depends on it");
+            context.metrics.unknown_word("space_status");
+        }
+        if let Ok(Space { pair: Pair { last_deployment_status: Some(word), .. }, .. }) = &look
+            && class(Some(word)) == Class::Unknown
+        {
+            warn!(word, "Konigle sent a last_deployment_status that is not known; it proves nothing");
+            context.metrics.unknown_word("last_deployment_status");
+        }
         seen.space = Some(look.clone().map(|space| space_facts(&space)));
         Some(look.map(|_| ()))
     };
     let (failed, unauthorized) = match &look {
-        Some(Err(LookError::Unavailable(_))) => (true, false),
+        Some(Err(LookError::Unavailable(_) | LookError::RateLimited(_))) => (true, false),
         Some(Err(LookError::Unauthorized(_))) => (false, true),
         _ => (false, false),
     };

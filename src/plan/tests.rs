@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-
 use crate::api::{AdoptionPolicy, Attempt, Attribution, HeldBy};
 use crate::artifact::FetchError;
 use crate::konigle::model::JobStatus;
 use crate::konigle::{Answer, Rejection};
-use crate::observation::{ArtifactFacts, PairProof, Refusal, SourceFacts};
+use crate::observation::{LookError, Refusal, SourceFacts};
 use crate::test_facts::*;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -74,6 +73,7 @@ fn deploys_of_uat() -> Vec<(Facts, &'static str, &'static str)> {
             "only what is on disk is claimed",
         ),
         (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Downloading), "Fetch", "it is on its way"),
+        (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Retrying), "Fetch", "it is on its way again"),
         (Facts::uat().runs(A), "Rest Succeeded", "a job of ours released it, and the Space shows that"),
         (Facts::uat().runs(A).wants(B), "Deploy Spec", "another digest is wanted"),
         (Facts::uat().runs(A).redeploy("1"), "Deploy Person", "a person asked for the same digest once more"),
@@ -103,7 +103,12 @@ fn deploys_of_uat() -> Vec<(Facts, &'static str, &'static str)> {
         (quarantined("RetriesExceeded").wants(B), "Deploy Spec", "another digest is free"),
         (refused(Reason::SpaceBusy), "Wait SpaceBusy", "the Space told so a moment ago"),
         (refused(Reason::RateLimited), "Wait RateLimited", "the server told when to come again"),
-        (refused(Reason::CredentialsRejected), "Stall CredentialsRejected", "a person must put a valid token"),
+        (refused(Reason::CredentialsRejected), "Wait Progressing", "a single 401 is tried once more"),
+        (
+            refused(Reason::CredentialsRejected).but(|facts| facts.seen.refusal.as_mut().unwrap().times = 2),
+            "Stall CredentialsRejected",
+            "a person must put a valid token",
+        ),
         (refused(Reason::SpaceForbidden), "Stall SpaceForbidden", "a person must put another token"),
         (refused(Reason::SpaceNotFound), "Stall SpaceNotFound", "a person must correct the spec"),
         (foreign(), "Wait SpaceBusy", "somebody else's deployment runs, at first contact it is waited out"),
@@ -200,6 +205,17 @@ fn looks_that_fail() -> Vec<(Facts, &'static str, &'static str)> {
             unseen(LookError::Changed("other".to_owned())),
             "Stall SpaceChanged",
             "another Space is not taken over silently",
+        ),
+        (
+            unseen(LookError::BaseUrl("private".to_owned())),
+            "Stall SecretInvalid",
+            "a person must write another base URL",
+        ),
+        (unseen(LookError::RateLimited("429".to_owned())), "Unseen", "too many requests change nothing either"),
+        (
+            Facts::uat().space_cannot_be_seen(LookError::RateLimited("429".to_owned())),
+            "Wait RateLimited",
+            "at first contact it is said why nothing is known",
         ),
         (
             Facts::uat().but(|facts| facts.seen.space = None),
@@ -510,6 +526,32 @@ fn drift_is_answered_as_the_policy_says() {
 fn a_promotion_needs_an_approval_and_an_open_gate() {
     check(promotions());
     check(running_promotions());
+}
+
+/// Who reads it at three in the morning can copy the command, and learns what looks odd.
+#[test]
+fn messages_say_what_to_do_next() {
+    let message = |facts: Facts| match facts.step() {
+        Step::Wait(problem) | Step::Stall(problem) => problem.message,
+        other => panic!("{other:?}"),
+    };
+    let given_up = failed(Facts::uat()).but(|facts| {
+        facts.status.failures = 1;
+        let reason = "RetriesExceeded".to_owned();
+        facts.status.quarantined = vec![crate::api::Quarantined { digest: A.to_owned(), reason, time: NOW.to_owned() }];
+    });
+    let command = "kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/reset-at=";
+    let text = message(given_up);
+    assert!(text.contains("after 1 failed attempt: ") && text.contains(command), "{text}");
+    let overdue = Facts::uat()
+        .in_flight(A)
+        .with_job(JobStatus::Unknown("paused".to_owned()))
+        .but(|facts| facts.status.attempt.as_mut().unwrap().deadline = BEFORE.to_owned());
+    let text = message(overdue);
+    assert!(text.contains("in status `paused`, which this operator does not know"), "{text}");
+    assert!(text.contains(&format!("cloud.konigle.com/resolve-attempt={NONCE}=succeeded (or")), "{text}");
+    let text = message(refused(Reason::SpaceBusy));
+    assert!(text.ends_with("; tried again after 2026-11-24T09:00:30Z"), "{text}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{Attribution, DriftPolicy};
+use crate::artifact::FetchError;
 use crate::desired::Approval;
 use crate::konigle::Answer;
 use crate::konigle::model::JobStatus;
@@ -17,6 +18,32 @@ fn uat_moves_on(facts: &mut Facts) {
 
 fn unavailable() -> LookError {
     LookError::Unavailable("no answer".to_owned())
+}
+
+/// Trying again must not write: a host that is down for a day would make a status flap all day.
+#[test]
+fn a_download_that_is_tried_again_changes_nothing_before_it_ends() {
+    let error = FetchError::Unavailable { location: "ci.example.com/shop.zip".to_owned(), reason: "404".to_owned() };
+    let failed =
+        |seconds: u64| ArtifactFacts::Failed { error: error.clone(), ago: Duration::from_secs(seconds), times: 1 };
+    let stands = Facts::uat().but(|facts| facts.seen.artifact = failed(1)).next();
+    let reads = |artifact: ArtifactFacts| stands.clone().but(|facts| facts.seen.artifact = artifact).next().status;
+    assert_eq!(stands.status.condition("Ready").map(|ready| ready.reason.as_str()), Some("ArtifactUnavailable"));
+    for artifact in [failed(6), ArtifactFacts::Retrying] {
+        assert_eq!(reads(artifact.clone()), stands.status, "{artifact:?}");
+    }
+    let other_url = reads(ArtifactFacts::Downloading);
+    assert_eq!(other_url.condition("Ready").map(|ready| ready.reason.as_str()), Some("Downloading"));
+}
+
+#[test]
+fn the_credentials_of_the_artifacts_host_are_not_those_of_konigle() {
+    let problem = Problem { reason: Reason::SecretNotFound, message: "there is no Secret ci".to_owned() };
+    let facts = Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Unreadable(problem)).next();
+    let word = |condition: &str| facts.status.condition(condition).map(|it| (it.status.as_str(), it.reason.as_str()));
+    assert_eq!(word("Stalled"), Some(("True", "SecretNotFound")));
+    assert_eq!(word("ArtifactReady"), Some(("False", "SecretNotFound")));
+    assert_eq!(word("CredentialsValid"), Some(("True", "Succeeded")));
 }
 
 #[test]

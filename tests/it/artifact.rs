@@ -246,9 +246,9 @@ async fn callers_share_one_download_and_its_failure() {
 async fn what_may_still_be_published_is_unavailable() {
     let digest = Digest::of(b"");
     for (status, expected) in [
-        (404, "answered 404; it is asked for again later"),
+        (404, "answered 404; it may not be published yet"),
         (410, "answered 410"),
-        (500, "answered 500; it is asked for again later"),
+        (500, "answered 500"),
         (503, "answered 503"),
         (408, "answered 408"),
         (429, "answered 429"),

@@ -1,9 +1,11 @@
 //! A namespace of its own for each test, and what is put into it: the token's Secret and KonigleSpaces.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Secret};
 use konigle_operator::api::KonigleSpace;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
@@ -73,9 +75,13 @@ impl Namespace {
         self.write_secret(SECRET, &json!({"token": token})).await
     }
 
-    /// Writes a Secret with these keys.
+    /// Writes a Secret with these keys, in place of those that it had.
     pub(crate) async fn write_secret(&self, name: &str, keys: &Value) -> Result<()> {
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys});
+        // `data` and not `stringData`: an apply takes away only what it wrote itself, and the server writes the other.
+        let bytes = |text: &Value| ByteString(text.as_str().unwrap_or_default().as_bytes().to_vec());
+        let data: BTreeMap<&String, ByteString> =
+            keys.as_object().into_iter().flatten().map(|(key, text)| (key, bytes(text))).collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
         self.api::<Secret>()
             .patch(name, &apply(), &Patch::Apply(&secret))
             .await

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Bed, Case, rows};
 use crate::support::Result;
 use crate::support::artifacts::{Artifact, digest_of, zip};
+use crate::support::namespace::wait_for;
 
 /// `--artifact-max-size` of this table's operator, in bytes.
 const MAX_SIZE: usize = 64 << 10;
@@ -57,7 +58,7 @@ async fn page_instead_of_the_file(mut case: Case<'_>) -> Result<()> {
     let page = b"<!doctype html><title>Log in</title>".to_vec();
     case.bed.artifacts.answer_with(&case.path("1"), StatusCode::OK, headers, page);
     case.apply(&case.spec(&artifact)).await?;
-    case.shows("DigestMismatch", &["an HTML page (a login page?)", "reconcile-at"]).await?;
+    case.shows("DigestMismatch", &["an HTML page (a login page?)", "check the URL", "reconcile-at"]).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     case.bed.artifacts.serve(&case.path("1"), bytes);
@@ -84,9 +85,14 @@ async fn not_published_yet(mut case: Case<'_>) -> Result<()> {
     let url = case.bed.artifacts.url(&case.path("1"));
     let artifact = Artifact { url, digest: digest_of(&bytes), size: bytes.len() };
     case.apply(&case.spec(&artifact)).await?;
-    case.shows("ArtifactUnavailable", &["404", "still being published", "tried again", &case.path("1")]).await?;
+    let parts = ["404", "not be published yet", "tried again", &case.path("1")];
+    let before = case.shows("ArtifactUnavailable", &parts).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
+    let asked = || case.bed.artifacts.requests(&case.path("1"));
+    wait_for("asked for three times", async || Ok((asked() >= 3).then_some(()))).await?;
+    let after = case.shows("ArtifactUnavailable", &parts).await?;
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "trying again was written down");
     case.deploys("1").await?;
     case.runs(1).await.map(drop)
 }
@@ -179,7 +185,8 @@ async fn secret_with_wrong_keys(mut case: Case<'_>) -> Result<()> {
     let mut spec = case.spec(&artifact);
     spec["source"]["http"]["secretRef"] = json!({"name": "wrong-keys-ci"});
     case.apply(&spec).await?;
-    case.shows("SecretKeyMissing", &["Secret wrong-keys-ci needs `username` and `password`, or `bearerToken`"]).await?;
+    case.shows("SecretKeyMissing", &["Secret wrong-keys-ci", "the keys `username` and `password`, or `bearerToken`"])
+        .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     opened(&case)?;

@@ -37,9 +37,9 @@ async fn fails_until_it_is_given_up(mut case: Case<'_>) -> Result<()> {
     let space = case.shows("ProgressingWithRetry", &parts).await?;
     check_message(&space, &[&case.job(0).await?])?;
     case.posted(1).await?;
-    let parts = ["2 failed attempts", "migration 0042 failed", "publish another digest", RESET_AT];
+    let parts = ["after 2 failed attempts", "migration 0042 failed", "publish another digest", RESET_AT];
     let space = case.shows("RetriesExceeded", &parts).await?;
-    let command = format!("kubectl annotate kspace --namespace {} {}", case.bed.namespace.name(), case.name);
+    let command = format!("kubectl annotate kspace {} --namespace {} ", case.name, case.bed.namespace.name());
     check_message(&space, &[&case.job(1).await?, &command])?;
     case.posted(2).await?;
     case.others_go_on().await?;
@@ -54,7 +54,7 @@ async fn fails_and_another_digest_follows(mut case: Case<'_>) -> Result<()> {
     let mut spec = case.spec(&case.serve("1")?);
     spec["retry"] = json!({"limit": 1});
     case.apply(&spec).await?;
-    case.shows("RetriesExceeded", &["1 failed attempt: ", "no space left on device"]).await?;
+    case.shows("RetriesExceeded", &["after 1 failed attempt: ", "no space left on device"]).await?;
     case.posted(1).await?;
     case.others_go_on().await?;
     case.deploys("2").await?;
@@ -83,9 +83,9 @@ async fn never_ends_and_a_person_answers(mut case: Case<'_>) -> Result<()> {
     let space = case.shows("JobOverdue", &["(or =failed, or =retry)"]).await?;
     let nonce = space.status.unwrap_or_default().attempt.map(|attempt| attempt.nonce).unwrap_or_default();
     let command = format!(
-        "kubectl annotate kspace --namespace {} {} --overwrite {RESOLVE_ATTEMPT}={nonce}=succeeded",
-        case.bed.namespace.name(),
-        case.name
+        "kubectl annotate kspace {} --namespace {} --overwrite {RESOLVE_ATTEMPT}={nonce}=succeeded",
+        case.name,
+        case.bed.namespace.name()
     );
     case.shows("JobOverdue", &[&command]).await?;
     case.others_go_on().await?;
@@ -99,13 +99,16 @@ async fn never_ends_and_a_person_answers(mut case: Case<'_>) -> Result<()> {
 
 /// A word that is not in the contract is no end: the job is followed, and overdue if the word stays.
 async fn word_that_nobody_knows(mut case: Case<'_>) -> Result<()> {
-    let artifact = case.start_endless_job().await?;
+    let artifact = case.start_job(json!({"outcome": "never", "lines": 2}), "20s").await?;
     let job = case.job(0).await?;
     case.change_job(&job, json!({"status": "paused"})).await?;
+    let read = |space: &KonigleSpace| {
+        let attempt = space.status.as_ref().and_then(|status| status.attempt.as_ref());
+        attempt.is_some_and(|attempt| attempt.job_status.as_deref() == Some("paused"))
+    };
+    case.bed.namespace.wait_for(&case.name, "reading the word", read).await?;
     case.shows("DeployRunning", &[]).await?;
-    let overdue = case.shows("JobOverdue", &["`paused`", "does not know"]).await?;
-    let word = overdue.status.unwrap_or_default().attempt.and_then(|attempt| attempt.job_status);
-    assert_eq!(word.as_deref(), Some("paused"));
+    case.shows("JobOverdue", &["`paused`", "does not know"]).await?;
     case.posted(1).await?;
     case.others_go_on().await?;
     case.change_job(&job, json!({"status": null, "finish": "success"})).await?;

@@ -66,6 +66,9 @@ struct Bed {
 /// A row of a table that is run.
 type Run<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
+/// A row of a table by its name, and how it is run.
+type Row = (&'static str, for<'a> fn(Case<'a>) -> Run<'a>);
+
 /// The rows of a table, each an `async fn(Case<'_>) -> Result<()>`.
 macro_rules! rows {
     ($($row:ident),+ $(,)?) => {
@@ -93,7 +96,7 @@ impl Bed {
     }
 
     /// Runs all rows at the same time, and one resource without a mistake beside them.
-    async fn run(&self, rows: Vec<(&'static str, for<'a> fn(Case<'a>) -> Run<'a>)>) -> Result<()> {
+    async fn run(&self, rows: Vec<Row>) -> Result<()> {
         let (arriving, mut arrived) = mpsc::channel::<()>(1);
         let (go_on, going_on) = watch::channel(false);
         let mut healthy = self.case("healthy", None).await?;

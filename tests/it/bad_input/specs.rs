@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Bed, Case, rows};
+use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::deploys;
 use crate::support::{Failure, Result};
 
@@ -24,7 +25,11 @@ async fn promotions_from_the_wrong_resource_and_refused_manifests() -> Result<()
 async fn id_that_is_a_number(mut case: Case<'_>) -> Result<()> {
     let mut spec = case.spec(&case.serve("1")?);
     spec["space"]["id"] = json!(case.uat.parse::<u64>()?);
-    case.is_refused(&spec, &["spec.space.id", "must be of type string"]).await?;
+    let manifest = json!({"apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace",
+        "metadata": {"name": case.name, "namespace": case.bed.namespace.name()}, "spec": spec});
+    let kubectl = ControlPlane::shared().await?.kubectl();
+    let created = kubectl.run_with_input(&["create", "--validate=false", "-f", "-"], &manifest.to_string()).await;
+    says(created.map(drop), &["spec.space.id", "must be of type string"])?;
     case.others_go_on().await?;
     case.deploys("1").await?;
     case.runs(1).await.map(drop)
@@ -109,12 +114,7 @@ async fn promotion_with_a_token_of_another_project(mut case: Case<'_>) -> Result
 impl Case<'_> {
     /// Sees that the API server does not take this spec, and says these parts.
     async fn is_refused(&self, spec: &Value, parts: &[&str]) -> Result<()> {
-        let Err(failure) = self.apply(spec).await else { return Err(Failure::new("the API server took it")) };
-        let text = failure.to_string();
-        match parts.iter().find(|part| !text.contains(**part)) {
-            None => Ok(()),
-            Some(missing) => Err(Failure::new(format!("the refusal does not say {missing:?}: {text}"))),
-        }
+        says(self.apply(spec).await.map(drop), parts)
     }
 
     /// Waits until the row's production Space runs this digest, by one promotion.
@@ -125,5 +125,15 @@ impl Case<'_> {
             return Err(Failure::new(format!("production runs {runs:?}, not {digest}")));
         }
         self.posted_to(&self.production, 1).await
+    }
+}
+
+/// Sees that the API server refused, with these parts in its message.
+fn says(answer: Result<()>, parts: &[&str]) -> Result<()> {
+    let Err(failure) = answer else { return Err(Failure::new("the API server took it")) };
+    let text = failure.to_string();
+    match parts.iter().find(|part| !text.contains(**part)) {
+        None => Ok(()),
+        Some(missing) => Err(Failure::new(format!("the refusal does not say {missing:?}: {text}"))),
     }
 }

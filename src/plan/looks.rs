@@ -1,0 +1,89 @@
+//! What to say and do when a look at Konigle brought nothing.
+//!
+//! Pure: no clock, no I/O, no log.
+
+use std::time::Duration;
+
+use super::{REJECTED_AFTER, Step, THEN_LOOK, cause, stall, wait};
+use crate::desired::Desired;
+use crate::judge::Judged;
+use crate::observation::{LookError, Observation, Problem};
+use crate::reason::Reason;
+use crate::wish::wanted;
+
+/// What a look that brought nothing leads to; `None`: the open attempt goes on all the same.
+pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged) -> Option<Step> {
+    let of_job = || seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()).and_then(|look| look.as_ref().err());
+    let error = match &seen.space {
+        Some(Err(error)) => error,
+        Some(Ok(_)) => return None,
+        // Without a look there is no baseline.
+        None if judged.open.is_none() => {
+            return Some(unseen(
+                desired,
+                seen,
+                judged,
+                (Reason::Progressing, "the Space was not looked at".to_owned()),
+            ));
+        }
+        None => of_job().filter(|error| !matches!(error, LookError::NotFound(_) | LookError::Forbidden(_)))?,
+    };
+    let unseen = |reason, message: String| Some(unseen(desired, seen, judged, (reason, message)));
+    match error {
+        LookError::Unauthorized(detail) => match seen.unauthorized_for {
+            Some(ago) if ago >= REJECTED_AFTER => Some(stall(
+                Reason::CredentialsRejected,
+                format!(
+                    "Konigle rejected the token ({detail}): put a valid one into key `token` of Secret {}; it is read again within 30 s",
+                    desired.secret
+                ),
+            )),
+            _ => unseen(Reason::Progressing, unauthorized_once()),
+        },
+        LookError::BaseUrl(detail) => Some(stall(
+            Reason::SecretInvalid,
+            format!(
+                "Secret {}, key `baseURL`: {detail}; write another one, or have the operator allow it with `--allowed-base-urls`",
+                desired.secret
+            ),
+        )),
+        LookError::Forbidden(detail) => Some(stall(
+            Reason::SpaceForbidden,
+            format!(
+                "the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, or correct spec.space",
+                desired.secret
+            ),
+        )),
+        LookError::NotFound(detail) => Some(stall(Reason::SpaceNotFound, format!("{detail}; {THEN_LOOK}"))),
+        LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
+        LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
+        LookError::RateLimited(detail) | LookError::Unavailable(detail) => {
+            let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
+            if seen.failing_for > limit {
+                return Some(Step::Unreachable(Problem {
+                    reason: Reason::KonigleUnreachable,
+                    message: format!("Konigle has not answered for {} min: {detail}", seen.failing_for.as_secs() / 60),
+                }));
+            }
+            let limited = matches!(error, LookError::RateLimited(_));
+            let reason = if limited { Reason::RateLimited } else { Reason::Progressing };
+            if judged.open.is_some() { None } else { unseen(reason, format!("{detail}; tried again by itself")) }
+        }
+    }
+}
+
+/// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile, and what was said of
+/// another wish is not said of this one.
+fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, (reason, message): (Reason, String)) -> Step {
+    let known = judged.status.condition("Ready").is_some();
+    let unmet = wanted(desired, seen).is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
+    if !known || (unmet && (judged.new_wish || judged.status.is_true("Ready"))) {
+        return wait(reason, message);
+    }
+    Step::Unseen(message)
+}
+
+/// A single 401 may be a slip, of a read and of a request alike.
+pub(super) fn unauthorized_once() -> String {
+    "Konigle answered 401 once; the Secret is read again and tried once more in 30 s".to_owned()
+}
