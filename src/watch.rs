@@ -22,7 +22,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tracing::{error, info, warn};
 
 use crate::api::{KonigleSpace, Watched};
-use crate::cluster::{WATCH_SECONDS, within};
+use crate::cluster::{ClusterError, WATCH_SECONDS, within};
 use crate::config::Config;
 use crate::controller::Context;
 use crate::health::Readiness;
@@ -30,6 +30,9 @@ use crate::observe::readable;
 
 /// How often the store is compared with the API server's own list.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);
+/// How many resources one page of a list may hold: a page is decoded whole, and with its managed fields takes many times
+/// the memory that is kept of it.
+const PAGE_SIZE: u32 = 100;
 /// How many refusals with 410 in a row mean that the watch will not recover.
 const MOST_GONE: u32 = 5;
 
@@ -41,7 +44,7 @@ pub fn watch(
     readiness: Arc<Readiness>,
     writer: Writer<Watched>,
 ) -> impl Stream<Item = watcher::Result<Watched>> + Send + 'static {
-    let mut watching = watcher::Config::default().timeout(WATCH_SECONDS);
+    let mut watching = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_SIZE);
     if let Some(selector) = &config.watch_label_selector {
         watching = watching.labels(selector);
     }
@@ -190,21 +193,37 @@ fn fingerprint(resource: &KonigleSpace) -> u64 {
 /// from one comparison to the next was missed by the watch.
 pub async fn check(config: Config, client: Client, context: Arc<Context>) {
     let resources: Api<KonigleSpace> = api(&config, &client);
-    let parameters = ListParams { label_selector: config.watch_label_selector.clone(), ..ListParams::default() };
+    let mut parameters = ListParams::default().limit(PAGE_SIZE);
+    parameters.label_selector.clone_from(&config.watch_label_selector);
     let mut behind: HashMap<String, Option<String>> = HashMap::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
             () = context.shutdown.cancelled() => return,
         }
-        let Ok(list) = within("list KonigleSpaces", resources.list_metadata(&parameters)).await else { continue };
-        let now: HashMap<String, Option<String>> =
-            list.items.iter().filter_map(|item| lagging(&context, item)).collect();
+        let Ok(now) = all_lagging(&context, &resources, parameters.clone()).await else { continue };
         if let Some((name, _)) = now.iter().find(|(name, version)| behind.get(*name) == Some(*version)) {
             error!(name, "the watch missed a change: ending, so that the next process lists afresh");
             context.fail();
         }
         behind = now;
+    }
+}
+
+/// All resources of which the store does not have the newest version.
+async fn all_lagging(
+    context: &Context,
+    resources: &Api<KonigleSpace>,
+    mut parameters: ListParams,
+) -> Result<HashMap<String, Option<String>>, ClusterError> {
+    let mut lagging_now = HashMap::new();
+    loop {
+        let page = within("list KonigleSpaces", resources.list_metadata(&parameters)).await?;
+        lagging_now.extend(page.items.iter().filter_map(|item| lagging(context, item)));
+        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if parameters.continue_token.is_none() {
+            return Ok(lagging_now);
+        }
     }
 }
 

@@ -313,7 +313,7 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
                 status.quarantined.retain(|quarantined| quarantined.digest != attempt.digest);
                 status.quarantined.push(Quarantined {
                     digest: attempt.digest.clone(),
-                    reason: reason.word(),
+                    reason: reason.word().to_owned(),
                     time: time::text(now),
                 });
             }

@@ -290,9 +290,14 @@ pub fn text_of(error: &LookError) -> String {
 #[must_use]
 pub fn pair_of(space: &Space) -> PairStatus {
     PairStatus {
-        last_deployed_at: space.pair.last_deployed_at.as_deref().map(|text| cut(text, 256)),
-        last_deployment_status: space.pair.last_deployment_status.as_deref().map(|text| cut(text, 256)),
+        last_deployed_at: space.pair.last_deployed_at.as_deref().map(word),
+        last_deployment_status: space.pair.last_deployment_status.as_deref().map(word),
     }
+}
+
+/// A word of the remote as the status keeps it: bounded, and without control characters, which JSON makes six times longer.
+fn word(text: &str) -> String {
+    cut(&text.replace(char::is_control, ""), 256)
 }
 
 impl Context {

@@ -69,7 +69,7 @@ fn conditions() -> BoxedStrategy<Vec<Condition>> {
             made.map(|(kind, (status, reason, message, at))| Condition {
                 condition_type: kind.to_owned(),
                 status: status.to_owned(),
-                reason: reason.word(),
+                reason: reason.word().to_owned(),
                 message,
                 last_transition_time: at,
                 observed_generation: 1,
