@@ -50,11 +50,15 @@ pub async fn account(
     let token = data.get("token").ok_or_else(|| {
         problem(
             Reason::SecretKeyMissing,
-            format!("Secret {secret} has no key `token`: create it with `kubectl create secret generic {secret} --from-literal=token=TOKEN`"),
+            format!("Secret {secret} has no key `token`: {}", write_key(namespace, secret, "token")),
         )
     })?;
-    let token = parse_token(&token.0)
-        .map_err(|error| problem(Reason::SecretInvalid, format!("Secret {secret}, key `token`: {error}")))?;
+    let token = parse_token(&token.0).map_err(|error| {
+        problem(
+            Reason::SecretInvalid,
+            format!("Secret {secret}, key `token`: {error}; {}", write_key(namespace, secret, "token")),
+        )
+    })?;
     let base_url = match data.get("baseURL") {
         None => base_url.clone(),
         Some(url) => guard
@@ -77,7 +81,10 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
         text.map(|text| Some(text.to_owned())).ok_or_else(|| {
             problem(
                 Reason::SecretInvalid,
-                format!("Secret {secret}, key `{key}` holds a line break or no UTF-8: create it with `--from-literal`"),
+                format!(
+                    "Secret {secret}, key `{key}`: it holds a line break, or no UTF-8; {}",
+                    write_key(namespace, secret, key)
+                ),
             )
         })
     };
@@ -97,6 +104,13 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
         }
     };
     Ok(ArtifactCredentials { auth, ca: data.get("ca.crt").map(|ca| ca.0.clone()) })
+}
+
+/// The command that writes one key anew and leaves the others; unlike a file, it adds no line break.
+fn write_key(namespace: &str, secret: &str, key: &str) -> String {
+    format!(
+        "write it with `kubectl patch secret {secret} --namespace {namespace} --patch '{{\"stringData\":{{\"{key}\":\"VALUE\"}}}}'`"
+    )
 }
 
 /// Where a spec names a Secret, and the option of `kubectl create secret generic` that makes its key.

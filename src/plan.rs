@@ -3,6 +3,7 @@
 //! Pure and total: no clock, no I/O, no log; the same facts give the same step. Not acting is a step too, with its
 //! reason. What has happened was judged before ([`crate::judge`]); nothing here closes an attempt.
 
+mod advance;
 mod claim;
 mod looks;
 
@@ -10,22 +11,18 @@ pub use claim::claim;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use looks::{look_failed, unauthorized_once};
-
 use crate::api::{
-    AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, KonigleSpaceStatus, RESET_AT, RESOLVE_ATTEMPT,
+    AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT,
 };
-use crate::artifact::FetchError;
 use crate::desired::{Approval, Desired, Wish};
-use crate::judge::words::{Class, class};
 use crate::judge::{ANSWERED_RETRY, Judged, Open, is_pending, last_sent, needs_reset};
 use crate::konigle::model::JobStatus;
-use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
+use crate::observation::{Observation, Problem};
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, gate, short, wanted};
+use advance::{advance, artifact_retry, retry_in};
+use looks::look_failed;
 
 /// How long after a first 401 the token is taken as rejected.
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
@@ -153,21 +150,15 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
     };
     let command = annotate(seen, &format!("{RESOLVE_ATTEMPT}={}=succeeded", attempt.nonce));
     let resolve = format!("find out in Konigle's console what became of it, then: {command} (or =failed, or =retry)");
+    let status = attempt.job_status.as_deref().unwrap_or("pending");
+    let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
+    let separator = if line.is_empty() { "" } else { ": " };
+    let progress = format!("{status}{separator}{line}");
     match open {
         Open::Running => {
-            let status = attempt.job_status.as_deref().unwrap_or("pending");
-            let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
-            let separator = if line.is_empty() { "" } else { ": " };
-            wait(
-                running,
-                format!(
-                    "attempt {} of {}, job {job} is {status}{separator}{line}",
-                    attempt.number,
-                    short(&attempt.digest)
-                ),
-            )
+            wait(running, format!("attempt {} of {}, job {job} is {progress}", attempt.number, short(&attempt.digest)))
         }
-        Open::Confirming => wait(running, format!("job {job} succeeded; waiting for the Space to show it")),
+        Open::Confirming => wait(running, format!("job {job} has ended: {progress}; waiting for the Space to show it")),
         Open::Verifying => {
             wait(running, format!("job {job} succeeded; checking that the uat Space stayed as it was approved"))
         }
@@ -188,6 +179,11 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
         ),
         Open::Undecided(why) => stall(Reason::OutcomeUnknown, format!("{why}: {resolve}")),
     }
+}
+
+/// The command that asks for something by an annotation whose value must only be new.
+fn annotate_now(seen: &Observation, annotation: &str) -> String {
+    annotate(seen, &format!("{annotation}=\"$(date +%s)\""))
 }
 
 /// A word of a job that is not known: that may be why the job seems not to end.
@@ -262,225 +258,21 @@ fn automatic(desired: &Desired) -> bool {
     matches!(&desired.wish, Wish::Promote { approval: Approval::Automatic, .. })
 }
 
-/// The wish is not met: one step towards it.
-fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
-    let status = &judged.status;
-    if desired.suspended {
-        return Step::Suspend(Problem {
-            reason: Reason::Suspended,
-            message: format!(
-                "{} is wanted, but spec.suspend is true: nothing is written to Konigle",
-                short(&wanted.digest)
-            ),
-        });
-    }
-    if let Some(step) = must_not_try(desired, seen, judged, cause, &wanted) {
-        return step;
-    }
-    if status.held_by.is_some() || !seen.promotions.is_empty() {
-        let holder = status.held_by.as_ref().map(|held| held.name.clone()).or_else(|| seen.promotions.first().cloned());
-        return wait(
-            Reason::HeldByPromotion,
-            format!(
-                "KonigleSpace {} is promoting what runs here; the deployment starts when that has ended",
-                holder.unwrap_or_default()
-            ),
-        );
-    }
-    if let Some(step) = space_not_usable(seen, status) {
-        return step;
-    }
-    match &desired.wish {
-        Wish::Promote { .. } => match gate(desired, seen) {
-            Some(Gate::Open(source)) => promote(seen, source, cause, wanted),
-            Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => Step::Stall(problem),
-            Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
-            None => wait(Reason::Progressing, ""),
-        },
-        Wish::Deploy(_) => deploy(desired, seen, cause, wanted),
-    }
-}
-
-/// The attempts are used up, or it is too early for the next.
-fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: &Wanted) -> Option<Step> {
-    let status = &judged.status;
-    if let Some(quarantined) = status.quarantined.iter().find(|quarantined| quarantined.digest == wanted.digest) {
-        let last = last_sent(status).map_or("", |entry| entry.message.as_str());
-        let reason = Reason::of_quarantine(&quarantined.reason);
-        let tried = match (reason, status.failures) {
-            (Reason::RetriesExceeded, 1) => " after 1 failed attempt".to_owned(),
-            (Reason::RetriesExceeded, failures) => format!(" after {failures} failed attempts"),
-            _ => String::new(),
-        };
-        let other = if desired.promotes() { "approve" } else { "publish" };
-        let command = annotate(seen, &format!("{RESET_AT}=\"$(date)\""));
-        return Some(stall(
-            reason,
-            format!(
-                "{} is not tried again{tried}: {last}; {other} another digest, or try this one again: {command}",
-                short(&wanted.digest)
-            ),
-        ));
-    }
-    if cause == Cause::Drift && drift_loops(desired, status) {
-        return Some(stall(
-            Reason::DriftLoop,
-            "somebody else keeps deploying to this Space, and it was redeployed as often as spec.retry.limit allows in an hour: find out who, then set the annotation cloud.konigle.com/reset-at".to_owned(),
-        ));
-    }
-    retry_in(status, seen.now)?;
-    if let Some(refusal) = &seen.refusal {
-        return Some(refused(desired, status, refusal));
-    }
-    let at = status.next_retry_time.as_deref().unwrap_or_default();
-    let message = match status.history.first() {
-        Some(last) if last.result != AttemptResult::NotSent => format!(
-            "{}; failed attempt {} of {}, the next starts after {at}",
-            last.message, status.failures, desired.retry_limit
-        ),
-        Some(last) => format!("{}; the next attempt starts after {at}", last.message),
-        None => format!("the next attempt starts after {at}"),
-    };
-    Some(wait(Reason::ProgressingWithRetry, message))
-}
-
-/// The last request was refused for a reason that says nothing against what was sent.
-fn refused(desired: &Desired, status: &KonigleSpaceStatus, refusal: &Refusal) -> Step {
-    let Problem { reason, message } = &refusal.problem;
-    let again = format!("tried again after {}", status.next_retry_time.as_deref().unwrap_or_default());
-    let secret = &desired.secret;
-    match reason {
-        Reason::CredentialsRejected if refusal.times < 2 => wait(Reason::Progressing, unauthorized_once()),
-        Reason::CredentialsRejected => {
-            stall(*reason, format!("{message}: put a valid one into key `token` of Secret {secret}; {again}"))
-        }
-        Reason::SpaceForbidden => stall(
-            *reason,
-            format!(
-                "{message}: the token of Secret {secret} reads the Space but may not deploy; use one that may; {again}"
-            ),
-        ),
-        Reason::SpaceNotFound => stall(
-            *reason,
-            format!(
-                "{message}: see in Konigle's console whether the Space that spec.space names is still there; {again}"
-            ),
-        ),
-        _ => wait(*reason, format!("{message}; {again}")),
-    }
-}
-
-/// How long until the next attempt may start.
-fn retry_in(status: &KonigleSpaceStatus, now: Timestamp) -> Option<Duration> {
-    let wait = time::parse(status.next_retry_time.as_deref()?)?.duration_since(now);
-    Duration::try_from(wait).ok().filter(|wait| !wait.is_zero())
-}
-
-/// The newest releases were all made because of drift, within an hour, up to the limit; retries of such a release do not
-/// count, and do not hide it. Sticky until a person acts.
-fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
-    let limit = usize::try_from(desired.retry_limit).unwrap_or(1).min(desired.history_limit);
-    let newest: Vec<_> = status
-        .history
-        .iter()
-        .filter(|entry| entry.result != AttemptResult::NotSent)
-        .take_while(|entry| matches!(entry.cause, Cause::Drift | Cause::Retry))
-        .filter(|entry| entry.cause == Cause::Drift)
-        .take(limit)
-        .collect();
-    let within_an_hour = || {
-        let first = newest.last().and_then(|entry| time::parse(&entry.started_at));
-        let last = newest.first().and_then(|entry| time::parse(&entry.started_at));
-        first.zip(last).is_none_or(|(first, last)| last.duration_since(first).as_secs() <= 3600)
-    };
-    newest.len() == limit && within_an_hour()
-}
-
-/// Whether the Space itself can take a release now. One in `error` can: a new release may be what mends it.
-fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<Step> {
-    let space = seen.space.as_ref()?.as_ref().ok()?;
-    match space.status.status.as_str() {
-        "provisioning" => Some(provisioning()),
-        "stopped" => Some(stopped()),
-        _ => {
-            // Nothing is pinned yet: whatever runs there is not ours.
-            let foreign =
-                status.settled.is_none() && class(space.status.last_deployment_status.as_deref()) == Class::Unfinished;
-            foreign.then(|| wait(Reason::SpaceBusy, "somebody else's deployment is under way; it is waited out first"))
-        }
-    }
-}
-
-fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wanted) -> Step {
-    match &seen.pair {
-        PairProof::Proven => {}
-        PairProof::NotProven(why) => return stall(Reason::PairNotProven, why.clone()),
-        PairProof::NotLooked => return wait(Reason::Progressing, "whether the two Spaces are a pair is looked up"),
-        PairProof::Unavailable(why) => return wait(Reason::Progressing, why.clone()),
-    }
-    Step::Start(Release { cause, wanted, kind: ReleaseKind::Promote { source } })
-}
-
-fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
-    match &seen.artifact {
-        ArtifactFacts::OnDisk { size } => {
-            Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
-        }
-        ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
-        ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
-        ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, (error, *ago)),
-    }
-}
-
-/// The artifact could not be fetched, so long ago.
-fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError, Duration)) -> Step {
-    let publish = "publish another one, and write its digest into spec.source.http.digest";
-    let (reason, retry, advice) = match error {
-        FetchError::DigestMismatch { .. } => {
-            (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), THEN_LOOK)
-        }
-        FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, publish),
-        FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), THEN_LOOK),
-        FetchError::Refused { .. } => {
-            (Reason::InvalidSpec, Duration::MAX, "write spec.source.http.url as https://host/path with a public host")
-        }
-        FetchError::CertificateInvalid { .. } => {
-            (Reason::SecretInvalid, REJECTED_AFTER, "the Secret is that of spec.source.http.secretRef")
-        }
-        FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
-            return match artifact_retry(seen) {
-                Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min")),
-                None => Step::Fetch,
-            };
-        }
-    };
-    if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
-}
-
-/// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
-fn artifact_retry(seen: &Observation) -> Option<Duration> {
-    let ArtifactFacts::Failed { ago, times, .. } = &seen.artifact else { return None };
-    let pause = Duration::from_secs((5_u64 << times.saturating_sub(1).min(6)).min(300));
-    pause.checked_sub(*ago).filter(|left| !left.is_zero())
-}
-
 /// The wish is met, or nothing may be done about it without a person.
 fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
     if let Some(drift) = judged.drifted.as_ref().filter(|_| desired.drift_policy != DriftPolicy::Ignore) {
         return stall(
             Reason::Drifted,
             format!(
-                "{drift}; what runs is not known. Deploy the spec's digest again with the annotation cloud.konigle.com/reset-at, write another digest, or accept it with spec.driftPolicy: Ignore"
+                "{drift}; what runs is not known. Write another digest, accept it with spec.driftPolicy: Ignore, or deploy the spec's digest again: {}",
+                annotate_now(seen, RESET_AT)
             ),
         );
     }
     if let Some(content) = judged.content.as_ref().filter(|content| content.verified == Some(false)) {
         return stall(
             Reason::ContentNotVerified,
-            format!(
-                "{}; promote again with the annotation cloud.konigle.com/reset-at, or approve another digest",
-                content.message
-            ),
+            format!("{}; approve another digest, or promote again: {}", content.message, annotate_now(seen, RESET_AT)),
         );
     }
     let space = seen.space.as_ref().and_then(|look| look.as_ref().ok());
@@ -488,7 +280,13 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
         Some("provisioning") => return provisioning(),
         Some("stopped") => return stopped(),
         Some("error") => {
-            return stall(Reason::SpaceError, "the Space is in status error: see Konigle's console; another digest, or the annotation cloud.konigle.com/redeploy-at, deploys again".to_owned());
+            return stall(
+                Reason::SpaceError,
+                format!(
+                    "the Space is in status error: see Konigle's console for why; another digest is deployed all the same, and this one again by: {}",
+                    annotate_now(seen, REDEPLOY_AT)
+                ),
+            );
         }
         _ => {}
     }
@@ -547,5 +345,7 @@ fn stall(reason: Reason, message: String) -> Step {
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod schedules;
 #[cfg(test)]
 mod tests;

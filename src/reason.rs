@@ -1,70 +1,92 @@
 //! The closed list of condition reasons. The README says for each what to do.
 
-/// A reason of the conditions `Ready`, `Reconciling`, `Stalled`, `PromotionAllowed` and `ContentVerified`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the words are explained in the README's table, for the people who read them there")]
-pub enum Reason {
+/// Defines the reasons once, each with its word.
+macro_rules! reasons {
+    ($($reason:ident)*) => {
+        /// A reason of the conditions `Ready`, `Reconciling`, `Stalled`, `PromotionAllowed` and `ContentVerified`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "the words are explained in the README's table, for the people who read them there")]
+        pub enum Reason {
+            $($reason,)*
+        }
+
+        impl Reason {
+            /// All reasons.
+            pub const ALL: &[Self] = &[$(Self::$reason),*];
+
+            /// The word in the condition: the variant's own name.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$reason => stringify!($reason),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     // Ready=True
-    Succeeded,
-    AwaitingApproval,
-    Assumed,
+    Succeeded
+    AwaitingApproval
+    Assumed
     // With Reconciling
-    Progressing,
-    Downloading,
-    DeployRunning,
-    PromotionRunning,
-    ResolvingOutcome,
-    ProgressingWithRetry,
-    HeldByPromotion,
-    AwaitingSource,
-    SpaceProvisioning,
-    SpaceBusy,
-    RateLimited,
-    ArtifactUnavailable,
+    Progressing
+    Downloading
+    DeployRunning
+    PromotionRunning
+    ResolvingOutcome
+    ProgressingWithRetry
+    HeldByPromotion
+    AwaitingSource
+    SpaceProvisioning
+    SpaceBusy
+    RateLimited
+    ArtifactUnavailable
     // Alone
-    Suspended,
-    KonigleUnreachable,
+    Suspended
+    KonigleUnreachable
     // Stalled
-    InvalidSpec,
-    SecretNotFound,
-    SecretKeyMissing,
-    SecretInvalid,
-    CredentialsRejected,
-    SpaceForbidden,
-    SpaceNotFound,
-    SpaceChanged,
-    SpaceConflict,
-    SpaceStopped,
-    SpaceError,
-    SourceNotFound,
-    PairNotProven,
-    DigestMismatch,
-    ArtifactRejected,
-    ArtifactTooLarge,
-    RequestRejected,
-    RetriesExceeded,
-    OutcomeUnknown,
-    JobOverdue,
-    Drifted,
-    DriftLoop,
-    ContentNotVerified,
-    CRDOutdated,
+    InvalidSpec
+    SecretNotFound
+    SecretKeyMissing
+    SecretInvalid
+    CredentialsRejected
+    SpaceForbidden
+    SpaceNotFound
+    SpaceChanged
+    SpaceConflict
+    SpaceStopped
+    SpaceError
+    SourceNotFound
+    PairNotProven
+    DigestMismatch
+    ArtifactRejected
+    ArtifactTooLarge
+    RequestRejected
+    RetriesExceeded
+    OutcomeUnknown
+    JobOverdue
+    Drifted
+    DriftLoop
+    ContentNotVerified
+    CRDOutdated
     // PromotionAllowed=False
-    SourceNotConfirmed,
-    SourceDrifted,
-    SourceBusy,
+    SourceNotConfirmed
+    SourceDrifted
+    SourceBusy
     // ContentVerified
-    SourceUnchanged,
-    SourceChanged,
-    NotYetConfirmed,
-    AdoptedWithoutJob,
+    SourceUnchanged
+    SourceChanged
+    NotYetConfirmed
+    AdoptedWithoutJob
 }
 
 impl Reason {
-    /// The word in the condition: the variant's own name.
+    /// The reason of this word.
     #[must_use]
-    pub fn word(self) -> String {
-        format!("{self:?}")
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.word() == word)
     }
 
     /// The reason of that word. Quarantine records a reason as a word.

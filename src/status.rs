@@ -123,7 +123,7 @@ impl Conditions<'_> {
         self.list.push(Condition {
             condition_type: condition_type.to_owned(),
             status: status.to_owned(),
-            reason: problem.reason.word(),
+            reason: problem.reason.word().to_owned(),
             message: cut(&problem.message, LONGEST_MESSAGE),
             last_transition_time: transition
                 .map_or_else(|| time::text(self.now), |before| before.last_transition_time.clone()),
@@ -370,15 +370,18 @@ pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> V
         };
         let repeats = entry.result == AttemptResult::NotSent
             && before.history.first().is_some_and(|last| last.result == entry.result && last.message == entry.message);
-        if !repeats {
-            let separator = if entry.message.is_empty() { "" } else { ": " };
-            let message = format!("attempt {} of {}{separator}{}", entry.number, short(&entry.digest), entry.message);
-            notes.push(Note { warning, reason, message });
+        // A refusal that comes again and again, such as of a token that may only read, is told once.
+        if repeats {
+            return notes;
         }
+        let separator = if entry.message.is_empty() { "" } else { ": " };
+        let message = format!("attempt {} of {}{separator}{}", entry.number, short(&entry.digest), entry.message);
+        notes.push(Note { warning, reason, message });
     }
     let stalled = |status: &KonigleSpaceStatus| status.condition("Stalled").cloned();
     if let Some(now) = stalled(after).filter(|now| stalled(before).is_none_or(|then| then.reason != now.reason)) {
-        notes.push(Note { warning: true, reason: "Stalled", message: format!("{}: {}", now.reason, now.message) });
+        let reason = Reason::of(&now.reason).map_or("Stalled", Reason::word);
+        notes.push(Note { warning: true, reason, message: now.message });
     }
     if after.is_true("Drifted") && !before.is_true("Drifted") && !after.is_true("Stalled") {
         let message = after.condition("Drifted").map(|drifted| drifted.message.clone()).unwrap_or_default();

@@ -174,7 +174,6 @@ impl Facts {
             exists: true,
             uid: "uat-uid".to_owned(),
             deleting: false,
-            current: true,
             status: KonigleSpaceStatus { space: Some(uat.space().status.clone()), ..uat.status },
         });
         facts
@@ -324,6 +323,11 @@ impl Facts {
     pub fn with_job(self, job_status: JobStatus) -> Self {
         let facts = self.but(|facts| facts.status.attempt.as_mut().unwrap().job_id = Some("job-1".to_owned()));
         facts.known(|known| known.job = Some(Ok(job(job_status))))
+    }
+
+    /// The open attempt's job failed, so long ago that the Space would show it by now.
+    pub fn job_failed(self) -> Self {
+        self.with_job(JobStatus::Failed).known(|known| known.job_ended_for = SETTLE)
     }
 
     /// This process's own request was answered just now.

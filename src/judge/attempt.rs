@@ -278,8 +278,16 @@ fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job)
     match job.status {
         JobStatus::Success => succeeded(judged, desired, seen, job),
         JobStatus::Failed => {
-            let Some(space) = looked_at(seen) else { return Some(Open::Running) };
-            judged.status.settled = Some(space.pair());
+            let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else {
+                return Some(Open::Confirming);
+            };
+            // A pair that is older than this end would be the next attempt's baseline, and this failure that attempt's.
+            let shown =
+                pair != attempt.baseline.pair() && class(pair.last_deployment_status.as_deref()) == Class::Failure;
+            if !shown && seen.attempt.as_ref().is_none_or(|facts| facts.job_ended_for < seen.settle) {
+                return Some(Open::Confirming);
+            }
+            judged.status.settled = Some(pair);
             let last = job.log_tail.last().map_or("its log is empty", String::as_str);
             let message = format!("job {} failed: {last}", attempt.job_id.as_deref().unwrap_or_default());
             close(judged, desired, seen.now, &End::new(AttemptResult::Failed, message));
@@ -305,7 +313,8 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
         return None;
     }
     let moved = pair.last_deployed_at != attempt.baseline.last_deployed_at;
-    if !moved && !settled {
+    let unfinished = class(pair.last_deployment_status.as_deref()) == Class::Unfinished;
+    if (!moved || unfinished) && !settled {
         return Some(Open::Confirming);
     }
     if promotes && (!settled || source_moved.is_none()) {

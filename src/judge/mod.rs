@@ -58,7 +58,7 @@ pub enum Open {
     Running,
     /// Its job runs for longer than `spec.timeout`.
     Overdue,
-    /// Its job succeeded; the Space does not show it yet.
+    /// Its job ended; the Space does not show it yet.
     Confirming,
     /// Its job succeeded; whether the uat Space stayed as it was is looked at once more.
     Verifying,
@@ -313,7 +313,7 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
                 status.quarantined.retain(|quarantined| quarantined.digest != attempt.digest);
                 status.quarantined.push(Quarantined {
                     digest: attempt.digest.clone(),
-                    reason: reason.word(),
+                    reason: reason.word().to_owned(),
                     time: time::text(now),
                 });
             }

@@ -140,6 +140,7 @@ fn proof_goes_before_evidence_and_before_a_persons_word() {
 #[test]
 fn a_job_that_ended_is_confirmed_by_the_space() {
     let success = || Facts::uat().shows(BEFORE, "success").in_flight(A).with_job(JobStatus::Success);
+    let failure = || Facts::uat().shows(BEFORE, "success").in_flight(A).with_job(JobStatus::Failed);
     let settled = |facts: Facts| facts.known(|known| known.job_ended_for = SETTLE);
     let lost = |facts: Facts| {
         facts.known(|known| {
@@ -159,13 +160,17 @@ fn a_job_that_ended_is_confirmed_by_the_space() {
             "Confirming",
             "the Space is read first",
         ),
-        (Facts::uat().in_flight(A).with_job(JobStatus::Failed), "Failed", "the job says so"),
+        (failure(), "Confirming", "the Space shows the deployment before: it would be the next attempt's baseline"),
+        (failure().shows(LATER, "failed"), "Failed", "the Space shows it"),
+        (settled(failure()), "Failed", "it is never shown: the job itself proves it"),
+        (success().shows(LATER, "running"), "Confirming", "the word has not ended: a stale read"),
+        (settled(success().shows(LATER, "running")), "Succeeded Confirmed", "it never ends: the job itself proves it"),
         (lost(success()), "Resolving", "a job that is gone is judged by the Space"),
         (lost(success()).known(|known| known.seen_for = WAIT), "Unknown", "as if it had never been known"),
     ]);
     let judged = success().shows(LATER, "success").judge();
     assert_eq!(judged.status.settled, Some(pair(Some(LATER), Some("success"))), "drift is judged against it");
-    let judged = Facts::uat().in_flight(A).with_job(JobStatus::Failed).shows(LATER, "failed").judge();
+    let judged = Facts::uat().in_flight(A).job_failed().shows(LATER, "failed").judge();
     assert_eq!(judged.status.settled, Some(pair(Some(LATER), Some("failed"))), "whatever its result");
     assert_eq!(judged.status.history[0].message, "job job-1 failed: building");
 }
@@ -221,7 +226,7 @@ fn a_digest_that_was_written_after_drift_was_seen_replaces_it() {
 fn a_failed_attempt_counts_and_the_last_one_quarantines() {
     let mut facts = Facts::uat();
     for failures in 1..=3 {
-        facts = facts.in_flight(A).with_job(JobStatus::Failed).next();
+        facts = facts.in_flight(A).job_failed().next();
         assert_eq!(facts.status.failures, failures);
         let wait = facts.status.next_retry_time.as_deref().map(seconds_after_now);
         assert_eq!(wait, [Some(10), Some(20), None][usize::try_from(failures - 1).unwrap()]);
@@ -369,7 +374,12 @@ fn a_hold_is_let_go_when_nothing_needs_it() {
     let holds = |job_id, holder: Option<Holder>, minutes, job_ended| {
         let facts = Facts::uat().runs(A).but(|facts| {
             facts.status.held_by = Some(held_by(job_id));
-            facts.seen.holder = Some(HolderFacts { holder, seen_for: Duration::from_mins(minutes), job_ended });
+            facts.seen.holder = Some(HolderFacts {
+                holder,
+                seen_for: Duration::from_mins(minutes),
+                timeout: Some(facts.desired.timeout),
+                job_ended,
+            });
         });
         facts.judge().status.held_by.is_some()
     };
@@ -405,7 +415,7 @@ fn the_content_is_verified_by_two_looks_at_uat() {
 #[test]
 fn a_promotion_that_came_to_nothing_says_nothing_of_the_content_that_runs() {
     let verified = |facts: &Facts| facts.judge().content.map(|content| content.reason);
-    let failed = |facts: Facts| facts.next().with_job(JobStatus::Failed);
+    let failed = |facts: Facts| facts.next().job_failed();
     assert_eq!(verified(&failed(Facts::production())), None, "nothing was promoted yet");
     let again = || Facts::production().runs(A).redeploy("1");
     assert_eq!(verified(&failed(again())), Some(Reason::SourceUnchanged), "what runs was verified");

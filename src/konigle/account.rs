@@ -61,22 +61,19 @@ impl Hash for Account {
     }
 }
 
-/// Why the value of a Secret's key `token` is no token. The text says how to make the Secret anew.
+/// Why the value of a Secret's key `token` is no token. The text says what is wrong with it, not what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenProblem {
     /// There is nothing in it.
-    #[error("the token is empty; {HOW_TO_CREATE}")]
+    #[error("the token is empty")]
     Empty,
     /// It holds a line break, most often one at its end that an editor or `echo` wrote.
-    #[error("the token holds a line break; {HOW_TO_CREATE}")]
+    #[error("the token holds a line break, which an editor or `echo` may have put at its end")]
     Newline,
     /// It holds a space, a control character, or a byte beyond ASCII: no header can carry it, or it was encoded twice.
-    #[error("the token holds a character that is not visible ASCII; {HOW_TO_CREATE}")]
+    #[error("the token holds a character that is not visible ASCII")]
     NotVisibleAscii,
 }
-
-const HOW_TO_CREATE: &str = "create the Secret with `kubectl create secret generic NAME --from-literal=token=TOKEN`, \
-     or from a file written with `printf %s`, which ends in no line break";
 
 /// Takes the value of a Secret's key `token` as it is: nothing is trimmed, so that what is stored is what is sent.
 pub fn parse_token(bytes: &[u8]) -> Result<SecretString, TokenProblem> {

@@ -19,12 +19,12 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use crate::address::AddressError;
-use crate::api::{KonigleSpace, KonigleSpaceStatus, PairStatus, Watched};
+use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus, Watched};
 use crate::clock;
 use crate::controller::Context;
 use crate::credentials::{self, CredentialsError};
 use crate::desired::{Desired, HttpWish, Wish};
-use crate::judge::is_pending;
+use crate::judge::{is_pending, last_sent};
 use crate::konigle::model::Space;
 use crate::konigle::{Client, ReadError};
 use crate::memory::{DownloadMemory, uid};
@@ -238,8 +238,11 @@ fn may_be_needed(desired: &Desired, wish: &HttpWish, status: &KonigleSpaceStatus
     let requests = &desired.requests;
     let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
         || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
-    let runs = status.release.as_ref().is_some_and(|release| release.digest == wish.digest.to_string());
-    status.attempt.is_none() && (asked || !runs || status.failures != 0)
+    let digest = wish.digest.to_string();
+    let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);
+    // A digest that runs is released once more where its last attempt, a redeploy, came to nothing.
+    let failed = last_sent(status).is_some_and(|last| last.digest == digest && last.result != AttemptResult::Succeeded);
+    status.attempt.is_none() && (asked || !runs || failed)
 }
 
 /// What a failed download is remembered by: another URL, digest or Secret is tried at once.
@@ -287,9 +290,14 @@ pub fn text_of(error: &LookError) -> String {
 #[must_use]
 pub fn pair_of(space: &Space) -> PairStatus {
     PairStatus {
-        last_deployed_at: space.pair.last_deployed_at.as_deref().map(|text| cut(text, 256)),
-        last_deployment_status: space.pair.last_deployment_status.as_deref().map(|text| cut(text, 256)),
+        last_deployed_at: space.pair.last_deployed_at.as_deref().map(word),
+        last_deployment_status: space.pair.last_deployment_status.as_deref().map(word),
     }
+}
+
+/// A word of the remote as the status keeps it: bounded, and without control characters, which JSON makes six times longer.
+fn word(text: &str) -> String {
+    cut(&text.replace(char::is_control, ""), 256)
 }
 
 impl Context {

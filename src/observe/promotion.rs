@@ -27,7 +27,8 @@ pub fn source_facts(source: &KonigleSpace) -> SourceFacts {
     SourceFacts { exists: true, uid: uid(source), deleting: source.meta().deletion_timestamp.is_some(), status }
 }
 
-/// Before a promotion, the two Spaces must be proven to be of one web app.
+/// Before a promotion, the two Spaces must be proven to be of one web app. The proof is remembered: it costs one look in
+/// the life of a process, and then stands for every promotion, be it a retry, a redeploy or a reset.
 pub(super) async fn look_at_pair(
     context: &Context,
     resource: &KonigleSpace,

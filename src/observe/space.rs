@@ -13,7 +13,7 @@ use crate::memory::uid;
 use crate::observation::{LookError, Observation, SpaceFacts};
 use crate::status::cut;
 
-use super::look_error;
+use super::{look_error, word};
 
 /// The words of a Space's status that the contract describes (konigle 1.0.3, `models/cloud/space.py`).
 const KNOWN_STATUS: [&str; 4] = ["provisioning", "running", "stopped", "error"];
@@ -130,7 +130,7 @@ fn only(ids: Vec<String>, what: &str, name: &str) -> Result<String, LookError> {
 }
 
 fn space_facts(space: &Space) -> SpaceFacts {
-    let text = |text: &str| cut(text, 256);
+    let text = word;
     SpaceFacts {
         url: space.url().map(|url| cut(&url, 512)),
         status: SpaceStatus {

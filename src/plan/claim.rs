@@ -1,12 +1,10 @@
-//! The write-ahead record of a release: what a status says before the one request is sent.
-//!
-//! Pure: no clock, no I/O, no log.
+//! The claim: the write-ahead record of one release.
 
+use super::{Release, ReleaseKind};
 use crate::api::{Attempt, AttemptType, Baseline, Cause, SentTo};
 use crate::desired::Desired;
-use crate::judge::{Content, Judged, Open};
-use crate::observation::{Observation, SpaceFacts};
-use crate::plan::{Release, ReleaseKind};
+use crate::judge::{Judged, Open};
+use crate::observation::Observation;
 use crate::reason::Reason;
 use crate::time;
 
@@ -15,7 +13,12 @@ use crate::time;
 pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &Release, nonce: String) -> Judged {
     let mut claimed = judged.clone();
     let status = &mut claimed.status;
-    let pair = seen.space.as_ref().and_then(|look| look.as_ref().ok()).map(SpaceFacts::pair).unwrap_or_default();
+    let pair = seen
+        .space
+        .as_ref()
+        .and_then(|look| look.as_ref().ok())
+        .map(crate::observation::SpaceFacts::pair)
+        .unwrap_or_default();
     if matches!(release.cause, Cause::Reset | Cause::Drift) {
         // What runs is not known any more, and what it is measured against is what was there before this release.
         status.release = None;
@@ -58,7 +61,7 @@ pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &R
     claimed.open = Some(Open::Running);
     claimed.drifted = None;
     if attempt_type == AttemptType::Promote {
-        claimed.content = Some(Content {
+        claimed.content = Some(crate::judge::Content {
             verified: None,
             reason: Reason::NotYetConfirmed,
             message: "the promotion has not ended".to_owned(),

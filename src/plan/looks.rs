@@ -34,7 +34,8 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
             Some(ago) if ago >= REJECTED_AFTER => Some(stall(
                 Reason::CredentialsRejected,
                 format!(
-                    "Konigle rejected the token ({detail}): put a valid one into key `token` of Secret {}; it is read again within 30 s",
+                    "{}; put a valid token into key `token` of Secret {}; it is read again within 30 s",
+                    detail.trim_end_matches('.'),
                     desired.secret
                 ),
             )),
@@ -50,7 +51,7 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
         LookError::Forbidden(detail) => Some(stall(
             Reason::SpaceForbidden,
             format!(
-                "the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, or correct spec.space",
+                "the token of Secret {} may not use this Space ({detail}): use a token of the project that owns it, which is read again within 30 s, or name another Space in a new KonigleSpace",
                 desired.secret
             ),
         )),

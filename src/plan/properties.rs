@@ -69,7 +69,7 @@ fn conditions() -> BoxedStrategy<Vec<Condition>> {
             made.map(|(kind, (status, reason, message, at))| Condition {
                 condition_type: kind.to_owned(),
                 status: status.to_owned(),
-                reason: reason.word(),
+                reason: reason.word().to_owned(),
                 message,
                 last_transition_time: at,
                 observed_generation: 1,
@@ -271,10 +271,10 @@ fn jobs() -> BoxedStrategy<Job> {
         select(vec![JobStatus::Running, JobStatus::Success, JobStatus::Failed, JobStatus::Unknown("odd".to_owned())]);
     (word, of(moment()), of(moment()), proptest::collection::vec(text(), 0..20), any::<u64>())
         .prop_map(|(word, created_at, completed_at, log_tail, log_count)| Job {
-            created_at,
-            completed_at,
             log_tail,
             log_count,
+            created_at,
+            completed_at,
             ..job(word)
         })
         .boxed()
@@ -328,14 +328,8 @@ fn artifacts() -> BoxedStrategy<ArtifactFacts> {
 }
 
 fn source_facts() -> BoxedStrategy<SourceFacts> {
-    (statuses(), prop::bool::weighted(0.9), prop::bool::weighted(0.1), any::<bool>())
-        .prop_map(|(status, exists, deleting, current)| SourceFacts {
-            exists,
-            uid: "uat-uid".to_owned(),
-            deleting,
-            current,
-            status,
-        })
+    (statuses(), prop::bool::weighted(0.9), prop::bool::weighted(0.1))
+        .prop_map(|(status, exists, deleting)| SourceFacts { exists, uid: "uat-uid".to_owned(), deleting, status })
         .boxed()
 }
 
@@ -347,7 +341,7 @@ fn observations() -> BoxedStrategy<Observation> {
     let proofs = prop_oneof![3 => Just(PairProof::Proven), 1 => Just(PairProof::NotLooked), 1 => text().prop_map(PairProof::NotProven)];
     let holders = select(vec![Holder::Done, Holder::Gone, Holder::Promoting { job_id: None }]);
     let holder = of((of(holders), duration(), of(any::<bool>()))
-        .prop_map(|(holder, seen_for, job_ended)| HolderFacts { holder, seen_for, job_ended }));
+        .prop_map(|(holder, seen_for, job_ended)| HolderFacts { holder, seen_for, timeout: None, job_ended }));
     let refusals = of((problems(), any::<u32>()).prop_map(|(problem, times)| Refusal { problem, times }));
     let remote = (
         space,

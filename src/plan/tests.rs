@@ -8,7 +8,7 @@ use crate::api::{AdoptionPolicy, Attempt, Attribution, HeldBy};
 use crate::artifact::FetchError;
 use crate::konigle::model::JobStatus;
 use crate::konigle::{Answer, Rejection};
-use crate::observation::{LookError, Refusal, SourceFacts};
+use crate::observation::{ArtifactFacts, LookError, PairProof, Refusal, SourceFacts};
 use crate::test_facts::*;
 
 const MINUTE: Duration = Duration::from_mins(1);

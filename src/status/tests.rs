@@ -52,7 +52,7 @@ fn each_situation_reads_as_the_readme_says() {
     let closed = |facts: Facts| facts.but(|facts| facts.seen.source.as_mut().unwrap().deleting = true);
     let wants_b = |facts: Facts| facts.but(|facts| facts.desired.wish = promotes(approved(B)));
     let edited = |facts: Facts| facts.next().but(|facts| facts.desired.generation = 2);
-    let rows = [
+    let rows = vec![
         (
             Facts::uat().space_cannot_be_seen(unavailable()),
             "Unknown Progressing Reconciling",
@@ -73,7 +73,7 @@ fn each_situation_reads_as_the_readme_says() {
             "it is held by a promotion",
         ),
         (
-            Facts::uat().in_flight(A).with_job(JobStatus::Failed),
+            Facts::uat().in_flight(A).job_failed(),
             "False ProgressingWithRetry Reconciling",
             "an attempt failed, another will follow",
         ),
@@ -137,7 +137,7 @@ fn ready_leaves_true_in_the_very_write_that_takes_over_an_unmet_wish() {
         facts.but(|facts| facts.desired.generation = 2)
     };
     let silent = || met(Facts::uat().runs(A)).space_cannot_be_seen(unavailable());
-    let rows = [
+    let rows = vec![
         (met(Facts::uat().runs(A)).wants(B), "another digest"),
         (met(Facts::uat().runs(A)).wants(B).but(|facts| facts.seen.artifact = ArtifactFacts::Absent), "to be fetched"),
         (met(Facts::uat().runs(A)).wants(B).suspended(), "suspended"),
@@ -208,7 +208,7 @@ fn whole_statuses_read_like_this() {
         insta::assert_yaml_snapshot!("a_deploy_is_claimed", whole(claimed.clone()));
         let running = claimed.next().with_job(JobStatus::Running);
         insta::assert_yaml_snapshot!("a_deploy_runs", whole(running.clone()));
-        let failed = running.clone().with_job(JobStatus::Failed);
+        let failed = running.clone().job_failed();
         insta::assert_yaml_snapshot!("a_deploy_failed", whole(failed));
         let done = running.with_job(JobStatus::Success).shows(LATER, "success").next();
         insta::assert_yaml_snapshot!("a_deploy_is_done", done.status.clone());
@@ -234,13 +234,13 @@ fn each_transition_has_its_event_and_nothing_else_has() {
     let rows: Vec<(Facts, Facts, &[&str])> = vec![
         (uat(), done(uat()), &["DeploySucceeded"]),
         (production(), done(production()), &["PromotionSucceeded"]),
-        (uat(), uat().with_job(JobStatus::Failed), &["!DeployFailed"]),
-        (production(), production().with_job(JobStatus::Failed), &["!PromotionFailed"]),
+        (uat(), uat().job_failed(), &["!DeployFailed"]),
+        (production(), production().job_failed(), &["!PromotionFailed"]),
         (uat(), uat().answered(unsent()), &["!DeployNotSent"]),
         (production(), production().answered(unsent()), &["!PromotionNotSent"]),
         (uat(), uat().known(|known| known.seen_for = LONG), &["!OutcomeUnknown"]),
-        (uat(), uat().with_job(JobStatus::Running).later(LONG), &["!Stalled"]),
-        (quiet.clone(), quiet.clone().shows(ELSEWHEN, "success"), &["!Stalled"]),
+        (uat(), uat().with_job(JobStatus::Running).later(LONG), &["!JobOverdue"]),
+        (quiet.clone(), quiet.clone().shows(ELSEWHEN, "success"), &["!Drifted"]),
         (quiet.clone(), quiet.clone().shows(ELSEWHEN, "success").drift_policy(DriftPolicy::Ignore), &["!Drifted"]),
         (quiet.clone(), quiet.clone().wants(B).suspended(), &["Suspended"]),
         (quiet.clone(), quiet.clone(), &[]),

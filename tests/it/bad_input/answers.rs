@@ -110,7 +110,7 @@ async fn busy(mut case: Case<'_>, status: u16) -> Result<()> {
     let body = json!({"detail": "Another deployment is in progress."});
     case.fault("deploy", 1, json!({"answer": {"status": status, "body": body}})).await?;
     case.deploys("1").await?;
-    let parts = ["the Space is busy", &status.to_string(), "Another deployment is in progress.", "tried again"];
+    let parts = ["the Space is busy", &status.to_string(), "Another deployment is in progress", "tried again"];
     case.shows("SpaceBusy", &parts).await?;
     case.posted(0).await?;
     case.others_go_on().await?;

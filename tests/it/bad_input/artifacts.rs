@@ -200,7 +200,11 @@ async fn secret_with_a_newline(mut case: Case<'_>) -> Result<()> {
     let mut spec = case.spec(&artifact);
     spec["source"]["http"]["secretRef"] = json!({"name": "newline-ci"});
     case.apply(&spec).await?;
-    case.shows("SecretInvalid", &["Secret newline-ci, key `bearerToken`", "line break", "--from-literal"]).await?;
+    case.shows(
+        "SecretInvalid",
+        &["Secret newline-ci, key `bearerToken`", "line break", "kubectl patch secret newline-ci"],
+    )
+    .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     opened(&case)?;

@@ -105,7 +105,11 @@ async fn missing_secret(mut case: Case<'_>) -> Result<()> {
 async fn missing_key(mut case: Case<'_>) -> Result<()> {
     case.write_secret(&json!({"TOKEN": case.token})).await?;
     case.deploys("1").await?;
-    case.shows("SecretKeyMissing", &["Secret missing-key has no key `token`", "kubectl"]).await?;
+    case.shows(
+        "SecretKeyMissing",
+        &["Secret missing-key has no key `token`", "kubectl patch secret missing-key --namespace"],
+    )
+    .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     case.write_secret(&json!({"token": case.token})).await?;
@@ -115,7 +119,11 @@ async fn missing_key(mut case: Case<'_>) -> Result<()> {
 async fn token_with_a_newline(mut case: Case<'_>) -> Result<()> {
     case.write_secret(&json!({"token": format!("{}\n", case.token)})).await?;
     case.deploys("1").await?;
-    case.shows("SecretInvalid", &["key `token`", "line break", "--from-literal", "printf %s"]).await?;
+    case.shows(
+        "SecretInvalid",
+        &["key `token`", "line break", "kubectl patch secret token-with-a-newline --namespace"],
+    )
+    .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     case.write_secret(&json!({"token": case.token})).await?;

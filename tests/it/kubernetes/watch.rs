@@ -86,3 +86,17 @@ async fn k7_k8_nothing_is_asked_for_compressed_or_as_a_streamed_list() -> Result
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_watch_that_failed_once_is_ready_again_while_nothing_happens() -> Result<()> {
+    let mut stage = Stage::open("quiet").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    let before = proxy.seen(&watches()).len();
+    // What the API server says while it takes over a changed CRD.
+    proxy.answer(watches(), 1, StatusCode::TOO_MANY_REQUESTS);
+    stage.operator.restart_unready()?;
+    wait_for("watched again", async || Ok((proxy.seen(&watches()).len() >= before + 2).then_some(()))).await?;
+    // There is no resource, so no event tells that the watch works.
+    wait_for("ready", async || Ok(stage.operator.readiness().await.filter(|(status, _)| *status == 200).map(drop)))
+        .await
+}
