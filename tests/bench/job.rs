@@ -34,7 +34,7 @@ pub(crate) async fn follow(stage: &Stage, report: &mut Report) -> Result<()> {
     let job = json!({"seconds": SECONDS, "pending_seconds": 0, "lines": 0});
     let spaces = stage.spaces(&namespace, 1, &json!({"job": job})).await?;
     let space = spaces.first().ok_or_else(|| Failure::new("no Space was made"))?;
-    let _operator = stage.operator(&namespace, &[]).await?;
+    let mut operator = stage.operator(&namespace, &[]).await?;
     namespace.apply(NAME, &spec(space, &stage.artifact)).await?;
     let (versions, written) = tokio::try_join!(watch(&namespace), write_lines(&stage.simulator, space))?;
 
@@ -45,6 +45,8 @@ pub(crate) async fn follow(stage: &Stage, report: &mut Report) -> Result<()> {
         lags.push((shown.seen_ms - written) / 1e3);
     }
     let lags = Sample::new(lags)?;
+    // The Events of the last pass follow its write; an operator that has ended published all of them.
+    operator.terminate(Duration::from_secs(30)).await?;
     let events = events(&namespace).await?;
     // The first version is the one that was applied.
     let writes = versions.len().saturating_sub(1);
