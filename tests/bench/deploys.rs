@@ -68,10 +68,10 @@ pub(crate) async fn burst(stage: &Stage, report: &mut Report) -> Result<()> {
     let first = Sample::new(applied.iter().map(|(sent, _)| *sent).collect())?.percentile(0);
     let last = Sample::new(arrived)?.max();
     report.row("floor, one after the other, in all", format!("{} ms", short(floor)));
-    let applies = Sample::new(applied.iter().map(|(_, answered)| answered - first).collect())?.max();
+    let all_applied = Sample::new(applied.iter().map(|(_, answered)| answered - first).collect())?.max();
     report.row(
         &format!("the {BURST} applies, {APPLIES} at a time, in the figures below"),
-        format!("{} ms", short(applies)),
+        format!("{} ms", short(all_applied)),
     );
     report.row("operator, each", each.milliseconds());
     report.row("operator, first apply to last POST", format!("{} ms", short(last - first)));
