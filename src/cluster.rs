@@ -54,14 +54,21 @@ pub enum ClusterError {
         what: &'static str,
     },
     /// The API server refused, or was not reached. A write may have taken effect in the latter case.
-    #[error("failed to {what}")]
+    #[error("failed to {what}: {}", words(source))]
     Failed {
         /// What was tried.
         what: &'static str,
-        /// The answer.
-        #[source]
+        /// The answer. Its words are part of this error's: logs and statuses show one line.
         source: Box<kube::Error>,
     },
+}
+
+/// The API server's own words; kube's are those with the whole reply behind them.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 impl ClusterError {

@@ -198,11 +198,18 @@ fn context(
 async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, PassError> {
     let started = Instant::now();
     let span = info_span!("reconcile", resource = %name_of(&guard));
+    let (name, uid) = (name_of(&guard), guard.meta().uid.clone().unwrap_or_default());
     let result = AssertUnwindSafe(Box::pin(reconcile(guard, context.clone())).instrument(span)).catch_unwind().await;
     let (word, result) = match result {
         Ok(Ok(action)) => ("success", Ok(action)),
         // Somebody wrote meanwhile: what they wrote brings the next pass, and the timer does in any case.
-        Ok(Err(WriteError::Conflict)) => ("conflict", Ok(Action::requeue(Duration::from_secs(1)))),
+        Ok(Err(WriteError::Conflict)) => {
+            let wait = context.memory.failed_pass(&uid);
+            if wait > Duration::from_secs(4) {
+                warn!(resource = name, ?wait, "the status was refused again and again; an admission policy may be why");
+            }
+            ("conflict", Ok(Action::requeue(wait)))
+        }
         Ok(Err(error)) => ("error", Err(PassError::Write(error))),
         Err(_) => ("error", Err(PassError::Panicked)),
     };

@@ -1,6 +1,9 @@
 //! Fetches a wanted artifact beside the passes: a slow host must not keep other resources from being looked at.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures::FutureExt;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -26,7 +29,10 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired)
     let namespace = resource.namespace().unwrap_or_default();
     let reference = ObjectRef::new(&resource.name_any()).within(&namespace);
     tokio::spawn(async move {
-        let result = fetch(&context, &namespace, &wish).await;
+        // A panic must not leave the download as running for ever.
+        let result = AssertUnwindSafe(fetch(&context, &namespace, &wish)).catch_unwind().await;
+        let result =
+            result.unwrap_or_else(|_| Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }));
         match &result {
             Ok(()) => info!(resource = %reference, digest = %wish.digest.short(), "artifact fetched"),
             Err(error) => warn!(resource = %reference, digest = %wish.digest.short(), %error, "artifact not fetched"),

@@ -91,6 +91,7 @@ async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
 /// Asks for a stop at the first SIGTERM or SIGINT, and makes it final when the grace is over.
 fn stop_on_signal(stop: Stop) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
+    let last = stop.clone();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
         tokio::select! {
@@ -99,8 +100,12 @@ fn stop_on_signal(stop: Stop) -> std::io::Result<()> {
         }
         info!("stopping: nothing new is sent; what waits for an answer gets it or is recorded as unknown");
         stop.shutdown.cancel();
+    });
+    tokio::spawn(async move {
+        // Whoever asks for the stop: a signal, a lost Lease, a watch that cannot go on.
+        last.shutdown.cancelled().await;
         tokio::time::sleep(GRACE).await;
-        stop.last_call.cancel();
+        last.last_call.cancel();
     });
     Ok(())
 }

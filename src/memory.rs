@@ -24,6 +24,7 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Remembered {
+    wakes: u64,
     pass: Option<(Option<String>, Instant)>,
     failing_since: Option<Instant>,
     unauthorized_since: Option<Instant>,
@@ -34,6 +35,7 @@ struct Remembered {
     refusal: Option<(Refusal, Instant)>,
     answer: Option<String>,
     pair: Option<(String, String)>,
+    told: HashMap<&'static str, (String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ struct RememberedAttempt {
     answer: Option<(Instant, Answer)>,
     job_ended: Option<Instant>,
     job_missing: Option<Instant>,
+    jobs_quiet: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -101,17 +104,28 @@ impl Memory {
         })
     }
 
-    /// A pass left the resource like this, and wants the next look after `next`.
-    pub fn passed(&self, resource: &KonigleSpace, next: Duration) {
+    /// How often the resource was woken; a pass notes it at its begin.
+    #[must_use]
+    pub fn wakes(&self, uid: &str) -> u64 {
+        self.with(uid, |remembered| remembered.wakes)
+    }
+
+    /// A pass left the resource like this, and wants the next look after `next`. Where the resource was woken since the
+    /// pass noted its `wakes`, what woke it may have come too late for this pass: the next one is due at once.
+    pub fn passed(&self, resource: &KonigleSpace, next: Duration, wakes: u64) {
         self.with(&uid(resource), |remembered| {
-            remembered.pass = Some((resource.resource_version(), Instant::now() + next));
+            let left = (resource.resource_version(), Instant::now() + next);
+            remembered.pass = (remembered.wakes == wakes).then_some(left);
             remembered.errors = 0;
         });
     }
 
     /// The next pass is due at once, whatever the last one wanted.
     pub fn wake(&self, uid: &str) {
-        self.with(uid, |remembered| remembered.pass = None);
+        self.with(uid, |remembered| {
+            remembered.wakes += 1;
+            remembered.pass = None;
+        });
     }
 
     /// A pass ended in an error; how long to wait before the next: 1 s, doubled with each, at most 1 min.
@@ -170,6 +184,12 @@ impl Memory {
         self.with_attempt(uid, nonce, |attempt| since(&mut attempt.job_missing, missing))
     }
 
+    /// How long the list of jobs has shown none running that could be the attempt's.
+    #[must_use]
+    pub fn jobs_quiet(&self, uid: &str, nonce: &str, quiet: bool) -> Duration {
+        self.with_attempt(uid, nonce, |attempt| since(&mut attempt.jobs_quiet, quiet))
+    }
+
     fn with_attempt<T>(&self, uid: &str, nonce: &str, change: impl FnOnce(&mut RememberedAttempt) -> T) -> T {
         self.with(uid, |remembered| {
             let known = remembered.attempt.take().filter(|attempt| attempt.nonce == nonce);
@@ -179,6 +199,7 @@ impl Memory {
                 answer: None,
                 job_ended: None,
                 job_missing: None,
+                jobs_quiet: None,
             })))
         })
     }
@@ -274,6 +295,21 @@ impl Memory {
             let new = remembered.answer.as_deref() != Some(answer);
             remembered.answer = Some(answer.to_owned());
             new
+        })
+    }
+
+    /// Whether this warning was not told within the last half hour; it is taken as told from now on.
+    #[must_use]
+    pub fn is_news(&self, uid: &str, reason: &'static str, message: &str) -> bool {
+        self.with(uid, |remembered| {
+            let known = remembered
+                .told
+                .get(reason)
+                .is_some_and(|(told, at)| told == message && at.elapsed() < Duration::from_mins(30));
+            if !known {
+                remembered.told.insert(reason, (message.to_owned(), Instant::now()));
+            }
+            !known
         })
     }
 

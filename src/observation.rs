@@ -129,7 +129,7 @@ pub struct AttemptFacts {
     pub job_missing_for: Duration,
     /// A job that shows the attempt's nonce.
     pub job_with_nonce: Option<String>,
-    /// Whether the list of jobs is served and every job born since the baseline has ended.
+    /// Whether the list of jobs is served, and has shown for settle that every job born since the baseline has ended.
     pub later_jobs_ended: bool,
     /// Promotions: the uat side now.
     pub source: Option<Result<BaselineSource, LookError>>,

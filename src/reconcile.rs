@@ -47,6 +47,7 @@ pub async fn reconcile(
     if let Some(left) = context.memory.undisturbed(&resource) {
         return Ok(Action::requeue(left));
     }
+    let wakes = context.memory.wakes(&uid(&resource));
     let desired = match Desired::parse(&resource) {
         Ok(desired) => desired,
         Err(invalid) => return say_invalid(&context, &resource, &invalid).await,
@@ -62,7 +63,7 @@ pub async fn reconcile(
         let facts = (&desired, &observed.seen, &judged);
         match Box::pin(start(&context, &resource, facts, (release, client), notes)).await {
             Ok(Started::Accepted(written)) => {
-                return Ok(finish(&context, written.as_ref().unwrap_or(&resource), FIRST_LOOK));
+                return Ok(finish(&context, written.as_ref().unwrap_or(&resource), FIRST_LOOK, wakes));
             }
             Ok(Started::Answered(claimed)) => {
                 observed.answered(&context, &claimed);
@@ -87,11 +88,11 @@ pub async fn reconcile(
         download::begin(&context, &written, &desired);
     }
     let next = look_again(&step, &desired, &observed.seen, &judged);
-    Ok(finish(&context, &written, jittered(next)))
+    Ok(finish(&context, &written, jittered(next), wakes))
 }
 
-fn finish(context: &Context, resource: &KonigleSpace, next: Duration) -> Action {
-    context.memory.passed(resource, next);
+fn finish(context: &Context, resource: &KonigleSpace, next: Duration, wakes: u64) -> Action {
+    context.memory.passed(resource, next, wakes);
     Action::requeue(next)
 }
 
@@ -133,7 +134,7 @@ async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Inval
     let generation = resource.metadata.generation.unwrap_or_default();
     let status = status::invalid(&before, generation, invalid, clock::now());
     let written = record(context, resource, status, Vec::new()).await?;
-    Ok(finish(context, &written, BROKEN_INTERVAL))
+    Ok(finish(context, &written, BROKEN_INTERVAL, context.memory.wakes(&uid(resource))))
 }
 
 /// The installed CRD lacks fields: without them a claim would be lost, so nothing is sent before it is replaced.
@@ -149,7 +150,7 @@ async fn say_outdated(context: &Context, resource: &KonigleSpace, why: &str) -> 
     let generation = resource.metadata.generation.unwrap_or_default();
     let status = status::stalled(&before, generation, &problem, clock::now());
     let written = record_leniently(context, resource, &status).await?;
-    Ok(finish(context, &written, Duration::from_mins(1)))
+    Ok(finish(context, &written, Duration::from_mins(1), context.memory.wakes(&uid(resource))))
 }
 
 fn undecodable(invalid: &kube::core::error_boundary::InvalidObject) -> Action {

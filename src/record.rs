@@ -19,6 +19,7 @@ use crate::cluster::{ClusterError, within};
 use crate::controller::Context;
 use crate::judge::Note;
 use crate::konigle::model::Deployment;
+use crate::reason::Reason;
 
 /// The name under which this operator's writes are recorded.
 pub const FIELD_MANAGER: &str = "konigle-operator";
@@ -76,8 +77,14 @@ pub async fn claim(
 
 /// Publishes what happened, one Event after the other.
 pub async fn tell(context: &Context, resource: &KonigleSpace, notes: Vec<Note>) {
+    let uid = crate::memory::uid(resource);
     for note in notes {
-        publish(context, resource, note).await;
+        // A refusal that comes again and again, such as of a token that may only read, is told once in a while.
+        let credentials = Reason::of(note.reason).is_some_and(Reason::is_about_credentials);
+        let told = if credentials { note.reason } else { &note.message };
+        if !note.warning || context.memory.is_news(&uid, note.reason, told) {
+            publish(context, resource, note).await;
+        }
     }
 }
 

@@ -76,7 +76,13 @@ pub async fn start(
         timeout: submit_limit(&attempt),
     };
     notes.extend(crate::status::transitions(&resource.status.clone().unwrap_or_default(), &status));
-    let resource = record::claim(context, resource, &status).await?;
+    let claimed = record::claim(context, resource, &status).await;
+    if claimed.is_err() {
+        // Whether or not the claim was stored, this process sends nothing for it, and no other knows the nonce.
+        let why = "the claim was not confirmed in time".to_owned();
+        context.memory.answered(&uid, &attempt.nonce, Answer::Unsent(why));
+    }
+    let resource = claimed?;
     let _ = context.memory.attempt(&uid, &attempt.nonce);
     info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
 

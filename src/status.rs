@@ -370,13 +370,11 @@ pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> V
         };
         let repeats = entry.result == AttemptResult::NotSent
             && before.history.first().is_some_and(|last| last.result == entry.result && last.message == entry.message);
-        // A refusal that comes again and again, such as of a token that may only read, is told once.
-        if repeats {
-            return notes;
+        if !repeats {
+            let separator = if entry.message.is_empty() { "" } else { ": " };
+            let message = format!("attempt {} of {}{separator}{}", entry.number, short(&entry.digest), entry.message);
+            notes.push(Note { warning, reason, message });
         }
-        let separator = if entry.message.is_empty() { "" } else { ": " };
-        let message = format!("attempt {} of {}{separator}{}", entry.number, short(&entry.digest), entry.message);
-        notes.push(Note { warning, reason, message });
     }
     let stalled = |status: &KonigleSpaceStatus| status.condition("Stalled").cloned();
     if let Some(now) = stalled(after).filter(|now| stalled(before).is_none_or(|then| then.reason != now.reason)) {

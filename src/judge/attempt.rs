@@ -20,6 +20,9 @@ use crate::time;
 /// How long a job may be answered with 404 before its attempt is judged by the Space alone.
 const JOB_LOST_AFTER: Duration = Duration::from_mins(5);
 
+/// How late after its claim a request may begin (10 s, `release`), and its answer's body end (15 s, `konigle`).
+const LATE: Duration = Duration::from_secs(25);
+
 /// The longest that the request of this attempt may take.
 #[must_use]
 pub fn submit_limit(attempt: &Attempt) -> Duration {
@@ -46,7 +49,8 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
     let overdue = time::parse(&attempt.deadline).is_none_or(|deadline| seen.now > deadline);
     let unreadable = (attempt.attempt_type == AttemptType::Other)
         .then(|| "the attempt was written by a newer version of the operator: run that version".to_owned())
-        .or_else(|| sent_elsewhere(&attempt, judged, seen));
+        .or_else(|| sent_elsewhere(&attempt, judged, seen))
+        .or_else(|| space_is_gone(&attempt, seen));
     if let Some(answer) = desired.requests.answer_for(&attempt.nonce)
         && (unknown || overdue || unreadable.is_some())
     {
@@ -116,6 +120,16 @@ fn sent_elsewhere(attempt: &Attempt, judged: &Judged, seen: &Observation) -> Opt
     })
 }
 
+/// A Space that is gone, or another under the same names, will never show what became of the attempt.
+fn space_is_gone(attempt: &Attempt, seen: &Observation) -> Option<String> {
+    match seen.space.as_ref()?.as_ref().err()? {
+        LookError::NotFound(why) | LookError::Changed(why) => {
+            Some(format!("what became of attempt {} cannot be seen any more: {why}", attempt.number))
+        }
+        _ => None,
+    }
+}
+
 fn record_ids(judged: &mut Judged, job_id: String, deployment_id: Option<String>) {
     if let Some(attempt) = judged.status.attempt.as_mut() {
         attempt.job_id = Some(job_id);
@@ -127,7 +141,12 @@ fn record_ids(judged: &mut Judged, job_id: String, deployment_id: Option<String>
 fn answered(judged: &mut Judged, desired: &Desired, seen: &Observation, answer: PersonsAnswer) -> Option<Open> {
     let attempt = judged.status.attempt.clone()?;
     // What the Space shows from now on is what counts as settled; without it, the answer waits for the next look.
-    let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else { return Some(Open::Resolving) };
+    let gone = space_is_gone(&attempt, seen).is_some();
+    let pair = match looked_at(seen).map(crate::observation::SpaceFacts::pair) {
+        Some(pair) => pair,
+        None if gone => attempt.baseline.pair(),
+        None => return Some(Open::Resolving),
+    };
     judged.notes.push(Note {
         warning: false,
         reason: "AttemptResolved",
@@ -171,8 +190,9 @@ fn refused(rejection: &Rejection, times: u32) -> End {
         Rejection::Request { .. } => failed(Reason::RequestRejected),
         Rejection::Busy { .. } => not_sent(doubled(seconds(15), times)),
         Rejection::RateLimited { retry_after } => not_sent(*retry_after),
-        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } => not_sent(seconds(30)),
-        Rejection::NotFound { .. } => not_sent(doubled(seconds(30), times)),
+        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } | Rejection::NotFound { .. } => {
+            not_sent(doubled(seconds(30), times))
+        }
     }
 }
 
@@ -262,7 +282,10 @@ fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts:
     let job = if facts.later_jobs_ended { Duration::ZERO } else { desired.timeout };
     match &facts.answer {
         Some((ago, _)) => *ago >= seen.settle.saturating_add(job),
-        None => facts.seen_for >= submit_limit(attempt).saturating_add(seen.settle).saturating_add(job),
+        // Whoever sent it may have begun as late as the fence allows, and been slow to give up.
+        None => {
+            facts.seen_for >= submit_limit(attempt).saturating_add(LATE).saturating_add(seen.settle).saturating_add(job)
+        }
     }
 }
 

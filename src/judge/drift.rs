@@ -1,5 +1,6 @@
 //! Whether somebody else deployed: a pair that is not the one our own last job left.
 
+use super::words::{Class, class};
 use super::{Judged, looked_at};
 use crate::api::{AttemptResult, HistoryEntry, KonigleSpaceStatus, PairStatus};
 use crate::observation::{JobTimes, LookError, Observation};
@@ -32,14 +33,29 @@ pub(super) fn judge(judged: &mut Judged, seen: &Observation) {
 }
 
 fn is_ours(judged: &Judged, pair: &PairStatus, job: &JobTimes, seen: &Observation) -> bool {
+    let ended = last_sent(&judged.status).and_then(|entry| time::parse(&entry.completed_at));
+    let settle = jiff::SignedDuration::try_from(seen.settle).unwrap_or(jiff::SignedDuration::MAX);
+    let is_recent = ended.is_some_and(|ended| seen.now.duration_since(ended).abs() <= settle);
+    if judged.status.settled.as_ref().is_some_and(|settled| settled.last_deployed_at == pair.last_deployed_at) {
+        // Only the word changed: our own job's, seen late, or somebody else's deployment that has not moved the time yet.
+        return fits_the_result(judged, pair, is_recent);
+    }
     let within =
         time::lies_within(pair.last_deployed_at.as_deref(), job.created_at.as_deref(), job.completed_at.as_deref());
-    within.unwrap_or_else(|| {
-        // A server that sends no times leaves only our own clock: what moves within settle of the end is taken as lag.
-        let ended = last_sent(&judged.status).and_then(|entry| time::parse(&entry.completed_at));
-        let settle = jiff::SignedDuration::try_from(seen.settle).unwrap_or(jiff::SignedDuration::MAX);
-        ended.is_some_and(|ended| seen.now.duration_since(ended).abs() <= settle)
-    })
+    // A server that sends no times leaves only our own clock: what moves within settle of the end is taken as lag.
+    within.unwrap_or(is_recent)
+}
+
+/// Whether the word can be that of our own last job, however late it is seen. One that is not known can only be told by
+/// when it came.
+fn fits_the_result(judged: &Judged, pair: &PairStatus, is_recent: bool) -> bool {
+    let result = last_sent(&judged.status).map(|entry| entry.result);
+    match class(pair.last_deployment_status.as_deref()) {
+        Class::Success => result == Some(AttemptResult::Succeeded),
+        Class::Failure => result == Some(AttemptResult::Failed),
+        Class::Unfinished => false,
+        Class::Unknown => is_recent,
+    }
 }
 
 fn pin(judged: &mut Judged, pair: PairStatus) {

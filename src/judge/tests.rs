@@ -39,7 +39,7 @@ fn check(rows: Vec<(Facts, &str, &str)>) {
 }
 
 /// The submit limit of a small artifact, settle, and the longest job.
-const WAIT: Duration = Duration::from_mins(1 + 2 + 15);
+const WAIT: Duration = Duration::from_secs(25 + 60 * (1 + 2 + 15));
 
 #[test]
 fn an_unknown_outcome_is_decided_by_the_space_alone() {
@@ -85,16 +85,16 @@ fn the_wait_covers_whatever_may_still_be_under_way() {
             "Resolving",
             "another process may still be sending it",
         ),
-        (silent(|known| known.seen_for = WAIT), "Unknown", "submit limit, settle and spec.timeout are over"),
+        (silent(|known| known.seen_for = WAIT), "Unknown", "the fence, submit limit, settle and spec.timeout are over"),
         (ended(Duration::from_mins(17).saturating_sub(second)), "Resolving", "its job may still run"),
         (ended(Duration::from_mins(17)), "Unknown", "this process saw its own request end"),
         (
-            silent(|known| (known.seen_for, known.later_jobs_ended) = (Duration::from_mins(3), true)),
+            silent(|known| (known.seen_for, known.later_jobs_ended) = (Duration::from_secs(205), true)),
             "Unknown",
             "no job runs that could be ours, by the list of jobs",
         ),
         (
-            silent(|known| (known.seen_for, known.later_jobs_ended) = (Duration::from_secs(179), true)),
+            silent(|known| (known.seen_for, known.later_jobs_ended) = (Duration::from_secs(204), true)),
             "Resolving",
             "but the request may still arrive",
         ),

@@ -41,7 +41,7 @@ pub(super) async fn look_at_attempt(
                 context.memory.job_missing(&uid, &attempt.nonce, matches!(job, Err(LookError::NotFound(_))));
             facts.job = Some(job);
         } else if !matches!(facts.answer, Some((_, Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unsent(_)))) {
-            look_at_jobs(context, attempt, client, &mut facts).await;
+            look_at_jobs(context, (&uid, attempt), client, &mut facts).await;
         }
         let ended = facts.job.as_ref().is_none_or(|job| job.as_ref().is_ok_and(|job| job.status.ended()));
         if attempt.attempt_type == AttemptType::Promote && ended {
@@ -52,7 +52,7 @@ pub(super) async fn look_at_attempt(
 }
 
 /// Where the API serves the list of jobs, it may show the attempt's own job, or that none is left running.
-async fn look_at_jobs(context: &Context, attempt: &Attempt, client: &Client, facts: &mut AttemptFacts) {
+async fn look_at_jobs(context: &Context, (uid, attempt): (&str, &Attempt), client: &Client, facts: &mut AttemptFacts) {
     let base_url = client.account().base_url();
     if context.memory.jobs_served(base_url) == Some(false) {
         return;
@@ -62,10 +62,13 @@ async fn look_at_jobs(context: &Context, attempt: &Attempt, client: &Client, fac
             context.memory.set_jobs_served(base_url, true);
             facts.job_with_nonce = jobs.iter().find(|job| job.mentions(&attempt.nonce)).map(|job| job.id.clone());
             let baseline = attempt.baseline.newest_job_created_at.as_deref().and_then(crate::time::parse);
-            facts.later_jobs_ended = jobs.iter().all(|job| {
+            let quiet = jobs.iter().all(|job| {
                 let older = job.created_at.as_deref().and_then(crate::time::parse).zip(baseline);
                 job.status.ended() || older.is_some_and(|(created, baseline)| created < baseline)
             });
+            // The Space may show the end of the last of them only after settle.
+            let quiet_for = context.memory.jobs_quiet(uid, &attempt.nonce, quiet);
+            facts.later_jobs_ended = quiet && quiet_for >= context.settle;
         }
         Ok(None) => context.memory.set_jobs_served(base_url, false),
         Err(_) => {}

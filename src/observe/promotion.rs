@@ -73,7 +73,7 @@ async fn prove_pair(
     };
     let recorded = facts.and_then(|facts| facts.status.space.as_ref()).map(|space| space.webapp.clone());
     let own = Some(production.webapp.clone()).filter(|id| !id.is_empty());
-    let other = uat.webapp.or(recorded).filter(|id| !id.is_empty());
+    let other = uat.webapp.filter(|id| !id.is_empty());
     let differ = |own: &str, other: &str| {
         PairProof::NotProven(format!(
             "KonigleSpace {} is of web app {other}, and this Space is of web app {own}: a promotion would change another production Space, so nothing is sent; correct spec.promotion.from",
@@ -83,21 +83,30 @@ async fn prove_pair(
     match (own, other) {
         (Some(own), Some(other)) if own == other => PairProof::Proven,
         (Some(own), Some(other)) => differ(&own, &other),
-        (Some(webapp), None) | (None, Some(webapp)) => match client.spaces(&webapp).await.map_err(look_error) {
-            Ok(spaces) => {
-                let holds = |id: &str| spaces.iter().any(|space| space.id == id);
-                if holds(&production.id) && holds(&source.space_id) {
-                    PairProof::Proven
-                } else {
-                    differ("another", &webapp)
-                }
-            }
-            Err(error) => PairProof::Unavailable(text_of(&error)),
+        // What the uat resource once recorded only says which list to read: the list is the proof.
+        (own, other) => match own.or(other).or(recorded.filter(|id| !id.is_empty())) {
+            None => PairProof::NotProven(format!(
+                "Konigle does not tell which web app the Spaces of this resource and of KonigleSpace {} belong to, so that they are a pair is not proven: name the Spaces by computer, webapp and type in new KonigleSpaces",
+                source.name
+            )),
+            Some(webapp) => in_one_list(production, source, &webapp, client).await,
         },
-        (None, None) => PairProof::NotProven(format!(
-            "Konigle does not tell which web app the Spaces of this resource and of KonigleSpace {} belong to, so that they are a pair is not proven: name the Space by computer, webapp and type in a new KonigleSpace",
+    }
+}
+
+/// Whether both Spaces are in the one complete list of this web app's.
+async fn in_one_list(production: &SpaceStatus, source: &BaselineSource, webapp: &str, client: &Client) -> PairProof {
+    match client.spaces(webapp).await.map_err(look_error) {
+        Ok(spaces)
+            if [&production.id, &source.space_id].iter().all(|id| spaces.iter().any(|space| space.id == **id)) =>
+        {
+            PairProof::Proven
+        }
+        Ok(_) => PairProof::NotProven(format!(
+            "this Space and that of KonigleSpace {} are not both of web app {webapp}: a promotion would change another production Space, so nothing is sent; correct spec.promotion.from",
             source.name
         )),
+        Err(error) => PairProof::Unavailable(text_of(&error)),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn look_at_space(
         let job = seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref());
         job.and_then(|job| job.as_ref().err()).cloned().map(Err)
     } else {
-        let look = space(desired, status, client).await;
+        let look = space(desired, status, client).await.map(|space| with_web_app(space, status));
         if let Ok(Space { status: word, .. }) = &look
             && !KNOWN_STATUS.contains(&word.as_str())
         {
@@ -87,6 +87,12 @@ async fn space(desired: &Desired, status: &KonigleSpaceStatus, client: &Client) 
         },
         _ => resolve(desired, client).await,
     }
+}
+
+/// A Space never changes its web app: one that was told once holds where a later reply leaves it out.
+fn with_web_app(space: Space, status: &KonigleSpaceStatus) -> Space {
+    let recorded = status.space.as_ref().filter(|recorded| recorded.id == space.id && !recorded.webapp.is_empty());
+    Space { webapp: space.webapp.or_else(|| recorded.map(|recorded| recorded.webapp.clone())), ..space }
 }
 
 /// The Space of these names: matched exactly, over all pages, and exactly one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{REJECTED_AFTER, Step, THEN_LOOK, cause, stall, wait};
 use crate::desired::Desired;
 use crate::judge::Judged;
+use crate::judge::Open;
 use crate::observation::{LookError, Observation, Problem};
 use crate::reason::Reason;
 use crate::wish::wanted;
@@ -28,6 +29,11 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
         }
         None => of_job().filter(|error| !matches!(error, LookError::NotFound(_) | LookError::Forbidden(_)))?,
     };
+    let gone = matches!(error, LookError::NotFound(_) | LookError::Changed(_));
+    if gone && matches!(judged.open, Some(Open::Undecided(_))) {
+        // The person's answer comes first: only then can the other Space be taken over.
+        return None;
+    }
     let unseen = |reason, message: String| Some(unseen(desired, seen, judged, (reason, message)));
     match error {
         LookError::Unauthorized(detail) => match seen.unauthorized_for {
@@ -63,7 +69,11 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
             if seen.failing_for > limit {
                 return Some(Step::Unreachable(Problem {
                     reason: Reason::KonigleUnreachable,
-                    message: format!("Konigle has not answered for {} min: {detail}", seen.failing_for.as_secs() / 60),
+                    // Nothing here may change from one failed look to the next: that would be a write each minute.
+                    message: format!(
+                        "Konigle has not answered for more than {} min; it is asked again every minute, and all goes on by itself",
+                        limit.as_secs() / 60
+                    ),
                 }));
             }
             let limited = matches!(error, LookError::RateLimited(_));

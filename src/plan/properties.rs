@@ -467,7 +467,11 @@ proptest! {
     #[test]
     fn nothing_is_written_while_nothing_happens(facts in facts()) {
         // A person's answer names one nonce, and here all attempts have the same.
-        let mut facts = facts.but(|facts| facts.desired.requests.resolve_attempt = None);
+        // And a clock at the end of time has no room for the waits that are written down.
+        let mut facts = facts.but(|facts| {
+            facts.desired.requests.resolve_attempt = None;
+            facts.seen.now = now();
+        });
         for _ in 0..4 {
             facts = facts.next();
         }
