@@ -1,7 +1,7 @@
 //! The API server as it is on bad days: older CRDs, objects that cannot be read, refusals, silence, and restarts.
 //!
-//! The traps of the client library are numbered K1 to K8 after the list in `reliability.md`; those of the watch stand in
-//! `kubernetes/watch.rs`. Where the control plane itself is stopped or its CRD changed, the test has one of its own.
+//! The traps of the client library (kube 5.0) are numbered K1 to K8: replayed writes, silence, watches and lists that
+//! fail; those of the watch stand in `kubernetes/watch.rs`. Where the control plane itself is stopped or its CRD changed, the test has one of its own.
 
 mod watch;
 
