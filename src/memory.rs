@@ -349,3 +349,45 @@ fn since(mark: &mut Option<Instant>, holds: bool) -> Duration {
     *mark = holds.then(|| mark.unwrap_or(now));
     mark.map_or(Duration::ZERO, |mark| now - mark)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource() -> KonigleSpace {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace",
+            "metadata": {"name": "shop-uat", "namespace": "shop", "uid": "uid-1", "resourceVersion": "7"},
+            "spec": {"space": {"id": "1"}, "credentials": {"secretRef": {"name": "konigle"}}},
+        }))
+        .expect("it is a KonigleSpace")
+    }
+
+    #[test]
+    fn a_version_that_a_pass_left_needs_no_pass_until_its_look_is_due() {
+        let (memory, resource) = (Memory::default(), resource());
+        assert_eq!(memory.undisturbed(&resource), None, "never seen");
+        memory.passed(&resource, Duration::from_mins(5), memory.wakes("uid-1"));
+        assert!(memory.undisturbed(&resource).is_some());
+        memory.wake("uid-1");
+        assert_eq!(memory.undisturbed(&resource), None, "woken");
+    }
+
+    #[test]
+    fn a_wake_during_a_pass_is_not_lost() {
+        let (memory, resource) = (Memory::default(), resource());
+        let wakes = memory.wakes("uid-1");
+        memory.wake("uid-1");
+        memory.passed(&resource, Duration::from_mins(5), wakes);
+        assert_eq!(memory.undisturbed(&resource), None, "what woke it may have come after the pass looked");
+    }
+
+    #[test]
+    fn a_warning_is_told_once_in_a_while() {
+        let memory = Memory::default();
+        assert!(memory.is_news("uid-1", "SpaceForbidden", "no"));
+        assert!(!memory.is_news("uid-1", "SpaceForbidden", "no"));
+        assert!(memory.is_news("uid-1", "SpaceForbidden", "still no"));
+        assert!(memory.is_news("uid-2", "SpaceForbidden", "still no"));
+    }
+}

@@ -67,12 +67,12 @@ async fn list(client: &Client, namespace: &str) -> Result<Arc<[Promotion]>, Stri
     let request = Request::new(KonigleSpace::url_path(&(), Some(namespace))).list(&ListParams::default());
     let request = request.map_err(|error| error.to_string())?;
     let list = within("list KonigleSpaces", client.request::<List>(request)).await;
-    Ok(list.map_err(|error| error.to_string())?.items.into_iter().filter_map(Item::promotion).collect())
+    Ok(list.map_err(|error| error.to_string())?.promotions().collect())
 }
 
 #[derive(Deserialize)]
 struct List {
-    items: Vec<Item>,
+    items: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +115,13 @@ struct Attempt {
     r#type: Option<String>,
 }
 
+impl List {
+    /// The open promotions. One resource that cannot be read must not keep all others from being deployed.
+    fn promotions(self) -> impl Iterator<Item = Promotion> {
+        self.items.into_iter().filter_map(|item| serde_json::from_value::<Item>(item).ok()?.promotion())
+    }
+}
+
 impl Item {
     /// An open promotion, unless its outcome stays unknown: that is said only when nothing can come of its request any
     /// more, and a person may take days to answer it. Where it is said for another reason, the hold still stands.
@@ -141,11 +148,12 @@ mod tests {
             {"metadata": {"name": "idle"}, "spec": {"promotion": {"from": {"name": "uat"}}}, "status": {"lastAttempt": 1}},
             {"metadata": {"name": "busy"}, "spec": {"promotion": {"from": {"name": "uat"}, "policy": "Manual"}},
              "status": {"attempt": {"type": "Promote", "number": 1}}},
+            {"metadata": {"name": "odd"}, "spec": {"promotion": "uat"}, "status": {"attempt": 7}},
             {"metadata": {"name": "undecided"}, "spec": {"promotion": {"from": {"name": "uat"}}},
              "status": {"attempt": {"type": "Promote"}, "conditions": [{"type": "Stalled", "reason": "OutcomeUnknown"}]}},
         ]});
         let list: List = serde_json::from_value(list).unwrap();
-        let promotions: Vec<Promotion> = list.items.into_iter().filter_map(Item::promotion).collect();
+        let promotions: Vec<Promotion> = list.promotions().collect();
         assert_eq!(promotions, [Promotion { name: "busy".to_owned(), from: "uat".to_owned() }]);
     }
 }

@@ -18,8 +18,8 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{Namespace, deploys};
 use crate::support::operator::{Operator, OperatorOptions};
 use crate::support::rights::operator_account;
-use crate::support::simulator::TOKEN;
-use crate::support::stage::is_ready;
+use crate::support::simulator::{TOKEN, UAT};
+use crate::support::stage::{SHOP, Stage, is_ready};
 use crate::support::{Failure, Result};
 
 const SPACES: [&str; 3] = ["succeeds", "fails", "lost"];
@@ -52,6 +52,22 @@ async fn a_lost_answer_is_resolved_under_every_reading() -> Result<()> {
         }
     }
     try_join_all(all).await.map(drop)
+}
+
+/// The list of jobs may say that a job has ended before the Space shows it: the list alone proves nothing.
+#[tokio::test]
+async fn the_list_of_jobs_does_not_outrun_the_space() -> Result<()> {
+    let stage = Stage::open_with("outrun", 10.0, |options| options.flag("--unknown-outcome-settle=7s")).await?;
+    stage.simulator.reading("job_list", "served").await?;
+    stage.simulator.reading("read_lag_seconds", 6.0).await?;
+    stage.simulator.fault(&json!({"operation": "deploy", "when": "after", "action": "drop"})).await?;
+    let mut wish = stage.wish("1.0")?;
+    wish["timeout"] = json!("60s");
+    stage.namespace.apply(SHOP, &wish).await?;
+    let space = stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
+    assert_eq!(results(&space), [AttemptResult::Succeeded]);
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
+    Ok(())
 }
 
 async fn lost_answers(control_plane: &ControlPlane, artifacts: &Artifacts, readings: Value) -> Result<()> {

@@ -108,7 +108,7 @@ async fn another_web_apps_production_space_is_never_promoted_to() -> Result<()> 
 
 #[tokio::test]
 async fn without_the_web_app_in_the_replies_the_list_proves_the_pair() -> Result<()> {
-    let stage = Stage::open("listed").await?;
+    let mut stage = Stage::open("listed").await?;
     stage.simulator.reading("webapp_in_detail", "no").await?;
     let digest = digest_of(&stage.deployed("1.0").await?);
     // By ids alone nothing tells which web app they belong to.
@@ -117,8 +117,17 @@ async fn without_the_web_app_in_the_replies_the_list_proves_the_pair() -> Result
     assert!(live.status.is_some_and(|status| status.is_true("Stalled")));
     stage.namespace.spaces().delete("by-id", &kube::api::DeleteParams::default()).await?;
 
+    // Which web app was told once, while the names were resolved, and is not told again: neither by later looks nor to
+    // an operator that was started since.
+    let names = json!({"computer": "web-1", "webapp": "shop", "type": "production"});
+    let mut waiting = promotes(PRODUCTION, SHOP);
+    waiting["space"] = names.clone();
+    stage.namespace.apply(LIVE, &waiting).await?;
+    stage.namespace.wait_for_reason(LIVE, "AwaitingApproval").await?;
+    stage.look_now(LIVE).await?;
+    stage.restart_operator().await?;
     let mut spec = approves(&digest);
-    spec["space"] = json!({"computer": "web-1", "webapp": "shop", "type": "production"});
+    spec["space"] = names;
     stage.namespace.apply(LIVE, &spec).await?;
     stage.namespace.wait_for(LIVE, "promoted", |space| is_ready(space) && runs(space, &digest)).await?;
     assert_eq!(stage.simulator.ledger(PRODUCTION).await?.len(), 1);
