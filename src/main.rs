@@ -27,7 +27,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the controller, with the kubeconfig of the environment or the pod's own account.
+    /// Runs the controller, with the kubeconfig of the environment or the pod's own account. Of a flag that is given
+    /// twice the last one counts.
+    #[command(args_override_self = true)]
     Run(Box<Config>),
     /// Prints the CRD, as YAML.
     Crd,

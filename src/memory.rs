@@ -3,7 +3,7 @@
 //! Nothing here is needed for safety: a process that starts with an empty memory only waits longer. Durations are
 //! monotonic. Keyed by UID, so that a resource of the same name made anew starts with nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ struct RememberedAttempt {
     answer: Option<(Instant, Answer)>,
     job_ended: Option<Instant>,
     job_missing: Option<Instant>,
-    jobs_quiet: Option<Instant>,
+    ended_jobs: Option<(BTreeSet<String>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -184,10 +184,19 @@ impl Memory {
         self.with_attempt(uid, nonce, |attempt| since(&mut attempt.job_missing, missing))
     }
 
-    /// How long the list of jobs has shown none running that could be the attempt's.
+    /// How long the list of jobs has shown these and no others, all of them ended (`None`: some run). Between two looks a
+    /// job can begin and end, so that none runs is not enough.
     #[must_use]
-    pub fn jobs_quiet(&self, uid: &str, nonce: &str, quiet: bool) -> Duration {
-        self.with_attempt(uid, nonce, |attempt| since(&mut attempt.jobs_quiet, quiet))
+    pub fn jobs_ended(&self, uid: &str, nonce: &str, ended: Option<BTreeSet<String>>) -> Duration {
+        self.with_attempt(uid, nonce, |attempt| {
+            let Some(ended) = ended else {
+                attempt.ended_jobs = None;
+                return Duration::ZERO;
+            };
+            let known = attempt.ended_jobs.take().filter(|(known, _)| *known == ended);
+            let (_, first_seen) = attempt.ended_jobs.insert(known.unwrap_or_else(|| (ended, Instant::now())));
+            first_seen.elapsed()
+        })
     }
 
     fn with_attempt<T>(&self, uid: &str, nonce: &str, change: impl FnOnce(&mut RememberedAttempt) -> T) -> T {
@@ -199,7 +208,7 @@ impl Memory {
                 answer: None,
                 job_ended: None,
                 job_missing: None,
-                jobs_quiet: None,
+                ended_jobs: None,
             })))
         })
     }

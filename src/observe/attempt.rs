@@ -62,13 +62,14 @@ async fn look_at_jobs(context: &Context, (uid, attempt): (&str, &Attempt), clien
             context.memory.set_jobs_served(base_url, true);
             facts.job_with_nonce = jobs.iter().find(|job| job.mentions(&attempt.nonce)).map(|job| job.id.clone());
             let baseline = attempt.baseline.newest_job_created_at.as_deref().and_then(crate::time::parse);
-            let quiet = jobs.iter().all(|job| {
+            let all_ended = jobs.iter().all(|job| {
                 let older = job.created_at.as_deref().and_then(crate::time::parse).zip(baseline);
                 job.status.ended() || older.is_some_and(|(created, baseline)| created < baseline)
             });
+            let ended = all_ended.then(|| jobs.into_iter().map(|job| job.id).collect());
             // The Space may show the end of the last of them only after settle.
-            let quiet_for = context.memory.jobs_quiet(uid, &attempt.nonce, quiet);
-            facts.later_jobs_ended = quiet && quiet_for >= context.settle;
+            facts.later_jobs_ended =
+                all_ended && context.memory.jobs_ended(uid, &attempt.nonce, ended) >= context.settle;
         }
         Ok(None) => context.memory.set_jobs_served(base_url, false),
         Err(_) => {}
