@@ -56,7 +56,7 @@ async fn a_failing_digest_is_retried_quarantined_and_freed_by_a_reset() -> Resul
     assert_eq!(stage.simulator.ledger(UAT).await?.len(), 3);
     let events = stage.events(SHOP).await?;
     assert!(events.iter().any(|event| event.starts_with("DeployFailed: ")), "{events:?}");
-    assert!(events.iter().any(|event| event.starts_with("Stalled: RetriesExceeded")), "{events:?}");
+    assert!(events.iter().any(|event| event.starts_with("RetriesExceeded: ")), "{events:?}");
     Ok(())
 }
 
