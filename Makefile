@@ -1,6 +1,8 @@
 # What people and CI run. `make` alone lists it. GNU make 3.81 or newer; recipes are plain sh.
 
 CARGO ?= cargo
+# The tests mostly wait for states of other processes, so more of them run at once than there are cores.
+TEST_THREADS ?= 6
 CRD := crds/koniglespaces.cloud.konigle.com.yaml
 
 # Tools that cargo builds are kept outside target/, so that `cargo clean` and a fresh clone need no minutes for them.
@@ -21,7 +23,7 @@ demo: controlplane ## from a fresh checkout to a promoted release; KEEP=1 leaves
 	KEEP=$(KEEP) $(CARGO) run --quiet --all-features --example demo
 
 test: controlplane lint check-generated ## all tests, the ones on a real API server included
-	$(CARGO) test --all-features
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --all-features
 
 bench: controlplane ## the benchmarks, side by side with what they are compared to
 	$(CARGO) bench --all-features --profile fast --bench operator
