@@ -109,7 +109,11 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
         Approval::Manual(Some(digest)) if digest.to_string() != release.digest => {
             return Some((
                 Reason::AwaitingSource,
-                format!("approved is {}, but {from} runs {}", digest.short(), short(&release.digest)),
+                format!(
+                    "approved is {}, but {from} runs {}: it is promoted once {from} runs what is approved",
+                    digest.short(),
+                    short(&release.digest)
+                ),
             ));
         }
         Approval::Manual(Some(_)) | Approval::Automatic => {}
@@ -132,7 +136,10 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
         ));
     }
     if let Some(stalled) = status.condition("Stalled").filter(|stalled| stalled.status == "True") {
-        return Some((Reason::SourceBusy, format!("KonigleSpace {from} is stalled: {}", stalled.reason)));
+        return Some((
+            Reason::SourceBusy,
+            format!("KonigleSpace {from} is stalled ({}): see `kubectl describe kspace {from}`", stalled.reason),
+        ));
     }
     let last = status.history.iter().find(|entry| entry.result != AttemptResult::NotSent);
     let confirmed = release.attribution == Attribution::Confirmed

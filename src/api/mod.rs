@@ -42,6 +42,7 @@ pub type Watched = DeserializeGuard<KonigleSpace>;
     derive = "PartialEq",
     doc = "What should run in one Space (uat or production) of a web app on Konigle Cloud, and what is known to run there.",
     validation = kube::core::Rule::new("self.metadata.name.size() <= 200").message("metadata.name: use at most 200 characters, so that Events about it can be named"),
+    validation = kube::core::Rule::new("!has(self.spec.promotion) || self.spec.promotion.from.name != self.metadata.name").message("spec.promotion.from.name: write the name of the KonigleSpace of the uat Space, not this one's own"),
     printcolumn(name = "Type", type_ = "string", json_path = ".status.space.type"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),

@@ -56,6 +56,9 @@ pub(super) async fn look_at_space(
         Some(Err(LookError::Unauthorized(_))) => (false, true),
         _ => (false, false),
     };
+    if let Some(Err(LookError::Unauthorized(detail))) = &look {
+        warn!(detail, secret = desired.secret, "Konigle answered 401; the Secret is read again with each look");
+    }
     let (failing_for, unauthorized_for) = context.memory.looked(&uid(resource), failed, unauthorized);
     seen.failing_for = failing_for;
     seen.unauthorized_for = unauthorized_for;

@@ -23,10 +23,12 @@ use crate::wish::{Gate, Wanted, gate, short};
 pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
     let status = &judged.status;
     if desired.suspended {
+        let runs = status.release.as_ref().is_some_and(|release| release.digest == wanted.digest);
+        let wish = if runs { "is to be released once more" } else { "is wanted" };
         return Step::Suspend(Problem {
             reason: Reason::Suspended,
             message: format!(
-                "{} is wanted, but spec.suspend is true: nothing is written to Konigle",
+                "{} {wish}, but spec.suspend is true: nothing is written to Konigle before it is false again",
                 short(&wanted.digest)
             ),
         });
