@@ -190,9 +190,9 @@ fn refused(rejection: &Rejection, times: u32) -> End {
         Rejection::Request { .. } => failed(Reason::RequestRejected),
         Rejection::Busy { .. } => not_sent(doubled(seconds(15), times)),
         Rejection::RateLimited { retry_after } => not_sent(*retry_after),
-        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } | Rejection::NotFound { .. } => {
-            not_sent(doubled(seconds(30), times))
-        }
+        // A Secret that is mended acts within 30 s.
+        Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } => not_sent(seconds(30)),
+        Rejection::NotFound { .. } => not_sent(doubled(seconds(30), times)),
     }
 }
 
