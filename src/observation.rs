@@ -57,6 +57,20 @@ pub struct Observation {
     pub newest_job: Option<String>,
 }
 
+impl Observation {
+    /// The Space, if it was looked at and seen.
+    #[must_use]
+    pub fn space_seen(&self) -> Option<&SpaceFacts> {
+        self.space.as_ref()?.as_ref().ok()
+    }
+
+    /// The pair that it showed.
+    #[must_use]
+    pub fn pair_seen(&self) -> Option<PairStatus> {
+        self.space_seen().map(SpaceFacts::pair)
+    }
+}
+
 /// The account, without its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountFacts {

@@ -197,7 +197,7 @@ fn odd_word(job_status: Option<&str>) -> String {
 /// What keeps this resource from this Space. A type that is not known is no better than the wrong one: what came of a
 /// promotion would be looked for in a Space that it does not change.
 fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
-    let space = seen.space.as_ref()?.as_ref().ok()?;
+    let space = seen.space_seen()?;
     let message = match (space.status.space_type.as_str(), desired.promotes()) {
         ("uat", false) | ("production", true) => {
             return seen.conflict.as_ref().map(|other| Problem {
@@ -275,7 +275,7 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
             format!("{}; approve another digest, or promote again: {}", content.message, annotate_now(seen, RESET_AT)),
         );
     }
-    let space = seen.space.as_ref().and_then(|look| look.as_ref().ok());
+    let space = seen.space_seen();
     match space.map(|space| space.status.status.as_str()) {
         Some("provisioning") => return provisioning(),
         Some("stopped") => return stopped(),
@@ -310,7 +310,7 @@ fn met(seen: &Observation, judged: &Judged) -> Problem {
     let runs = judged.status.release.as_ref().map_or("nothing", |release| release.digest.as_str());
     let assumed =
         judged.status.release.as_ref().is_some_and(|release| release.attribution == crate::api::Attribution::Assumed);
-    let space = seen.space.as_ref().and_then(|look| look.as_ref().ok()).map(|space| space.status.status.as_str());
+    let space = seen.space_seen().map(|space| space.status.status.as_str());
     let odd = match space {
         None | Some("running") => String::new(),
         Some(word) => format!("; the Space is in status {word}"),

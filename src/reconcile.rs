@@ -40,13 +40,14 @@ pub async fn reconcile(
     guard: Arc<DeserializeGuard<KonigleSpace>>,
     context: Arc<Context>,
 ) -> Result<Action, WriteError> {
-    let mut resource = match &guard.0 {
-        Ok(resource) => resource.clone(),
+    let resource = match &guard.0 {
+        Ok(resource) => resource,
         Err(invalid) => return Ok(undecodable(invalid)),
     };
-    if let Some(left) = context.memory.undisturbed(&resource) {
+    if let Some(left) = context.memory.undisturbed(resource) {
         return Ok(Action::requeue(left));
     }
+    let mut resource = resource.clone();
     let wakes = context.memory.wakes(&uid(&resource));
     let desired = match Desired::parse(&resource) {
         Ok(desired) => desired,

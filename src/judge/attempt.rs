@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 use super::words::{Class, class};
-use super::{
-    ANSWERED_RETRY, Content, End, Judged, Note, Open, SOURCE_CHANGED, SOURCE_UNCHANGED, close, looked_at, release,
-};
+use super::{ANSWERED_RETRY, Content, End, Judged, Note, Open, SOURCE_CHANGED, SOURCE_UNCHANGED, close, release};
 use crate::api::{Attempt, AttemptResult, AttemptType, Attribution, PairStatus, UnknownOutcomePolicy};
 use crate::desired::{Answer as PersonsAnswer, Desired};
 use crate::konigle::model::{Job, JobStatus};
@@ -142,7 +140,7 @@ fn answered(judged: &mut Judged, desired: &Desired, seen: &Observation, answer: 
     let attempt = judged.status.attempt.clone()?;
     // What the Space shows from now on is what counts as settled; without it, the answer waits for the next look.
     let gone = space_is_gone(&attempt, seen).is_some();
-    let pair = match looked_at(seen).map(crate::observation::SpaceFacts::pair) {
+    let pair = match seen.pair_seen() {
         Some(pair) => pair,
         None if gone => attempt.baseline.pair(),
         None => return Some(Open::Resolving),
@@ -228,7 +226,7 @@ pub fn refusal(answer: &Answer) -> Option<Problem> {
 fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> Option<Open> {
     let attempt = judged.status.attempt.clone()?;
     let over = wait_is_over(&attempt, desired, seen, facts);
-    let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else { return Some(Open::Resolving) };
+    let Some(pair) = seen.pair_seen() else { return Some(Open::Resolving) };
     let baseline = attempt.baseline.pair();
     let moved = pair.last_deployed_at != baseline.last_deployed_at;
     let word_differs = pair.last_deployment_status != baseline.last_deployment_status;
@@ -301,7 +299,7 @@ fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job)
     match job.status {
         JobStatus::Success => succeeded(judged, desired, seen, job),
         JobStatus::Failed => {
-            let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else {
+            let Some(pair) = seen.pair_seen() else {
                 return Some(Open::Confirming);
             };
             // A pair that is older than this end would be the next attempt's baseline, and this failure that attempt's.
@@ -327,7 +325,7 @@ fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job)
 fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job) -> Option<Open> {
     let attempt = judged.status.attempt.clone()?;
     let facts = seen.attempt.clone().unwrap_or_default();
-    let Some(pair) = looked_at(seen).map(crate::observation::SpaceFacts::pair) else { return Some(Open::Confirming) };
+    let Some(pair) = seen.pair_seen() else { return Some(Open::Confirming) };
     let settled = facts.job_ended_for >= seen.settle;
     let promotes = attempt.attempt_type == AttemptType::Promote;
     let source_moved = if promotes { source_moved(&attempt, &facts) } else { Some(false) };

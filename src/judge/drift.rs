@@ -1,7 +1,7 @@
 //! Whether somebody else deployed: a pair that is not the one our own last job left.
 
+use super::Judged;
 use super::words::{Class, class};
-use super::{Judged, looked_at};
 use crate::api::{AttemptResult, HistoryEntry, KonigleSpaceStatus, PairStatus};
 use crate::observation::{JobTimes, LookError, Observation};
 use crate::time;
@@ -9,7 +9,7 @@ use crate::time;
 /// Judges the pair of a Space that has no open attempt. A move that lies within our own last job, by the server's
 /// clock, is that job's, seen late: it is pinned anew. All else is drift.
 pub(super) fn judge(judged: &mut Judged, seen: &Observation) {
-    let Some(space) = looked_at(seen) else { return };
+    let Some(space) = seen.space_seen() else { return };
     let pair = space.pair();
     let Some(settled) = judged.status.settled.clone() else { return };
     if pair == settled {

@@ -18,7 +18,7 @@ use crate::api::{
     KonigleSpaceStatus, PairStatus, Quarantined, ReleaseStatus,
 };
 use crate::desired::Desired;
-use crate::observation::{Observation, SpaceFacts};
+use crate::observation::Observation;
 use crate::reason::Reason;
 use crate::wish::{Wanted, short, wanted};
 use crate::{status, time};
@@ -116,13 +116,8 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
     judged
 }
 
-/// The Space as it was seen, if it was.
-fn looked_at(seen: &Observation) -> Option<&SpaceFacts> {
-    seen.space.as_ref().and_then(|look| look.as_ref().ok())
-}
-
 fn record_space(judged: &mut Judged, seen: &Observation) {
-    let Some(space) = looked_at(seen) else { return };
+    let Some(space) = seen.space_seen() else { return };
     let status = &mut judged.status;
     if status.space.as_ref().is_some_and(|before| !before.id.is_empty() && before.id != space.status.id) {
         // A person had the names resolved anew: nothing that was recorded speaks of this Space.
@@ -155,7 +150,7 @@ fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, seen: &Observati
     let same = status.artifact.as_ref().is_some_and(|before| before.digest == wanted.digest);
     judged.new_wish = !same && status.artifact.is_some();
     let drift_was_seen = judged.new_wish && status.is_true("Drifted") && status.attempt.is_none();
-    if drift_was_seen && looked_at(seen).is_none() {
+    if drift_was_seen && seen.space_seen().is_none() {
         // What the new wish replaces is pinned by a look; until then it stays new.
         return;
     }
@@ -167,7 +162,7 @@ fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, seen: &Observati
     status.failures = 0;
     status.next_retry_time = None;
     status.quarantined.clear();
-    if let (true, Some(space)) = (drift_was_seen, looked_at(seen)) {
+    if let (true, Some(space)) = (drift_was_seen, seen.space_seen()) {
         status.settled = Some(space.pair());
         status.release = None;
         judged.notes.push(Note {
@@ -185,7 +180,7 @@ fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, seen: &Observati
 /// At the first contact the Space may run something already.
 fn first_contact(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
     let status = &mut judged.status;
-    let Some(space) = looked_at(seen) else { return };
+    let Some(space) = seen.space_seen() else { return };
     let adopts = desired.adoption_policy == AdoptionPolicy::AssumeCurrent
         && is_first_contact(status)
         && seen.conflict.is_none()
@@ -240,7 +235,7 @@ fn take_over_requests(judged: &mut Judged, wanted: Option<&Wanted>, desired: &De
         judged.status.next_retry_time = None;
         judged.status.quarantined.clear();
         let releases = wanted.is_some() && (needs_reset(judged) || judged.status.attempt.is_some());
-        if looked_at(seen).is_some() && !releases {
+        if seen.space_seen().is_some() && !releases {
             judged.status.last_handled_reset_at.clone_from(&requests.reset_at);
         }
     }

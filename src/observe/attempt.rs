@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 use tracing::warn;
 
-use crate::api::{Attempt, AttemptType, BaselineSource, KonigleSpace, KonigleSpaceStatus};
+use crate::api::{Attempt, AttemptType, BaselineSource, KonigleSpace, KonigleSpaceStatus, PairStatus};
 use crate::cluster::within;
 use crate::controller::Context;
 use crate::judge::last_sent;
@@ -12,7 +12,7 @@ use crate::konigle::{Answer, Client};
 use crate::memory::uid;
 use crate::observation::{AttemptFacts, JobTimes, LookError, Observation};
 
-use super::look_error;
+use super::{look_error, pair_of};
 
 /// The job of the open attempt, before the Space: what the Space shows must not be older than the job's end.
 pub(super) async fn look_at_attempt(
@@ -89,11 +89,9 @@ async fn source_now(
         Err(error) if error.code() == Some(404) => String::new(),
         Err(error) => return Some(Err(LookError::Unavailable(error.to_string()))),
     };
-    Some(client.space(&pinned.space_id).await.map_err(look_error).map(|space| BaselineSource {
-        uid,
-        last_deployed_at: space.pair.last_deployed_at,
-        last_deployment_status: space.pair.last_deployment_status,
-        ..pinned.clone()
+    Some(client.space(&pinned.space_id).await.map_err(look_error).map(|space| {
+        let PairStatus { last_deployed_at, last_deployment_status } = pair_of(&space);
+        BaselineSource { uid, last_deployed_at, last_deployment_status, ..pinned.clone() }
     }))
 }
 

@@ -179,9 +179,9 @@ async fn account(
     client
 }
 
-/// Another resource for the same Space that is older, and has reached it. An open attempt outranks age.
+/// Another resource for the same Space that is older, and has reached it.
 fn conflict(context: &Context, resource: &KonigleSpace, seen: &Observation) -> Option<String> {
-    let space_id = &seen.space.as_ref()?.as_ref().ok()?.status.id;
+    let space_id = &seen.space_seen()?.status.id;
     let space_of = |other: &KonigleSpace| other.status.as_ref()?.space.as_ref().map(|space| space.id == *space_id);
     let all = context.all();
     readable(&all)

@@ -161,7 +161,7 @@ fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
 
 /// Whether the Space itself can take a release now. One in `error` can: a new release may be what mends it.
 fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<Step> {
-    let space = seen.space.as_ref()?.as_ref().ok()?;
+    let space = seen.space_seen()?;
     match space.status.status.as_str() {
         "provisioning" => Some(provisioning()),
         "stopped" => Some(stopped()),

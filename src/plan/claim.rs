@@ -13,12 +13,7 @@ use crate::time;
 pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &Release, nonce: String) -> Judged {
     let mut claimed = judged.clone();
     let status = &mut claimed.status;
-    let pair = seen
-        .space
-        .as_ref()
-        .and_then(|look| look.as_ref().ok())
-        .map(crate::observation::SpaceFacts::pair)
-        .unwrap_or_default();
+    let pair = seen.pair_seen().unwrap_or_default();
     if matches!(release.cause, Cause::Reset | Cause::Drift) {
         // What runs is not known any more, and what it is measured against is what was there before this release.
         status.release = None;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::{REJECTED_AFTER, Step, THEN_LOOK, cause, stall, wait};
 use crate::desired::Desired;
-use crate::judge::Judged;
-use crate::judge::Open;
+use crate::judge::{Judged, Open};
 use crate::observation::{LookError, Observation, Problem};
 use crate::reason::Reason;
 use crate::wish::wanted;
