@@ -1,73 +1,34 @@
 //! Runs the passes: the watch, what wakes whom, the bounds, and a stop that loses nothing.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{FutureExt, StreamExt};
+use kube::Resource;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store as Known};
-use kube::{Client, Resource};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
-use url::Url;
 
 use crate::api::Watched;
 use crate::artifact::{self, Store};
 use crate::cluster;
 use crate::config::Config;
+use crate::context::{Context, Stop};
 use crate::health::Readiness;
 use crate::konigle::{Clients, Guard, Limits, Settings};
+use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::observe::LiveLists;
 use crate::reconcile::{name_of, reconcile};
 use crate::record::{FIELD_MANAGER, WriteError};
 use crate::watch::{check, watch};
 
 /// How many artifacts are downloaded at once.
 const DOWNLOADS: usize = 4;
-
-/// What every pass may use.
-pub struct Context {
-    /// The API server, for single calls.
-    pub api: Client,
-    /// Konigle, one client for each account.
-    pub konigle: Clients,
-    /// The operator's own base URL.
-    pub base_url: Url,
-    /// Which other base URLs a Secret may name.
-    pub guard: Guard,
-    /// Artifacts on disk.
-    pub artifacts: Store,
-    /// Bounds the downloads.
-    pub downloads: Semaphore,
-    /// What this process remembers.
-    pub memory: Memory,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// The resources as the watch last told them.
-    pub store: Known<Watched>,
-    /// Live lists that passes share.
-    pub live_lists: LiveLists,
-    /// Who publishes Events.
-    pub reporter: Reporter,
-    /// How long a submitted request may still take effect.
-    pub settle: Duration,
-    /// No new request is sent once this is cancelled.
-    pub shutdown: CancellationToken,
-    /// Cancelled when the process cannot wait any longer.
-    pub last_call: CancellationToken,
-    /// Cancelled when the process must end because it cannot do its work; it then ends with a failure.
-    pub failed: CancellationToken,
-    /// What others depend on, of each resource, as it was last seen.
-    pub fingerprints: Mutex<HashMap<ObjectRef<Watched>, u64>>,
-    wakes: UnboundedSender<ObjectRef<Watched>>,
-}
 
 /// Why the controller cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -84,32 +45,6 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-}
-
-impl Context {
-    /// Wakes a resource: its next pass comes now.
-    pub fn wake(&self, uid: &str, reference: ObjectRef<Watched>) {
-        self.memory.wake(uid);
-        // The receiver lives as long as the controller; after that nobody needs to be woken.
-        let _ = self.wakes.unbounded_send(reference);
-    }
-
-    /// Ends the process, in order, with a failure: another one will do better.
-    pub fn fail(&self) {
-        self.failed.cancel();
-        self.shutdown.cancel();
-    }
-}
-
-/// How the process is asked to end.
-#[derive(Clone, Default)]
-pub struct Stop {
-    /// Nothing new is begun.
-    pub shutdown: CancellationToken,
-    /// Nothing is waited for any longer.
-    pub last_call: CancellationToken,
-    /// The end is a failure.
-    pub failed: CancellationToken,
 }
 
 /// Watches, reconciles, and returns when `shutdown` was asked for and all passes have ended.

@@ -8,10 +8,13 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use crate::api::{
-    AdoptionPolicy, DriftPolicy, KonigleSpace, KonigleSpaceSpec, PromotionPolicy, RECONCILE_AT, REDEPLOY_AT, RESET_AT,
-    RESOLVE_ATTEMPT, SpaceReference, SpaceType, UnknownOutcomePolicy,
+    AdoptionPolicy, DriftPolicy, KonigleSpace, KonigleSpaceSpec, KonigleSpaceStatus, PromotionPolicy, RECONCILE_AT,
+    REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT, SpaceReference, SpaceType, UnknownOutcomePolicy,
 };
 use crate::artifact::Digest;
+
+/// How many characters of an annotation's value count: people write them, and each is copied into the status.
+const LONGEST_ANNOTATION: usize = 256;
 
 /// What a resource asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +108,24 @@ pub enum Answer {
 }
 
 impl Requests {
+    /// Whether a look is asked for that was not acted on yet.
+    #[must_use]
+    pub fn look(&self, status: &KonigleSpaceStatus) -> bool {
+        is_pending(self.reconcile_at.as_ref(), status.last_handled_reconcile_at.as_ref())
+    }
+
+    /// Whether a reset is asked for that was not acted on yet.
+    #[must_use]
+    pub fn reset(&self, status: &KonigleSpaceStatus) -> bool {
+        is_pending(self.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
+    }
+
+    /// Whether a redeploy is asked for that was not acted on yet.
+    #[must_use]
+    pub fn redeploy(&self, status: &KonigleSpaceStatus) -> bool {
+        is_pending(self.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref())
+    }
+
     /// The answer that was given for the attempt with this nonce.
     #[must_use]
     pub fn answer_for(&self, nonce: &str) -> Option<Answer> {
@@ -119,6 +140,10 @@ impl Requests {
             _ => None,
         }
     }
+}
+
+fn is_pending(asked: Option<&String>, handled: Option<&String>) -> bool {
+    asked.is_some() && asked != handled
 }
 
 /// Why a spec asks for nothing that can be done. The text says what to write instead.
@@ -148,7 +173,8 @@ impl Desired {
         if space.id.is_some() == by_names || (space.id.is_some() && any_name) {
             return Err(invalid("write either spec.space.id, or all of computer, webapp and type in spec.space"));
         }
-        let annotation = |name: &str| resource.annotations().get(name).map(|value| cut(value, 256));
+        let annotation =
+            |name: &str| resource.annotations().get(name).map(|value| value.chars().take(LONGEST_ANNOTATION).collect());
         Ok(Self {
             generation: resource.metadata.generation.unwrap_or_default(),
             space: space.clone(),
@@ -261,11 +287,6 @@ fn parse_duration(field: &str, text: &str) -> Result<Duration, Invalid> {
 
 fn invalid(message: impl Into<String>) -> Invalid {
     Invalid(message.into())
-}
-
-/// The first `limit` characters: people write annotations, and each is copied into the status.
-fn cut(text: &str, limit: usize) -> String {
-    text.chars().take(limit).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::api::KonigleSpace;
 use crate::artifact::{FetchError, HttpSource};
-use crate::controller::Context;
+use crate::context::Context;
 use crate::credentials::{self, CredentialsError};
 use crate::desired::{Desired, HttpWish, Wish};
 use crate::memory::uid;

@@ -11,7 +11,7 @@ use tracing::{error, info};
 
 use crate::cluster::Clients;
 use crate::config::Config;
-use crate::controller::Stop;
+use crate::context::Stop;
 use crate::health::Readiness;
 use crate::metrics::Metrics;
 

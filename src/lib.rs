@@ -13,6 +13,7 @@ pub mod observation;
 pub mod plan;
 pub mod reason;
 pub mod status;
+pub mod text;
 pub mod time;
 pub mod wish;
 
@@ -20,6 +21,7 @@ pub mod observe;
 pub mod record;
 pub mod release;
 
+pub mod context;
 pub mod controller;
 pub mod watch;
 
@@ -34,6 +36,7 @@ pub mod credentials;
 pub mod download;
 pub mod health;
 pub mod leader;
+pub mod live_lists;
 pub mod memory;
 pub mod metrics;
 pub mod redact;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use konigle_operator::cluster::Clients;
 use konigle_operator::config::Config;
-use konigle_operator::controller::Stop;
+use konigle_operator::context::Stop;
 use konigle_operator::health::{self, Readiness};
 use konigle_operator::metrics::Metrics;
 use konigle_operator::{api, controller, leader, telemetry};

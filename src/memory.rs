@@ -13,6 +13,7 @@ use crate::api::KonigleSpace;
 use crate::artifact::FetchError;
 use crate::konigle::Answer;
 use crate::observation::{Problem, Refusal};
+use crate::time::doubled;
 
 /// The memory of all resources.
 #[derive(Debug, Default)]
@@ -134,7 +135,7 @@ impl Memory {
         self.with(uid, |remembered| {
             remembered.pass = None;
             remembered.errors = remembered.errors.saturating_add(1);
-            Duration::from_secs((1_u64 << (remembered.errors - 1).min(6)).min(60))
+            doubled(Duration::from_secs(1), remembered.errors, Duration::from_mins(1))
         })
     }
 

@@ -15,7 +15,7 @@ use crate::api::{
     AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT,
 };
 use crate::desired::{Approval, Desired, Wish};
-use crate::judge::{ANSWERED_RETRY, Judged, Open, is_pending, last_sent, needs_reset};
+use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset};
 use crate::konigle::model::JobStatus;
 use crate::observation::{Observation, Problem};
 use crate::reason::Reason;
@@ -220,11 +220,10 @@ fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
 #[must_use]
 pub fn cause(desired: &Desired, judged: &Judged, wanted: &Wanted) -> Option<Cause> {
     let status = &judged.status;
-    let requests = &desired.requests;
-    if is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref()) && needs_reset(judged) {
+    if desired.requests.reset(status) && needs_reset(judged) {
         return Some(Cause::Reset);
     }
-    if is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref()) {
+    if desired.requests.redeploy(status) {
         return Some(Cause::Person);
     }
     let runs = status.release.as_ref().is_some_and(|release| release.digest == wanted.digest);

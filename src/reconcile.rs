@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use crate::api::KonigleSpace;
-use crate::controller::Context;
+use crate::context::Context;
 use crate::desired::{Desired, Invalid};
 use crate::judge::{Judged, Note, judge};
 use crate::memory::uid;
@@ -84,7 +84,6 @@ pub async fn reconcile(
         Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
         Err(error) => return Err(error),
     };
-    count(&context, &resource, &written);
     if step == Step::Fetch {
         download::begin(&context, &written, &desired);
     }
@@ -114,20 +113,6 @@ fn notes(context: &Context, resource: &KonigleSpace, desired: &Desired, judged: 
         });
     }
     notes
-}
-
-/// Counts an attempt that ended in this pass.
-fn count(context: &Context, before: &KonigleSpace, after: &KonigleSpace) {
-    let newest = |resource: &KonigleSpace| resource.status.as_ref().and_then(|status| status.history.first().cloned());
-    let known = newest(before).map_or(0, |entry| entry.number);
-    if let Some(entry) = newest(after).filter(|entry| entry.number > known) {
-        let kind = match entry.attempt_type {
-            crate::api::AttemptType::Promote => "Promote",
-            crate::api::AttemptType::Deploy | crate::api::AttemptType::Other => "Deploy",
-        };
-        context.metrics.attempt(kind, entry.result.word());
-        info!(attempt = entry.number, kind, result = entry.result.word(), message = %entry.message, "attempt ended");
-    }
 }
 
 async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Invalid) -> Result<Action, WriteError> {

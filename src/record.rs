@@ -10,16 +10,18 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams, ValidationDirective};
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus};
+use crate::api::{Attempt, AttemptType, HeldBy, HistoryEntry, KonigleSpace, KonigleSpaceStatus};
 use crate::cluster::{ClusterError, within};
-use crate::controller::Context;
+use crate::context::Context;
 use crate::judge::Note;
 use crate::konigle::model::Deployment;
 use crate::reason::Reason;
+use crate::status::{newly_ended, transitions};
+use crate::text::cut;
 
 /// The name under which this operator's writes are recorded.
 pub const FIELD_MANAGER: &str = "konigle-operator";
@@ -51,7 +53,7 @@ pub async fn record(
 ) -> Result<KonigleSpace, WriteError> {
     let before = resource.status.clone().unwrap_or_default();
     let written = if before == status { resource.clone() } else { write_status(context, resource, &status).await? };
-    notes.extend(crate::status::transitions(&before, &status));
+    notes.extend(transitions(&before, &status));
     tell(context, resource, notes).await;
     Ok(written)
 }
@@ -116,7 +118,22 @@ async fn write_status(
     status: &KonigleSpaceStatus,
 ) -> Result<KonigleSpace, WriteError> {
     let operations = guarded(resource, &json!({ "op": "add", "path": "/status", "value": status }));
-    patch_status(context, resource, operations, Some(ValidationDirective::Strict)).await
+    let written = patch_status(context, resource, operations, Some(ValidationDirective::Strict)).await?;
+    if let Some(entry) = newly_ended(&resource.status.clone().unwrap_or_default(), status) {
+        count(context, entry);
+    }
+    Ok(written)
+}
+
+/// Counts an attempt whose end was written.
+fn count(context: &Context, entry: &HistoryEntry) {
+    let kind = match entry.attempt_type {
+        AttemptType::Promote => "Promote",
+        AttemptType::Deploy | AttemptType::Other => "Deploy",
+    };
+    let result = entry.result.word();
+    context.metrics.attempt(kind, result);
+    info!(attempt = entry.number, kind, result, message = %entry.message, "attempt ended");
 }
 
 /// The operation, on exactly the version of the resource that was read.
@@ -265,7 +282,7 @@ pub async fn publish(context: &Context, resource: &KonigleSpace, note: Note) {
     let event = Event {
         type_: if note.warning { EventType::Warning } else { EventType::Normal },
         reason: note.reason.to_owned(),
-        note: Some(crate::status::cut(&note.message, 1000)),
+        note: Some(cut(&note.message, 1000)),
         action: action.to_owned(),
         secondary: None,
     };
@@ -274,14 +291,6 @@ pub async fn publish(context: &Context, resource: &KonigleSpace, note: Note) {
     let recorder = Recorder::new(context.api.clone(), context.reporter.clone());
     if let Err(error) = within("publish an Event", recorder.publish(&event, &reference)).await {
         info!(error = &error as &dyn std::error::Error, "an Event was not published");
-    }
-}
-
-impl Context {
-    /// The `KonigleSpace` API of a resource's namespace.
-    #[must_use]
-    pub fn spaces(&self, resource: &KonigleSpace) -> Api<KonigleSpace> {
-        Api::namespaced(self.api.clone(), &resource.namespace().unwrap_or_default())
     }
 }
 

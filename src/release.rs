@@ -18,7 +18,7 @@
 //! is judged by evidence ([`crate::judge`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use kube::ResourceExt;
@@ -28,19 +28,16 @@ use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
 use crate::artifact::Digest;
 use crate::clock;
 use crate::cluster::within;
-use crate::controller::Context;
+use crate::context::Context;
 use crate::desired::{Approval, Desired, Wish};
 use crate::judge::{Judged, Note, refusal, submit_limit};
-use crate::konigle::{Answer, Client, Fence, Sending, Upload};
+use crate::konigle::{Answer, Client, FENCE, Fence, Sending, Upload};
 use crate::memory::uid;
 use crate::observation::Observation;
 use crate::observe::{pair_of, source_facts};
 use crate::plan::{Release, ReleaseKind, Step, claim};
 use crate::record::{self, WriteError};
 use crate::wish::{Gate, gate_of, short};
-
-/// How long after the claim the request may still be sent.
-const FENCE: Duration = Duration::from_secs(10);
 
 /// A release that was claimed.
 pub enum Started {

@@ -5,12 +5,13 @@
 
 use jiff::Timestamp;
 
-use crate::api::{AttemptResult, AttemptType, Condition, KonigleSpaceStatus};
+use crate::api::{AttemptResult, AttemptType, Condition, HistoryEntry, KonigleSpaceStatus};
 use crate::desired::{Desired, Invalid};
-use crate::judge::{Content, Judged, Note};
+use crate::judge::{Judged, Note};
 use crate::observation::{ArtifactFacts, LookError, Observation, Problem};
 use crate::plan::Step;
 use crate::reason::Reason;
+use crate::text::cut;
 use crate::time;
 use crate::wish::{Gate, gate, short, wanted};
 
@@ -20,10 +21,6 @@ const LONGEST_MESSAGE: usize = 1024;
 const SHORT_MESSAGE: usize = 256;
 /// The largest status, in bytes of JSON; the receipt adds a few to it.
 const LARGEST_STATUS: usize = 30 << 10;
-/// The longest log tail, in bytes.
-const LONGEST_LOG: usize = 4096;
-/// The most lines of a log tail.
-const MOST_LINES: usize = 20;
 
 /// The whole status after this pass.
 #[must_use]
@@ -301,19 +298,6 @@ fn content_verified(conditions: &mut Conditions<'_>, desired: &Desired, judged: 
     }
 }
 
-/// What a status says of the promoted content. The condition is the record: nothing else outlives the attempt.
-#[must_use]
-pub fn content_of(status: &KonigleSpaceStatus) -> Option<Content> {
-    let condition = status.condition("ContentVerified")?;
-    let (verified, reason) = match condition.reason.as_str() {
-        "SourceUnchanged" => (Some(true), Reason::SourceUnchanged),
-        "SourceChanged" => (Some(false), Reason::SourceChanged),
-        "AdoptedWithoutJob" => (None, Reason::AdoptedWithoutJob),
-        _ => (None, Reason::NotYetConfirmed),
-    };
-    Some(Content { verified, reason, message: condition.message.clone() })
-}
-
 fn credentials_valid(conditions: &mut Conditions<'_>, seen: &Observation, step: &Step) {
     let works = Problem { reason: Reason::Succeeded, message: "Konigle accepts the token".to_owned() };
     // The credentials of the artifact's host are others.
@@ -349,12 +333,18 @@ fn drifted(conditions: &mut Conditions<'_>, seen: &Observation, judged: &Judged,
     }
 }
 
+/// The attempt that ended between two statuses.
+#[must_use]
+pub fn newly_ended<'a>(before: &KonigleSpaceStatus, after: &'a KonigleSpaceStatus) -> Option<&'a HistoryEntry> {
+    let known = before.history.first().map_or(0, |entry| entry.number);
+    after.history.first().filter(|entry| entry.number > known)
+}
+
 /// The Events of one status write: what changed between two statuses, at most a few lines for people.
 #[must_use]
 pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> Vec<Note> {
     let mut notes = Vec::new();
-    let newest = |status: &KonigleSpaceStatus| status.history.first().map_or(0, |entry| entry.number);
-    if let Some(entry) = after.history.first().filter(|entry| entry.number > newest(before)) {
+    if let Some(entry) = newly_ended(before, after) {
         let verb = match entry.attempt_type {
             AttemptType::Promote => "Promotion",
             AttemptType::Deploy | AttemptType::Other => "Deploy",
@@ -392,36 +382,6 @@ pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> V
         notes.push(Note { warning: false, reason, message: format!("spec.suspend is {}", suspended(after)) });
     }
     notes
-}
-
-/// At most `limit` bytes, cut between characters; a cut shows as `…`.
-#[must_use]
-pub fn cut(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let mut end = limit.saturating_sub('…'.len_utf8());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
-}
-
-/// The last lines of a log: at most 20, and at most 4 KiB.
-#[must_use]
-pub fn tail(lines: &[String]) -> Vec<String> {
-    let mut room = LONGEST_LOG;
-    let mut kept: Vec<String> = Vec::new();
-    for line in lines.iter().rev().take(MOST_LINES) {
-        let line = cut(line, 512);
-        if line.len() > room {
-            break;
-        }
-        room -= line.len();
-        kept.push(line);
-    }
-    kept.reverse();
-    kept
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! Times as text: ours as Kubernetes writes them, the remote's as tolerantly as they can be read.
+//! Times as text: ours as Kubernetes writes them, the remote's as tolerantly as they can be read. And waits that double.
 //!
 //! Pure: no clock is read here.
+
+use std::time::Duration;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -14,8 +16,8 @@ pub fn text(time: Timestamp) -> String {
 
 /// The time `wait` from `now`, not a part of a second earlier: what may be tried then is not tried too soon.
 #[must_use]
-pub fn after(now: Timestamp, wait: SignedDuration) -> String {
-    let time = saturating(now, wait);
+pub fn after(now: Timestamp, wait: Duration) -> String {
+    let time = saturating(now, SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
     text(if time.subsec_nanosecond() == 0 { time } else { saturating(time, SignedDuration::from_secs(1)) })
 }
 
@@ -33,6 +35,12 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         let civil: DateTime = text.parse().ok()?;
         Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
     })
+}
+
+/// The wait before the next of several tries: `first` after one, doubled with each further one, at most `longest`.
+#[must_use]
+pub fn doubled(first: Duration, tries: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(longest)
 }
 
 /// Whether `time` lies between `from` − 5 s and `to` + 5 s. `None` where the server sent too little to tell.
@@ -83,14 +91,14 @@ mod tests {
     fn the_ends_of_time_are_no_overflow() {
         let (first, last) = (Timestamp::MIN.to_string(), Timestamp::MAX.to_string());
         assert_eq!(lies_within(Some(&last), Some(&first), Some(&last)), Some(true));
-        assert_eq!(after(Timestamp::MAX, SignedDuration::MAX), text(Timestamp::MAX));
+        assert_eq!(after(Timestamp::MAX, Duration::MAX), text(Timestamp::MAX));
     }
 
     #[test]
     fn a_wait_is_never_cut_short() {
         let now: Timestamp = "2026-11-24T09:00:00.9Z".parse().unwrap();
-        assert_eq!(after(now, SignedDuration::from_secs(1)), "2026-11-24T09:00:02Z");
+        assert_eq!(after(now, Duration::from_secs(1)), "2026-11-24T09:00:02Z");
         let now: Timestamp = "2026-11-24T09:00:00Z".parse().unwrap();
-        assert_eq!(after(now, SignedDuration::from_secs(1)), "2026-11-24T09:00:01Z");
+        assert_eq!(after(now, Duration::from_secs(1)), "2026-11-24T09:00:01Z");
     }
 }

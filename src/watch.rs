@@ -24,9 +24,10 @@ use tracing::{error, info, warn};
 use crate::api::{KonigleSpace, Watched};
 use crate::cluster::{ClusterError, WATCH_SECONDS, within};
 use crate::config::Config;
-use crate::controller::Context;
+use crate::context::Context;
+use crate::context::readable;
 use crate::health::Readiness;
-use crate::observe::readable;
+use crate::time::doubled;
 
 /// How often the store is compared with the API server's own list.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);
@@ -122,9 +123,8 @@ impl Iterator for WatchBackoff {
             self.failures = 0;
         }
         self.last = Some(now);
-        let wait = Duration::from_millis(800) * (1 << self.failures.min(6));
         self.failures += 1;
-        Some(wait.min(Duration::from_secs(30)))
+        Some(doubled(Duration::from_millis(800), self.failures, Duration::from_secs(30)))
     }
 }
 

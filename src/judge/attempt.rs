@@ -13,13 +13,17 @@ use crate::konigle::model::{Job, JobStatus};
 use crate::konigle::{self, Answer, Rejection};
 use crate::observation::{AttemptFacts, LookError, Observation, Problem};
 use crate::reason::Reason;
-use crate::time;
+use crate::text::{cut, tail};
+use crate::time::{self, doubled};
 
 /// How long a job may be answered with 404 before its attempt is judged by the Space alone.
 const JOB_LOST_AFTER: Duration = Duration::from_mins(5);
 
-/// How late after its claim a request may begin (10 s, `release`), and its answer's body end (15 s, `konigle`).
-const LATE: Duration = Duration::from_secs(25);
+/// How late after its claim a request may begin, and the body of its answer end.
+const LATE: Duration = konigle::FENCE.saturating_add(konigle::ANSWER_LIMIT);
+
+/// The longest pause between attempts of which nothing is wrong with what is sent.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// The longest that the request of this attempt may take.
 #[must_use]
@@ -85,7 +89,7 @@ fn prove(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &Att
         }
         Some(Answer::Unsent(why)) => {
             let end = End::new(AttemptResult::NotSent, format!("nothing was sent: {why}"));
-            let wait = doubled(Duration::from_secs(5), times);
+            let wait = doubled(Duration::from_secs(5), times, LONGEST_PAUSE);
             close(judged, desired, seen.now, &End { retry_in: Some(wait), ..end });
             return Proof::Of(None);
         }
@@ -186,17 +190,12 @@ fn refused(rejection: &Rejection, times: u32) -> End {
     match rejection {
         Rejection::Artifact { .. } => failed(Reason::ArtifactRejected),
         Rejection::Request { .. } => failed(Reason::RequestRejected),
-        Rejection::Busy { .. } => not_sent(doubled(seconds(15), times)),
+        Rejection::Busy { .. } => not_sent(doubled(seconds(15), times, LONGEST_PAUSE)),
         Rejection::RateLimited { retry_after } => not_sent(*retry_after),
         // A Secret that is mended acts within 30 s.
         Rejection::Unauthorized { .. } | Rejection::Forbidden { .. } => not_sent(seconds(30)),
-        Rejection::NotFound { .. } => not_sent(doubled(seconds(30), times)),
+        Rejection::NotFound { .. } => not_sent(doubled(seconds(30), times, LONGEST_PAUSE)),
     }
-}
-
-/// `first`, doubled with each further time, at most 5 min.
-fn doubled(first: Duration, times: u32) -> Duration {
-    (first * (1 << times.saturating_sub(1).min(6))).min(Duration::from_mins(5))
 }
 
 /// What an answer that started nothing says of the next attempt.
@@ -291,8 +290,8 @@ fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts:
 fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job) -> Option<Open> {
     let attempt = judged.status.attempt.clone()?;
     if let Some(open) = judged.status.attempt.as_mut() {
-        open.job_status = Some(crate::status::cut(job.status.as_str(), 64));
-        let lines = crate::status::tail(&job.log_tail);
+        open.job_status = Some(cut(job.status.as_str(), 64));
+        let lines = tail(&job.log_tail);
         let count = i64::try_from(job.log_count).unwrap_or(i64::MAX);
         open.log = (count > 0).then_some(crate::api::LogTail { lines, count });
     }

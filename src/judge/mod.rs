@@ -11,6 +11,8 @@ pub mod words;
 pub use attempt::{refusal, submit_limit};
 pub use drift::last_sent;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::api::{
@@ -20,11 +22,12 @@ use crate::api::{
 use crate::desired::Desired;
 use crate::observation::Observation;
 use crate::reason::Reason;
+use crate::text::cut;
+use crate::time;
 use crate::wish::{Wanted, short, wanted};
-use crate::{status, time};
 
 /// The longest wait before an attempt: the server's `retry_after` is at most 15 min.
-const LONGEST_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_mins(16);
+const LONGEST_WAIT: Duration = Duration::from_mins(16);
 
 /// The message of an attempt that a person gave up with `retry`; the next one is that person's.
 pub const ANSWERED_RETRY: &str = "a person answered: retry";
@@ -79,6 +82,20 @@ pub struct Content {
     pub message: String,
 }
 
+impl Content {
+    /// What a status says of the promoted content. The condition is the record: nothing else outlives the attempt.
+    fn recorded(status: &KonigleSpaceStatus) -> Option<Self> {
+        let condition = status.condition("ContentVerified")?;
+        let (verified, reason) = match condition.reason.as_str() {
+            "SourceUnchanged" => (Some(true), Reason::SourceUnchanged),
+            "SourceChanged" => (Some(false), Reason::SourceChanged),
+            "AdoptedWithoutJob" => (None, Reason::AdoptedWithoutJob),
+            _ => (None, Reason::NotYetConfirmed),
+        };
+        Some(Self { verified, reason, message: condition.message.clone() })
+    }
+}
+
 /// Something that happened, for an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -97,7 +114,7 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
         status: before.clone(),
         open: None,
         drifted: None,
-        content: status::content_of(before),
+        content: Content::recorded(before),
         new_wish: false,
         notes: Vec::new(),
     };
@@ -230,7 +247,7 @@ pub fn is_first_contact(status: &KonigleSpaceStatus) -> bool {
 fn take_over_requests(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
     let requests = &desired.requests;
     judged.status.last_handled_reconcile_at.clone_from(&requests.reconcile_at);
-    if is_pending(requests.reset_at.as_ref(), judged.status.last_handled_reset_at.as_ref()) {
+    if requests.reset(&judged.status) {
         judged.status.failures = 0;
         judged.status.next_retry_time = None;
         judged.status.quarantined.clear();
@@ -252,12 +269,6 @@ pub fn needs_reset(judged: &Judged) -> bool {
         || judged.status.release.as_ref().is_none_or(|release| release.attribution != Attribution::Confirmed)
 }
 
-/// Whether a request id was not acted on yet.
-#[must_use]
-pub fn is_pending(asked: Option<&String>, handled: Option<&String>) -> bool {
-    asked.is_some() && asked != handled
-}
-
 /// How an attempt ended.
 struct End {
     result: AttemptResult,
@@ -265,7 +276,7 @@ struct End {
     /// Why no further attempt of this digest makes sense.
     hopeless: Option<Reason>,
     /// How long to wait after an attempt that does not count as failed.
-    retry_in: Option<std::time::Duration>,
+    retry_in: Option<Duration>,
 }
 
 impl End {
@@ -286,9 +297,7 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
             status.quarantined.retain(|quarantined| quarantined.digest != attempt.digest);
         }
         AttemptResult::NotSent => {
-            let longest = |_| LONGEST_WAIT;
-            let wait = end.retry_in.map(|wait| jiff::SignedDuration::try_from(wait).unwrap_or_else(longest));
-            status.next_retry_time = wait.map(|wait| time::after(now, wait.min(LONGEST_WAIT)));
+            status.next_retry_time = end.retry_in.map(|wait| time::after(now, wait.min(LONGEST_WAIT)));
             // Nothing came of a request to redeploy: it still stands. A reset needs no such mark: its claim forgot what
             // runs, so the digest stays wanted; pending anew, it would clear the wait that was set here.
             let by_answer = last_sent(status).is_some_and(|last| last.message == ANSWERED_RETRY);
@@ -301,7 +310,9 @@ fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
         }
         AttemptResult::Failed | AttemptResult::Unknown if is_wanted => {
             status.failures = status.failures.saturating_add(1);
-            status.next_retry_time = Some(time::after(now, backoff(status.failures)));
+            let failures = u32::try_from(status.failures).unwrap_or(u32::MAX);
+            let wait = time::doubled(Duration::from_secs(10), failures, Duration::from_mins(5));
+            status.next_retry_time = Some(time::after(now, wait));
             let exhausted = (status.failures >= desired.retry_limit).then_some(Reason::RetriesExceeded);
             if let Some(reason) = end.hopeless.or(exhausted) {
                 status.next_retry_time = None;
@@ -346,7 +357,7 @@ fn remember(status: &mut KonigleSpaceStatus, attempt: &Attempt, end: &End, now: 
         job_id: attempt.job_id.clone(),
         result: end.result,
         cause: attempt.cause,
-        message: status::cut(&end.message, 256),
+        message: cut(&end.message, 256),
         started_at: attempt.started_at.clone(),
         completed_at: time::text(now),
     };
@@ -373,12 +384,6 @@ fn trim(history: &mut Vec<HistoryEntry>, limit: usize) {
         history.drain(limit - 1..last);
     }
     history.truncate(limit);
-}
-
-/// The wait after a failed attempt: 10 s, doubled with each further one, at most 5 min.
-fn backoff(failures: i64) -> jiff::SignedDuration {
-    let doublings = u32::try_from(failures.clamp(1, 6) - 1).unwrap_or(0);
-    jiff::SignedDuration::from_secs((10_i64 << doublings).min(300))
 }
 
 /// Records what runs.

@@ -58,7 +58,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(5),
             read: Duration::from_secs(15),
-            answer: Duration::from_secs(15),
+            answer: super::ANSWER_LIMIT,
             shutdown: Duration::from_mins(1),
             object_bytes: 1 << 20,
             job_bytes: 8 << 20,

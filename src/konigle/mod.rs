@@ -38,4 +38,4 @@ pub use answer::{Answer, Rejection, Write, classify};
 pub use base_url::{BaseUrlError, Guard};
 pub use client::{Client, ClientError, Clients, Limits, Settings};
 pub use error::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER, ReadError};
-pub use submit::{Fence, NotNow, Sending, Upload, submit_limit};
+pub use submit::{ANSWER_LIMIT, FENCE, Fence, NotNow, Sending, Upload, submit_limit};

@@ -50,6 +50,11 @@ pub struct Upload {
     pub size: u64,
 }
 
+/// How long after its claim a write may still be begun.
+pub const FENCE: Duration = Duration::from_secs(10);
+/// How long the body of the answer to a write may take, once its head is there.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
 /// How long one write may take in all: a minute, and a second for each MiB.
 #[must_use]
 pub fn submit_limit(size: u64) -> Duration {

@@ -3,27 +3,21 @@
 use kube::ResourceExt;
 use tracing::warn;
 
-use crate::api::{Attempt, AttemptType, BaselineSource, KonigleSpace, KonigleSpaceStatus, PairStatus};
+use crate::api::{Attempt, AttemptType, BaselineSource, PairStatus};
 use crate::cluster::within;
-use crate::controller::Context;
 use crate::judge::last_sent;
+use crate::konigle::Answer;
 use crate::konigle::model::JobStatus;
-use crate::konigle::{Answer, Client};
 use crate::memory::uid;
 use crate::observation::{AttemptFacts, JobTimes, LookError, Observation};
 
-use super::{look_error, pair_of};
+use super::{Look, look_error, pair_of};
 
 /// The job of the open attempt, before the Space: what the Space shows must not be older than the job's end.
-pub(super) async fn look_at_attempt(
-    context: &Context,
-    resource: &KonigleSpace,
-    status: &KonigleSpaceStatus,
-    client: &Client,
-    seen: &mut Observation,
-) {
-    let Some(attempt) = status.attempt.as_ref() else { return };
-    let uid = uid(resource);
+pub(super) async fn look_at_attempt(look: &Look<'_>, seen: &mut Observation) {
+    let Look { context, client, .. } = look;
+    let Some(attempt) = look.status.attempt.as_ref() else { return };
+    let uid = uid(look.resource);
     let memory = context.memory.attempt(&uid, &attempt.nonce);
     let mut facts = AttemptFacts { seen_for: memory.seen_for, answer: memory.answer, ..AttemptFacts::default() };
     if attempt.sent_to.base_url == client.account().base_url() {
@@ -41,18 +35,19 @@ pub(super) async fn look_at_attempt(
                 context.memory.job_missing(&uid, &attempt.nonce, matches!(job, Err(LookError::NotFound(_))));
             facts.job = Some(job);
         } else if !matches!(facts.answer, Some((_, Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unsent(_)))) {
-            look_at_jobs(context, (&uid, attempt), client, &mut facts).await;
+            look_at_jobs(look, attempt, &mut facts).await;
         }
         let ended = facts.job.as_ref().is_none_or(|job| job.as_ref().is_ok_and(|job| job.status.ended()));
         if attempt.attempt_type == AttemptType::Promote && ended {
-            facts.source = source_now(context, resource, attempt, client).await;
+            facts.source = source_now(look, attempt).await;
         }
     }
     seen.attempt = Some(facts);
 }
 
 /// Where the API serves the list of jobs, it may show the attempt's own job, or that none is left running.
-async fn look_at_jobs(context: &Context, (uid, attempt): (&str, &Attempt), client: &Client, facts: &mut AttemptFacts) {
+async fn look_at_jobs(look: &Look<'_>, attempt: &Attempt, facts: &mut AttemptFacts) {
+    let Look { context, client, .. } = look;
     let base_url = client.account().base_url();
     if context.memory.jobs_served(base_url) == Some(false) {
         return;
@@ -69,7 +64,7 @@ async fn look_at_jobs(context: &Context, (uid, attempt): (&str, &Attempt), clien
             let ended = all_ended.then(|| jobs.into_iter().map(|job| job.id).collect());
             // The Space may show the end of the last of them only after settle.
             facts.later_jobs_ended =
-                all_ended && context.memory.jobs_ended(uid, &attempt.nonce, ended) >= context.settle;
+                all_ended && context.memory.jobs_ended(&uid(look.resource), &attempt.nonce, ended) >= context.settle;
         }
         Ok(None) => context.memory.set_jobs_served(base_url, false),
         Err(_) => {}
@@ -77,12 +72,8 @@ async fn look_at_jobs(context: &Context, (uid, attempt): (&str, &Attempt), clien
 }
 
 /// The uat side of a promotion as it is now.
-async fn source_now(
-    context: &Context,
-    resource: &KonigleSpace,
-    attempt: &Attempt,
-    client: &Client,
-) -> Option<Result<BaselineSource, LookError>> {
+async fn source_now(look: &Look<'_>, attempt: &Attempt) -> Option<Result<BaselineSource, LookError>> {
+    let Look { context, resource, client, .. } = look;
     let pinned = attempt.baseline.source.as_ref()?;
     let uid = match within("read a KonigleSpace", context.spaces(resource).get_metadata(&pinned.name)).await {
         Ok(metadata) => metadata.uid().unwrap_or_default(),
@@ -96,7 +87,8 @@ async fn source_now(
 }
 
 /// Where the pair moved after our own last job, that job's times tell whether it was that job.
-pub(super) async fn look_at_last_job(status: &KonigleSpaceStatus, client: &Client, seen: &mut Observation) {
+pub(super) async fn look_at_last_job(look: &Look<'_>, seen: &mut Observation) {
+    let Look { status, client, .. } = look;
     let (None, Some(settled), Some(Ok(space))) = (&status.attempt, &status.settled, &seen.space) else { return };
     if space.pair() == *settled {
         return;
@@ -113,7 +105,8 @@ pub(super) async fn look_at_last_job(status: &KonigleSpaceStatus, client: &Clien
 
 /// The newest job's `created_at`, where the API is known to serve the list of jobs: jobs older than that need not be
 /// waited for. That it does is learned when first a request's outcome is unknown.
-pub(super) async fn newest_job(context: &Context, client: &Client) -> Option<String> {
+pub(super) async fn newest_job(look: &Look<'_>) -> Option<String> {
+    let Look { context, client, .. } = look;
     if context.memory.jobs_served(client.account().base_url()) != Some(true) {
         return None;
     }

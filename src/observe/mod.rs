@@ -4,37 +4,43 @@
 //! go through the one client of their account, which shares its rate limit, its back-off and its connections.
 
 mod attempt;
-mod live;
 mod promotion;
 mod space;
 
-pub use live::LiveLists;
 pub use promotion::source_facts;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use crate::address::AddressError;
-use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus, Watched};
+use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus};
 use crate::clock;
-use crate::controller::Context;
+use crate::context::{Context, readable};
 use crate::credentials::{self, CredentialsError};
 use crate::desired::{Desired, HttpWish, Wish};
-use crate::judge::{is_pending, last_sent};
+use crate::judge::last_sent;
 use crate::konigle::model::Space;
 use crate::konigle::{Client, ReadError};
 use crate::memory::{DownloadMemory, uid};
 use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof, Problem};
 use crate::reason::Reason;
-use crate::status::cut;
+use crate::text::cut;
 
 use attempt::{look_at_attempt, look_at_last_job, newest_job};
 use promotion::{look_at_hold, look_at_pair, promotions_from, source};
 use space::look_at_space;
+
+/// Whose look it is, and through which account.
+struct Look<'a> {
+    context: &'a Context,
+    resource: &'a KonigleSpace,
+    desired: &'a Desired,
+    status: &'a KonigleSpaceStatus,
+    client: &'a Client,
+}
 
 /// What a pass saw, and the client through which it may act.
 pub struct Observed {
@@ -94,17 +100,18 @@ async fn look_at_konigle(
     let client = account(context, resource, desired, seen).await;
     seen.source = source(context, resource, desired);
     if let Some(client) = &client {
-        look_at_attempt(context, resource, status, client, seen).await;
-        look_at_space(context, resource, desired, status, client, seen).await;
-        look_at_last_job(status, client, seen).await;
-        look_at_pair(context, resource, desired, status, client, seen).await;
-        look_at_hold(context, resource, status, client, seen).await;
+        let look = Look { context, resource, desired, status, client };
+        look_at_attempt(&look, seen).await;
+        look_at_space(&look, seen).await;
+        look_at_last_job(&look, seen).await;
+        look_at_pair(&look, seen).await;
+        look_at_hold(&look, seen).await;
         let release_is_due = match &desired.wish {
             Wish::Deploy(wish) => may_be_needed(desired, wish, status),
             Wish::Promote { .. } => seen.pair == PairProof::Proven,
         };
         if status.attempt.is_none() && release_is_due {
-            seen.newest_job = newest_job(context, client).await;
+            seen.newest_job = newest_job(&look).await;
         }
     }
     client
@@ -221,8 +228,7 @@ async fn artifact(
     {
         return ArtifactFacts::Unreadable(problem);
     }
-    let requests = &desired.requests;
-    let look_now = is_pending(requests.reconcile_at.as_ref(), status.last_handled_reconcile_at.as_ref());
+    let look_now = desired.requests.look(status);
     match context.memory.download(&uid(resource), &download_key(wish)) {
         None => ArtifactFacts::Absent,
         Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
@@ -235,9 +241,7 @@ async fn artifact(
 
 /// Whether the resource by itself, without a look at its Space, gives reason to deploy the artifact.
 fn may_be_needed(desired: &Desired, wish: &HttpWish, status: &KonigleSpaceStatus) -> bool {
-    let requests = &desired.requests;
-    let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
-        || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
+    let asked = desired.requests.reset(status) || desired.requests.redeploy(status);
     let digest = wish.digest.to_string();
     let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);
     // A digest that runs is released once more where its last attempt, a redeploy, came to nothing.
@@ -298,23 +302,4 @@ pub fn pair_of(space: &Space) -> PairStatus {
 /// A word of the remote as the status keeps it: bounded, and without control characters, which JSON makes six times longer.
 fn word(text: &str) -> String {
     cut(&text.replace(char::is_control, ""), 256)
-}
-
-impl Context {
-    /// A resource of the watched namespaces, as the watch last told it.
-    #[must_use]
-    pub fn known(&self, namespace: &str, name: &str) -> Option<Arc<Watched>> {
-        self.store.get(&ObjectRef::new(name).within(namespace))
-    }
-
-    /// All resources of the watched namespaces, shared with the store.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<Watched>> {
-        self.store.state()
-    }
-}
-
-/// Those of them that can be read.
-pub fn readable(all: &[Arc<Watched>]) -> impl Iterator<Item = &KonigleSpace> {
-    all.iter().filter_map(|guard| guard.0.as_ref().ok())
 }

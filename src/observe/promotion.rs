@@ -2,16 +2,16 @@
 
 use kube::{Resource, ResourceExt};
 
-use crate::api::{BaselineSource, KonigleSpace, KonigleSpaceStatus, SpaceStatus};
+use crate::api::{BaselineSource, KonigleSpace, SpaceStatus};
 use crate::cluster::within;
-use crate::controller::Context;
+use crate::context::Context;
 use crate::desired::{Desired, Wish};
 use crate::konigle::Client;
 use crate::memory::uid;
 use crate::observation::{Holder, HolderFacts, LookError, Observation, PairProof, SourceFacts};
 use crate::wish::{Gate, gate};
 
-use super::{look_error, text_of};
+use super::{Look, look_error, text_of};
 
 pub(super) fn source(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Option<SourceFacts> {
     let Wish::Promote { from, .. } = &desired.wish else { return None };
@@ -29,14 +29,8 @@ pub fn source_facts(source: &KonigleSpace) -> SourceFacts {
 
 /// Before a promotion, the two Spaces must be proven to be of one web app. The proof is remembered: it costs one look in
 /// the life of a process, and then stands for every promotion, be it a retry, a redeploy or a reset.
-pub(super) async fn look_at_pair(
-    context: &Context,
-    resource: &KonigleSpace,
-    desired: &Desired,
-    status: &KonigleSpaceStatus,
-    client: &Client,
-    seen: &mut Observation,
-) {
+pub(super) async fn look_at_pair(look: &Look<'_>, seen: &mut Observation) {
+    let Look { context, resource, desired, status, client } = look;
     let Some(Gate::Open(source)) = gate(desired, seen) else { return };
     let Some(Ok(space)) = &seen.space else { return };
     if status.attempt.is_some() {
@@ -111,13 +105,8 @@ async fn in_one_list(production: &SpaceStatus, source: &BaselineSource, webapp: 
 }
 
 /// Who holds this uat resource, read live.
-pub(super) async fn look_at_hold(
-    context: &Context,
-    resource: &KonigleSpace,
-    status: &KonigleSpaceStatus,
-    client: &Client,
-    seen: &mut Observation,
-) {
+pub(super) async fn look_at_hold(look: &Look<'_>, seen: &mut Observation) {
+    let Look { context, resource, status, client, .. } = look;
     let Some(held) = &status.held_by else { return };
     let mut timeout = None;
     let holder = match within("read a KonigleSpace", context.spaces(resource).get(&held.name)).await {

@@ -2,61 +2,53 @@
 
 use tracing::warn;
 
-use crate::api::{KonigleSpace, KonigleSpaceStatus, SpaceStatus};
-use crate::controller::Context;
+use crate::api::{KonigleSpaceStatus, SpaceStatus};
 use crate::desired::Desired;
-use crate::judge::is_pending;
 use crate::judge::words::{Class, class};
 use crate::konigle::Client;
 use crate::konigle::model::{Pair, Space, SpaceType};
 use crate::memory::uid;
 use crate::observation::{LookError, Observation, SpaceFacts};
-use crate::status::cut;
+use crate::text::cut;
 
-use super::{look_error, word};
+use super::{Look, look_error, word};
 
 /// The words of a Space's status that the contract describes (konigle 1.0.3, `models/cloud/space.py`).
 const KNOWN_STATUS: [&str; 4] = ["provisioning", "running", "stopped", "error"];
 
-pub(super) async fn look_at_space(
-    context: &Context,
-    resource: &KonigleSpace,
-    desired: &Desired,
-    status: &KonigleSpaceStatus,
-    client: &Client,
-    seen: &mut Observation,
-) {
+pub(super) async fn look_at_space(look: &Look<'_>, seen: &mut Observation) {
+    let Look { context, resource, desired, status, client } = look;
     let job_runs = seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()).is_some_and(|job| match job {
         Ok(job) => !job.status.ended(),
         Err(error) => !matches!(error, LookError::NotFound(_)),
     });
     let answered = status.attempt.as_ref().is_some_and(|attempt| desired.requests.answer_for(&attempt.nonce).is_some());
-    let look = if job_runs && !answered {
+    let outcome = if job_runs && !answered {
         let job = seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref());
         job.and_then(|job| job.as_ref().err()).cloned().map(Err)
     } else {
-        let look = space(desired, status, client).await.map(|space| with_web_app(space, status));
-        if let Ok(Space { status: word, .. }) = &look
+        let found = space(desired, status, client).await.map(|space| with_web_app(space, status));
+        if let Ok(Space { status: word, .. }) = &found
             && !KNOWN_STATUS.contains(&word.as_str())
         {
             warn!(word, "Konigle sent a Space's status that is not known; nothing depends on it");
             context.metrics.unknown_word("space_status");
         }
-        if let Ok(Space { pair: Pair { last_deployment_status: Some(word), .. }, .. }) = &look
+        if let Ok(Space { pair: Pair { last_deployment_status: Some(word), .. }, .. }) = &found
             && class(Some(word)) == Class::Unknown
         {
             warn!(word, "Konigle sent a last_deployment_status that is not known; it proves nothing");
             context.metrics.unknown_word("last_deployment_status");
         }
-        seen.space = Some(look.clone().map(|space| space_facts(&space)));
-        Some(look.map(|_| ()))
+        seen.space = Some(found.clone().map(|space| space_facts(&space)));
+        Some(found.map(|_| ()))
     };
-    let (failed, unauthorized) = match &look {
+    let (failed, unauthorized) = match &outcome {
         Some(Err(LookError::Unavailable(_) | LookError::RateLimited(_))) => (true, false),
         Some(Err(LookError::Unauthorized(_))) => (false, true),
         _ => (false, false),
     };
-    if let Some(Err(LookError::Unauthorized(detail))) = &look {
+    if let Some(Err(LookError::Unauthorized(detail))) = &outcome {
         warn!(detail, secret = desired.secret, "Konigle answered 401; the Secret is read again with each look");
     }
     let (failing_for, unauthorized_for) = context.memory.looked(&uid(resource), failed, unauthorized);
@@ -66,7 +58,7 @@ pub(super) async fn look_at_space(
 
 /// The Space, by its id; by its names only until the id is known, or where a person has it resolved anew.
 async fn space(desired: &Desired, status: &KonigleSpaceStatus, client: &Client) -> Result<Space, LookError> {
-    let reset = is_pending(desired.requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref());
+    let reset = desired.requests.reset(status);
     if let Some(id) = &desired.space.id {
         return client.space(id).await.map_err(|error| match look_error(error) {
             LookError::NotFound(detail) => LookError::NotFound(format!(

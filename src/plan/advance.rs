@@ -223,6 +223,6 @@ fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError
 /// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
 pub(super) fn artifact_retry(seen: &Observation) -> Option<Duration> {
     let ArtifactFacts::Failed { ago, times, .. } = &seen.artifact else { return None };
-    let pause = Duration::from_secs((5_u64 << times.saturating_sub(1).min(6)).min(300));
+    let pause = time::doubled(Duration::from_secs(5), *times, Duration::from_mins(5));
     pause.checked_sub(*ago).filter(|left| !left.is_zero())
 }

@@ -13,7 +13,7 @@ use crate::api::{
 };
 use crate::artifact::FetchError;
 use crate::desired::{Approval, Desired, Requests};
-use crate::judge::{is_pending, last_sent};
+use crate::judge::last_sent;
 use crate::konigle::model::{Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
 use crate::observation::*;
@@ -436,8 +436,7 @@ fn assert_may_start(facts: &Facts, digest: &str, cause: Cause) -> Result<(), Tes
     let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);
     let failed = last_sent(status).is_some_and(|last| last.digest == digest && last.result != AttemptResult::Succeeded);
     let requests = &facts.desired.requests;
-    let asked = is_pending(requests.reset_at.as_ref(), status.last_handled_reset_at.as_ref())
-        || is_pending(requests.redeploy_at.as_ref(), status.last_handled_redeploy_at.as_ref());
+    let asked = requests.reset(status) || requests.redeploy(status);
     let put_back = facts.desired.drift_policy == DriftPolicy::Redeploy && judged.drifted.is_some();
     prop_assert!(!runs || failed || asked || put_back, "it runs, and nobody asked: {:?}", cause);
     Ok(())

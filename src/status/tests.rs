@@ -263,14 +263,3 @@ fn a_run_of_attempts_that_are_not_sent_is_one_event() {
     assert_eq!(again.status.history.len(), 1, "the last one stands for all");
     assert!(transitions(&first.status, &again.status).is_empty());
 }
-
-#[test]
-fn the_longest_texts_are_cut_between_characters() {
-    assert_eq!(cut("abc", 3), "abc");
-    assert_eq!(cut("abcdef", 5), "ab…");
-    assert_eq!(cut("éééé", 7), "éé…");
-    assert_eq!(cut("abc", 0), "…");
-    let lines = vec!["é".repeat(400); 30];
-    let kept = tail(&lines);
-    assert!(kept.len() <= 20 && kept.iter().map(String::len).sum::<usize>() <= 4096, "{}", kept.len());
-}
