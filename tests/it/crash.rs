@@ -54,6 +54,15 @@ async fn claimed(stage: &Stage) -> Result<KonigleSpace> {
         .await
 }
 
+/// An operator that is started again ends with one deployment, confirmed by its own job.
+async fn started_again_it_has_deployed_once(stage: &mut Stage) -> Result<()> {
+    stage.operator.start_again().await?;
+    let space = stage.namespace.wait_for(SHOP, "deployed", is_ready).await?;
+    assert_eq!(attribution(&space), Some(Attribution::Confirmed));
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn killed_after_the_claim_it_waits_and_deploys_once() -> Result<()> {
     let mut stage = Stage::open("claimed").await?;
@@ -125,11 +134,7 @@ async fn killed_after_the_receipt_it_follows_the_same_job() -> Result<()> {
     });
     recorded.await?;
     stage.operator.kill();
-    stage.operator.start_again().await?;
-    let space = stage.namespace.wait_for(SHOP, "deployed", is_ready).await?;
-    assert_eq!(attribution(&space), Some(Attribution::Confirmed));
-    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
-    Ok(())
+    started_again_it_has_deployed_once(&mut stage).await
 }
 
 #[tokio::test]
@@ -145,11 +150,7 @@ async fn a_stop_cuts_an_upload_that_is_not_wholly_sent() -> Result<()> {
     assert_eq!(results(&stopped), [AttemptResult::NotSent], "what was cut is known not to be accepted");
     assert!(stopped.status.as_ref().is_some_and(|status| status.attempt.is_none() && status.failures == 0));
     proxy.clear();
-    stage.operator.start_again().await?;
-    let space = stage.namespace.wait_for(SHOP, "deployed", is_ready).await?;
-    assert_eq!(attribution(&space), Some(Attribution::Confirmed));
-    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
-    Ok(())
+    started_again_it_has_deployed_once(&mut stage).await
 }
 
 #[tokio::test]
@@ -163,11 +164,7 @@ async fn a_stop_waits_for_the_answer_and_writes_the_receipt() -> Result<()> {
     stage.operator.terminate(Duration::from_mins(1)).await?;
     let stopped = stage.namespace.spaces().get(SHOP).await?.status.unwrap_or_default();
     assert_eq!(stopped.attempt.and_then(|attempt| attempt.job_id).as_deref(), job.as_str(), "the receipt is written");
-    stage.operator.start_again().await?;
-    let space = stage.namespace.wait_for(SHOP, "deployed", is_ready).await?;
-    assert_eq!(attribution(&space), Some(Attribution::Confirmed));
-    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
-    Ok(())
+    started_again_it_has_deployed_once(&mut stage).await
 }
 
 #[tokio::test]
