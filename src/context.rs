@@ -45,6 +45,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// How long a submitted request may still take effect.
     pub settle: Duration,
+    /// Cancelled once all resources were listed: no pass begins before.
+    pub listed: CancellationToken,
     /// No new request is sent once this is cancelled.
     pub shutdown: CancellationToken,
     /// Cancelled when the process cannot wait any longer.

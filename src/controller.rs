@@ -11,6 +11,7 @@ use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store as Known};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::api::Watched;
@@ -65,7 +66,7 @@ pub async fn run(
     readiness.set_watch(Some("the resources are not listed yet".to_owned()));
     let checking = tokio::spawn(check(config.clone(), clients.api.clone(), context.clone()));
     info!("watching KonigleSpaces");
-    Controller::for_stream(trigger, store)
+    let passes = Controller::for_stream(trigger, store)
         .with_config(ControllerConfig::default().concurrency(config.concurrency))
         .reconcile_on(woken)
         .graceful_shutdown_on({
@@ -73,8 +74,11 @@ pub async fn run(
             async move { shutdown.cancelled().await }
         })
         .run(pass, retry, context.clone())
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| std::future::ready(()));
+    tokio::select! {
+        () = passes => {}
+        () = stopped_before_the_first_list(&context) => {}
+    }
     readiness.set_watch(Some("the watch has ended".to_owned()));
     if !context.shutdown.is_cancelled() {
         error!("the controller ended by itself");
@@ -82,6 +86,15 @@ pub async fn run(
     }
     checking.abort();
     Ok(())
+}
+
+/// kube's controller ends only after it has a list, which may never come: without the CRD, or without an API server. No
+/// pass has begun then, so nothing is waited for.
+async fn stopped_before_the_first_list(context: &Context) {
+    context.shutdown.cancelled().await;
+    if context.listed.is_cancelled() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn context(
@@ -121,6 +134,7 @@ fn context(
         live_lists: LiveLists::default(),
         reporter,
         settle: config.unknown_outcome_settle,
+        listed: CancellationToken::new(),
         shutdown: stop.shutdown,
         last_call: stop.last_call,
         failed: stop.failed,

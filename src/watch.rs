@@ -80,6 +80,7 @@ pub fn watch(
             match event {
                 Event::InitDone => {
                     info!("all resources are listed");
+                    context.listed.cancel();
                     readiness.set_watch(None);
                 }
                 Event::Apply(_) | Event::Delete(_) => readiness.set_watch(None),

@@ -81,6 +81,21 @@ async fn readiness_waits_for_the_crd_and_names_what_an_older_one_lacks() -> Resu
 }
 
 #[tokio::test]
+async fn a_stop_is_not_kept_waiting_by_a_list_that_never_comes() -> Result<()> {
+    let control_plane = ControlPlane::start().await?;
+    let namespace = Namespace::create(&control_plane.client().await?, "unlisted").await?;
+    let kubeconfig = operator_account(&control_plane, &namespace).await?;
+    let options = OperatorOptions::new(&kubeconfig, "http://127.0.0.1:9", namespace.name());
+    let mut operator = Operator::start_unready(options)?;
+    wait_for("the CRD to be missed", async || {
+        let answer = operator.readiness().await;
+        Ok(answer.filter(|(_, body)| body.contains("the CRD is not installed")).map(drop))
+    })
+    .await?;
+    operator.terminate(Duration::from_secs(20)).await
+}
+
+#[tokio::test]
 async fn nothing_is_posted_while_the_crd_would_lose_the_claim() -> Result<()> {
     let control_plane = own_control_plane().await?;
     let stage = Stage::open_on(&control_plane, "outdated", JOB_SECONDS, |options| options).await?;
