@@ -5,28 +5,80 @@ CARGO ?= cargo
 TEST_THREADS ?= 6
 CRD := crds/koniglespaces.cloud.konigle.com.yaml
 
+# The model runs the decisions millions of times, so this package, and it alone, is optimised for it.
+MODEL_TEST := CARGO_INCREMENTAL=0 $(CARGO) test --all-features --test model --config profile.dev.package.konigle-operator.opt-level=1
+
 # Tools that cargo builds are kept outside target/, so that `cargo clean` and a fresh clone need no minutes for them.
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/konigle-operator
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
+FUZZ_VERSION := 0.13.2
+FUZZ := $(CACHE)/cargo-fuzz/$(FUZZ_VERSION)/bin/cargo-fuzz
+# What `make fuzz` runs, and for how many seconds each.
+TARGET ?= answers archive log retry_after urls
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test bench build controlplane lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak model fuzz bench build controlplane lint tools generate check-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: controlplane ## from a fresh checkout to a promoted release; KEEP=1 leaves it running
-	$(CARGO) build --all-features --bins --example demo
-	KEEP=$(KEEP) $(CARGO) run --quiet --all-features --example demo
+	$(CARGO) build --features sim --bins --example demo
+	KEEP=$(KEEP) $(CARGO) run --quiet --features sim --example demo
 
-test: controlplane lint check-generated ## all tests, the ones on a real API server included
+# In the order in which they should fail. STAGES names a file for the time that each takes. The sweep and the fault matrix
+# mostly wait, so they run side by side; the sweep's output follows that of the matrix.
+test: controlplane ## all tests, the ones on a real API server included
+	@.ci/timed lint $(MAKE) lint
+	@.ci/timed generated $(MAKE) check-generated
+	@.ci/timed tests $(MAKE) tests
+	@.ci/timed model $(MAKE) model MODEL=short
+	@log=$$(mktemp); .ci/timed sweep $(MAKE) sweep >$$log 2>&1 & sweep=$$!; \
+	faults=0; .ci/timed faults $(MAKE) faults FAULTS_TABLE=compare || faults=$$?; \
+	wait $$sweep; sweep=$$?; cat $$log; rm -f $$log; exit $$((sweep + faults))
+	@.ci/timed soak $(MAKE) soak MINUTES=3
+
+tests: controlplane ## the tests without those that take minutes: model, sweep, faults, soak
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --all-features
 
+# A case by itself: make sweep ONLY='deploy/submit.half:1'.
+sweep: controlplane ## kill the operator at every point of its calls; ONLY=substring, PAIRS=number or all, SEED=text
+	PAIRS='$(PAIRS)' SEED='$(SEED)' $(CARGO) test --all-features --test sweep -- $(if $(ONLY),'$(ONLY)')
+
+faults: controlplane ## the fault matrix, and its table docs/faults.md; ONLY=12 one row by number or name, SEEDS=20 more
+	ONLY=$(ONLY) SEEDS=$(or $(SEEDS),3) FAULTS_TABLE=$(or $(FAULTS_TABLE),write) $(CARGO) test --all-features --test faults
+
+fuzz: ## libFuzzer on what reads bytes from elsewhere: TARGET=answers|archive|log|retry_after|urls, SECONDS=60 for each
+	@rustup toolchain list 2>/dev/null | grep -q ^nightly || { echo 'libFuzzer needs a nightly compiler, which is missing: rustup toolchain install nightly --profile minimal'; exit 1; }
+	@command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler, which is missing: apt-get install g++'; exit 1; }
+	@$(MAKE) --no-print-directory $(FUZZ)
+	@for target in $(TARGET); do \
+		echo "=== $$target: $(SECONDS) s"; \
+		mkdir -p target/fuzz/corpus/$$target; \
+		$(FUZZ_RUN) $$target target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- $(FUZZ_LIMITS) || exit 1; \
+	done
+
+# The code is safe Rust, so a sanitizer would only slow it down. What is found is kept below target/; what is worth it is
+# put into tests/fuzz/corpus by hand, under a name.
+FUZZ_RUN := PATH="$(dir $(FUZZ)):$$PATH" cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none --target-dir target/fuzz
+FUZZ_LIMITS = -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=128 -max_len=65536 -print_final_stats=1 \
+	-artifact_prefix=target/fuzz/found-
+
+$(FUZZ):
+	$(CARGO) install cargo-fuzz --locked --debug --version $(FUZZ_VERSION) --root $(CACHE)/cargo-fuzz/$(FUZZ_VERSION)
+
+soak: controlplane ## 200 resources under a fault a second: MINUTES=30, SEED=1 for the same faults again
+	MINUTES=$(or $(MINUTES),30) SEED=$(SEED) $(CARGO) test --all-features --test soak
+
+model: ## the functions that ship, against everything that may happen: MODEL=large or short, ONLY=setting or mutant, SEED=1
+	MODEL=$(or $(MODEL),large) MODEL_SEED=$(SEED) $(MODEL_TEST) -- $(if $(ONLY),'$(ONLY)')
+
 bench: controlplane ## the benchmarks, side by side with what they are compared to
-	$(CARGO) bench --all-features --profile fast --bench operator
+	$(CARGO) bench --features sim --profile fast --bench operator
 
 build: ## the operator, optimised
 	$(CARGO) build --release --bin konigle-operator
@@ -37,6 +89,7 @@ controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; 
 lint: tools ## rustfmt, clippy, cargo-deny
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-features --all-targets -- --deny warnings
+	$(CARGO) clippy --all-features --test sweep --test faults --test soak --test model -- --deny warnings
 	$(DENY) --all-features check --hide-inclusion-graph bans licenses sources
 
 tools: $(DENY) ## the tools that lint needs, built unless they are there

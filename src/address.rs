@@ -115,17 +115,38 @@ pub fn check_literal(url: &Url) -> Result<(), AddressError> {
     if is_public(ip) { Ok(()) } else { Err(AddressError::NotPublic { host: ip.to_string(), ip }) }
 }
 
-/// Resolves names as the system does, and fails with [`AddressError`] unless every address of the name is public.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PublicResolver;
+/// Fails with [`AddressError`] unless every address of a name is public, and gives out the very addresses that it judged:
+/// the name is not asked for again between the judgement and the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct PublicResolver<R>(R);
 
-impl Resolve for PublicResolver {
+impl<R> PublicResolver<R> {
+    /// Judges what another resolver says.
+    pub fn over(resolver: R) -> Self {
+        Self(resolver)
+    }
+}
+
+impl<R: Resolve> Resolve for PublicResolver<R> {
+    fn resolve(&self, name: Name) -> Resolving {
+        let host = name.as_str().to_owned();
+        let resolving = self.0.resolve(name);
+        Box::pin(async move {
+            let addresses: Vec<_> = resolving.await?.collect();
+            check_resolved(&host, addresses.iter().map(std::net::SocketAddr::ip))?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Resolves names as the system does.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let host = name.as_str();
-            let addresses: Vec<_> = tokio::net::lookup_host((host, 0)).await?.collect();
-            check_resolved(host, addresses.iter().map(std::net::SocketAddr::ip))?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            Ok(Box::new(tokio::net::lookup_host((name.as_str(), 0)).await?.collect::<Vec<_>>().into_iter()) as Addrs)
         })
     }
 }
@@ -280,7 +301,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_resolver_refuses_localhost_and_the_client_shows_why() {
-        let client = reqwest::Client::builder().no_proxy().dns_resolver(PublicResolver).build().unwrap();
+        let client =
+            reqwest::Client::builder().no_proxy().dns_resolver(PublicResolver::over(SystemResolver)).build().unwrap();
         let error = client.get("https://localhost:1/").send().await.unwrap_err();
         assert!(
             matches!(find_cause(&error), Some(AddressError::NotPublic { host, .. }) if host == "localhost"),

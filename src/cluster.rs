@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use kube::{Client, Config};
 
+use crate::crash;
+
 /// How long any call to the API server may take.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// How long one watch call lasts, in seconds.
@@ -103,7 +105,7 @@ impl ClusterError {
 ///
 /// [`ClusterError`]; `what` completes "failed to …".
 pub async fn within<T>(what: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
-    match tokio::time::timeout(DEADLINE, call).await {
+    match crash::around(what, tokio::time::timeout(DEADLINE, call)).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(ClusterError::Failed { what, source: Box::new(error) }),
         Err(_) => Err(ClusterError::TimedOut { what }),

@@ -74,6 +74,10 @@ pub struct Config {
     #[arg(long, env = "KONIGLE_API_BURST", default_value = "20")]
     pub api_burst: NonZeroU32,
 
+    /// How often what the watch told is compared with the API server's own list; shorter in tests only.
+    #[arg(long, hide = true, default_value = "5m", value_parser = parse_duration)]
+    pub watch_check_interval: Duration,
+
     /// How logs are written.
     #[arg(long, env = "KONIGLE_LOG_FORMAT", default_value = "json", value_parser = ["json", "text"])]
     pub log_format: String,

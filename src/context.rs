@@ -33,6 +33,8 @@ pub struct Context {
     pub artifacts: Store,
     /// Bounds the downloads.
     pub downloads: Semaphore,
+    /// Bounds the passes, first come, first served.
+    pub turns: Semaphore,
     /// What this process remembers.
     pub memory: Memory,
     /// Counters.

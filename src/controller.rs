@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{FutureExt, StreamExt};
 use kube::Resource;
-use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
+use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store as Known};
 use tokio::sync::Semaphore;
@@ -64,10 +64,8 @@ pub async fn run(
     let context = Arc::new(context(config, &clients, metrics, stop, store.clone(), wakes)?);
     let trigger = watch(config, &clients.watch, context.clone(), readiness.clone(), writer);
     readiness.set_watch(Some("the resources are not listed yet".to_owned()));
-    let checking = tokio::spawn(check(config.clone(), clients.api.clone(), context.clone()));
     info!("watching KonigleSpaces");
     let passes = Controller::for_stream(trigger, store)
-        .with_config(ControllerConfig::default().concurrency(config.concurrency))
         .reconcile_on(woken)
         .graceful_shutdown_on({
             let shutdown = context.shutdown.clone();
@@ -78,13 +76,14 @@ pub async fn run(
     tokio::select! {
         () = passes => {}
         () = stopped_before_the_first_list(&context) => {}
+        // Here and not in a task of its own: a panic in it must end the process too.
+        () = check(config, &clients.api, &context) => {}
     }
     readiness.set_watch(Some("the watch has ended".to_owned()));
     if !context.shutdown.is_cancelled() {
         error!("the controller ended by itself");
         context.fail();
     }
-    checking.abort();
     Ok(())
 }
 
@@ -128,6 +127,7 @@ fn context(
         guard,
         artifacts,
         downloads: Semaphore::new(DOWNLOADS),
+        turns: Semaphore::new(config.concurrency.into()),
         memory: Memory::default(),
         metrics,
         store,
@@ -143,8 +143,18 @@ fn context(
     })
 }
 
-/// One pass, measured; a panic in it must not take the others down.
+/// One pass, in its turn, measured; a panic in it must not take the others down.
+///
+/// Turns go in the order in which resources became due. kube's own bound gives a free place to any resource that is due
+/// (kube-runtime 5.0, `Scheduler::pending`, a set): where all places are taken for long, the same ones go first again and
+/// again, and others are never looked at.
 async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, PassError> {
+    let _turn = tokio::select! {
+        turn = context.turns.acquire() => turn,
+        () = context.shutdown.cancelled() => return Ok(Action::await_change()),
+    };
+    // As it is after the wait. Of one that was deleted meanwhile nothing is left to do.
+    let Some(guard) = context.store.get(&ObjectRef::from_obj(&*guard)) else { return Ok(Action::await_change()) };
     let started = Instant::now();
     let span = info_span!("reconcile", resource = %name_of(&guard));
     let (name, uid) = (name_of(&guard), guard.meta().uid.clone().unwrap_or_default());

@@ -9,9 +9,10 @@ use kube::ResourceExt;
 
 use crate::api::{
     AdoptionPolicy, DriftPolicy, KonigleSpace, KonigleSpaceSpec, KonigleSpaceStatus, PromotionPolicy, RECONCILE_AT,
-    REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT, SpaceReference, SpaceType, UnknownOutcomePolicy,
+    REDEPLOY_AT, RELEASED, RESET_AT, RESOLVE_ATTEMPT, SpaceReference, SpaceType, UnknownOutcomePolicy,
 };
 use crate::artifact::Digest;
+use crate::released::Released;
 
 /// How many characters of an annotation's value count: people write them, and each is copied into the status.
 const LONGEST_ANNOTATION: usize = 256;
@@ -45,6 +46,8 @@ pub struct Desired {
     pub history_limit: usize,
     /// What people ask for by annotation.
     pub requests: Requests,
+    /// What the operator itself noted of its last release.
+    pub released: Option<Released>,
 }
 
 /// What should run in the Space.
@@ -202,6 +205,7 @@ impl Desired {
                 redeploy_at: annotation(REDEPLOY_AT),
                 resolve_attempt: annotation(RESOLVE_ATTEMPT),
             },
+            released: resource.annotations().get(RELEASED).and_then(|value| Released::parse(value)),
         })
     }
 

@@ -4,6 +4,7 @@
 //! group is open to every authenticated account, and says the same.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ pub struct Readiness {
     crd: Mutex<Option<String>>,
     watch: Mutex<Option<String>>,
     failures: Mutex<Option<Failures>>,
+    lost: AtomicBool,
 }
 
 /// A row of failures of the watch.
@@ -47,6 +49,7 @@ impl Default for Readiness {
             crd: Mutex::new(Some("the CRD was not looked for yet".to_owned())),
             watch: Mutex::new(Some("the resources were not listed yet".to_owned())),
             failures: Mutex::default(),
+            lost: AtomicBool::new(false),
         }
     }
 }
@@ -72,6 +75,11 @@ impl Readiness {
         *failures = Some(Failures { first, last: now, why });
     }
 
+    /// The lead is lost for good: the process only ends what it began.
+    pub fn set_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
     fn failing(&self) -> Option<String> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let counts = failures.last - failures.first >= FAILING_AFTER && failures.last.elapsed() < WORKS_AFTER;
@@ -81,6 +89,9 @@ impl Readiness {
     /// Why the process is not ready.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Some("the Lease is lost".to_owned());
+        }
         let crd = self.crd.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
         crd.or_else(|| self.failing()).or(watch)
@@ -147,7 +158,7 @@ async fn installed_crd(client: &Client) -> Option<String> {
         Ok(request) => request,
         Err(error) => return Some(error.to_string()),
     };
-    let document: Value = match within("read the API server's OpenAPI document", client.request(request)).await {
+    let document: Value = match within("read the OpenAPI document", client.request(request)).await {
         Ok(document) => document,
         Err(error) if error.code() == Some(404) => {
             return Some(

@@ -74,13 +74,15 @@ async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     stop_on_signal(stop.clone())?;
 
     let pages = tokio::spawn(health::serve(config.listen, readiness.clone(), metrics.clone(), served.clone()));
-    let crd = tokio::spawn(health::watch_crd(clients.api.clone(), readiness.clone(), stop.shutdown.clone()));
+    let mut crd = tokio::spawn(health::watch_crd(clients.api.clone(), readiness.clone(), stop.shutdown.clone()));
 
     let lead = leader::lead(&config, &kube_config, &clients, (&metrics, &readiness), &stop).await?;
     let work = controller::run(&config, clients, (metrics, readiness), stop.clone());
     tokio::select! {
         result = work => result?,
         result = pages => return Err(format!("the pages could not be served: {result:?}").into()),
+        // It ends in order only when a stop was asked for; by a panic, readiness would be what it was for ever.
+        Err(error) = &mut crd => return Err(format!("the CRD is no longer looked at: {error}").into()),
     }
     lead.release().await;
     served.cancel();

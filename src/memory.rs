@@ -1,19 +1,25 @@
 //! What one process remembers between passes: how long it has known things, and what it sent itself.
 //!
-//! Nothing here is needed for safety: a process that starts with an empty memory only waits longer. Durations are
-//! monotonic. Keyed by UID, so that a resource of the same name made anew starts with nothing.
+//! Nothing here is needed for safety where the resources stay: a process that starts with an empty memory only waits
+//! longer. The open attempt of a resource that is deleted is known to nobody else. Durations are monotonic. Keyed by UID,
+//! so that a resource of the same name made anew starts with nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
-use crate::api::KonigleSpace;
+use crate::api::{Attempt, KonigleSpace, KonigleSpaceStatus};
 use crate::artifact::FetchError;
+use crate::footprint::Footprint;
+use crate::judge::{is_spent, tells_of};
 use crate::konigle::Answer;
-use crate::observation::{Problem, Refusal};
+use crate::observation::{Predecessor, Problem, Refusal};
 use crate::time::doubled;
+
+/// How long the open attempt of a deleted resource is remembered: longer than any job may run.
+const REMEMBER: Duration = Duration::from_hours(48);
 
 /// The memory of all resources.
 #[derive(Debug, Default)]
@@ -25,10 +31,14 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Remembered {
+    /// The resource is deleted; only its open attempt is still remembered.
+    gone: bool,
     wakes: u64,
     pass: Option<(Option<String>, Instant)>,
     failing_since: Option<Instant>,
     unauthorized_since: Option<Instant>,
+    stale_since: Option<Instant>,
+    base_url: Option<String>,
     errors: u32,
     attempt: Option<RememberedAttempt>,
     hold: Option<RememberedHold>,
@@ -49,11 +59,21 @@ struct RememberedHold {
 #[derive(Debug)]
 struct RememberedAttempt {
     nonce: String,
+    /// The attempt as the resource last showed it, until it was seen to end.
+    record: Option<Record>,
     first_seen: Instant,
     answer: Option<(Instant, Answer)>,
     job_ended: Option<Instant>,
     job_missing: Option<Instant>,
     ended_jobs: Option<(BTreeSet<String>, Instant)>,
+}
+
+#[derive(Debug, Clone)]
+struct Record {
+    footprint: Footprint,
+    attempt: Attempt,
+    /// Its job was read as ended: nothing can come of it any more.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -88,10 +108,38 @@ pub struct AttemptMemory {
     pub answer: Option<(Duration, Answer)>,
 }
 
+impl RememberedAttempt {
+    fn new(nonce: &str) -> Self {
+        Self {
+            nonce: nonce.to_owned(),
+            record: None,
+            first_seen: Instant::now(),
+            answer: None,
+            job_ended: None,
+            job_missing: None,
+            ended_jobs: None,
+        }
+    }
+
+    /// Whether only a person's word is awaited, and it was known for as long as anything may still come of it.
+    fn is_over(&self, footprint: &Footprint, settle: Duration) -> bool {
+        let Some(record) = self.record.as_ref().filter(|_| footprint.undecided.as_ref() == Some(&self.nonce)) else {
+            return false;
+        };
+        is_spent(&record.attempt, self.first_seen.elapsed(), settle)
+    }
+
+    /// What may still come of it: it is recorded, and neither did its job end nor was it refused.
+    fn open(&self, settle: Duration) -> Option<&Record> {
+        let came_to_nothing = matches!(self.answer, Some((_, Answer::Unsent(_) | Answer::Rejected(_))));
+        let record = self.record.as_ref().filter(|record| !record.ended && !came_to_nothing)?;
+        (!self.is_over(&record.footprint, settle)).then_some(record)
+    }
+}
+
 impl Memory {
     fn with<T>(&self, uid: &str, change: impl FnOnce(&mut Remembered) -> T) -> T {
-        let mut resources: MutexGuard<'_, _> = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
-        change(resources.entry(uid.to_owned()).or_default())
+        change(self.lock().entry(uid.to_owned()).or_default())
     }
 
     /// How long this very version of the resource needs no pass: it is the one that the last pass left, and its next
@@ -139,9 +187,127 @@ impl Memory {
         })
     }
 
-    /// The resource is gone.
+    /// The resource looks like this: its open attempt is remembered, in case the resource is deleted or its status lost.
+    /// A watch may tell an older state than the process itself wrote; that is not believed.
+    pub fn note(&self, resource: &KonigleSpace) {
+        let Some(status) = &resource.status else { return };
+        if let Some(attempt) = &status.attempt {
+            self.note_attempt(resource, attempt);
+        } else if let Some(remembered) = self.lock().get_mut(&uid(resource))
+            && let Some(known) = &mut remembered.attempt
+            && known.record.as_ref().is_some_and(|record| tells_of(status, record.attempt.number))
+        {
+            known.record = None;
+        }
+    }
+
+    fn note_attempt(&self, resource: &KonigleSpace, attempt: &Attempt) {
+        self.with(&uid(resource), |remembered| {
+            let older = remembered.attempt.as_ref().is_some_and(|known| {
+                known.nonce != attempt.nonce
+                    && known.record.as_ref().is_none_or(|record| record.attempt.number >= attempt.number)
+            });
+            if older {
+                return;
+            }
+            let known = remembered.attempt.take().filter(|known| known.nonce == attempt.nonce);
+            let known = remembered.attempt.insert(known.unwrap_or_else(|| RememberedAttempt::new(&attempt.nonce)));
+            let job_id = known.record.take().and_then(|record| record.attempt.job_id);
+            let mut attempt = attempt.clone();
+            attempt.job_id = attempt.job_id.or(job_id);
+            known.record = Some(Record { footprint: Footprint::of(resource), attempt, ended: false });
+        });
+    }
+
+    /// The watch shows the resource: it is there, such as after it had left what the watch selects.
+    pub fn is_there(&self, uid: &str) {
+        if let Some(remembered) = self.lock().get_mut(uid) {
+            remembered.gone = false;
+        }
+    }
+
+    /// The resource is gone. Its open attempt is not: it goes on at Konigle.
     pub fn forget(&self, uid: &str) {
-        self.resources.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        let mut resources = self.lock();
+        resources.retain(|_, known| {
+            !known.gone || known.attempt.as_ref().is_some_and(|attempt| attempt.first_seen.elapsed() < REMEMBER)
+        });
+        let attempt = resources.remove(uid).and_then(|known| known.attempt).filter(|attempt| attempt.record.is_some());
+        if attempt.is_some() {
+            resources.insert(uid.to_owned(), Remembered { gone: true, attempt, ..Remembered::default() });
+        }
+    }
+
+    /// These are all the resources there are: the others were deleted while the watch was away.
+    pub fn forget_others(&self, uids: &HashSet<String>) {
+        let gone: Vec<String> = self
+            .lock()
+            .iter()
+            .filter(|(uid, known)| !known.gone && !uids.contains(*uid))
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in gone {
+            self.forget(&uid);
+        }
+    }
+
+    /// The open attempts that no status tells of any more and that touch what this resource touches, each with how long
+    /// it has been known: of resources that are gone, and the resource's own where its status was lost.
+    #[must_use]
+    pub fn lost_attempts(
+        &self,
+        own: &Footprint,
+        status: &KonigleSpaceStatus,
+        settle: Duration,
+    ) -> Vec<(Predecessor, Duration)> {
+        let lost = |(uid, known): (&String, &Remembered)| {
+            let attempt = known.attempt.as_ref()?;
+            let record = attempt.open(settle)?;
+            let unaccounted = !tells_of(status, record.attempt.number);
+            let meets = if *uid == own.uid { unaccounted } else { known.gone && own.gives_way_to(&record.footprint) };
+            let mut open = record.attempt.clone();
+            if let Some((_, Answer::Accepted(deployment))) = &attempt.answer {
+                open.job_id.get_or_insert_with(|| deployment.job_id.clone());
+            }
+            let predecessor = Predecessor { resource: record.footprint.full_name(), uid: uid.clone(), attempt: open };
+            meets.then(|| (predecessor, attempt.first_seen.elapsed()))
+        };
+        self.lock().iter().filter_map(lost).collect()
+    }
+
+    /// Another resource with an open attempt that goes first, and that a live list of its namespace does not show any more:
+    /// it was deleted so lately that no pass has seen it.
+    #[must_use]
+    pub fn unlisted(&self, own: &Footprint, listed: &[Footprint], settle: Duration) -> Option<Footprint> {
+        let is_listed = |uid: &String| listed.iter().any(|footprint| footprint.uid == *uid);
+        self.lock().iter().filter(|(uid, _)| **uid != own.uid && !is_listed(uid)).find_map(|(_, known)| {
+            let other = &known.attempt.as_ref()?.open(settle)?.footprint;
+            let is_gone = known.gone || other.namespace == own.namespace;
+            (is_gone && own.gives_way_to(other)).then(|| other.clone())
+        })
+    }
+
+    /// The job of a deleted resource's attempt has ended: others need not wait for it any longer.
+    pub fn lost_attempt_ended(&self, uid: &str) {
+        if let Some(remembered) = self.lock().get_mut(uid)
+            && let Some(record) = remembered.attempt.as_mut().and_then(|attempt| attempt.record.as_mut())
+        {
+            record.ended = true;
+        }
+    }
+
+    /// The attempt of a deleted resource is another's now, with all that is known of it.
+    pub fn inherit(&self, from: &str, to: &str) {
+        let mut resources = self.lock();
+        if from != to
+            && let Some(attempt) = resources.remove(from).and_then(|known| known.attempt)
+        {
+            resources.entry(to.to_owned()).or_default().attempt = Some(attempt);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A look at Konigle came to this; how long looks have failed, and how long they have been answered with 401.
@@ -158,6 +324,23 @@ impl Memory {
         })
     }
 
+    /// How long the Space has been shown in an older state than before.
+    #[must_use]
+    pub fn stale_for(&self, uid: &str, stale: bool) -> Duration {
+        self.with(uid, |remembered| since(&mut remembered.stale_since, stale))
+    }
+
+    /// Where a resource looks for its Space.
+    pub fn looks_at(&self, uid: &str, base_url: &str) {
+        self.with(uid, |remembered| remembered.base_url = Some(base_url.to_owned()));
+    }
+
+    /// Where another resource last looked for its Space; `None` before its first look.
+    #[must_use]
+    pub fn base_url(&self, uid: &str) -> Option<String> {
+        self.lock().get(uid)?.base_url.clone()
+    }
+
     /// What is remembered of this attempt; the first call is its first sight.
     #[must_use]
     pub fn attempt(&self, uid: &str, nonce: &str) -> AttemptMemory {
@@ -168,9 +351,32 @@ impl Memory {
         })
     }
 
-    /// This process's own request for this attempt came to this.
+    /// This process's own request for this attempt came to this. A successor may have taken the attempt over meanwhile.
     pub fn answered(&self, uid: &str, nonce: &str, answer: Answer) {
-        self.with_attempt(uid, nonce, |attempt| attempt.answer = Some((Instant::now(), answer)));
+        let heir = self.heir(uid, nonce);
+        self.with_attempt(heir.as_deref().unwrap_or(uid), nonce, |attempt| {
+            if matches!(answer, Answer::Unsent(_) | Answer::Rejected(_)) {
+                // Nothing came of it, whoever asks.
+                attempt.record = None;
+            }
+            attempt.answer = Some((Instant::now(), answer));
+        });
+    }
+
+    /// Who has this attempt now, where it is not this resource.
+    fn heir(&self, uid: &str, nonce: &str) -> Option<String> {
+        let has_it = |known: &Remembered| known.attempt.as_ref().is_some_and(|attempt| attempt.nonce == nonce);
+        let resources = self.lock();
+        let heir = resources.iter().find(|(_, known)| has_it(known)).map(|(uid, _)| uid.clone());
+        heir.filter(|_| !resources.get(uid).is_some_and(has_it))
+    }
+
+    /// Whether nothing can come any more of this resource's open attempt, of which only a person's word is still awaited.
+    #[must_use]
+    pub fn is_over(&self, other: &Footprint, settle: Duration) -> bool {
+        let resources = self.lock();
+        let known = resources.get(&other.uid).and_then(|known| known.attempt.as_ref());
+        known.is_some_and(|known| known.is_over(other, settle))
     }
 
     /// How long the attempt's job has been read as ended.
@@ -203,14 +409,7 @@ impl Memory {
     fn with_attempt<T>(&self, uid: &str, nonce: &str, change: impl FnOnce(&mut RememberedAttempt) -> T) -> T {
         self.with(uid, |remembered| {
             let known = remembered.attempt.take().filter(|attempt| attempt.nonce == nonce);
-            change(remembered.attempt.insert(known.unwrap_or_else(|| RememberedAttempt {
-                nonce: nonce.to_owned(),
-                first_seen: Instant::now(),
-                answer: None,
-                job_ended: None,
-                job_missing: None,
-                ended_jobs: None,
-            })))
+            change(remembered.attempt.insert(known.unwrap_or_else(|| RememberedAttempt::new(nonce))))
         })
     }
 
@@ -390,6 +589,46 @@ mod tests {
         memory.wake("uid-1");
         memory.passed(&resource, Duration::from_mins(5), wakes);
         assert_eq!(memory.undisturbed(&resource), None, "what woke it may have come after the pass looked");
+    }
+
+    /// Two claim at once; the one that goes on is deleted before the other looks: the live list shows nothing of it.
+    #[test]
+    fn an_open_attempt_that_a_live_list_does_not_show_any_more_goes_first() {
+        let memory = Memory::default();
+        let mut open = resource();
+        let attempt =
+            serde_json::json!({"number": 1, "nonce": "k3f2a9c1d", "type": "Deploy", "sentTo": {"spaceID": "1"}});
+        let status = serde_json::json!({ "attempt": attempt });
+        open.status = Some(serde_json::from_value(status).expect("it is a status"));
+        memory.note(&open);
+        let own = Footprint { uid: "uid-2".to_owned(), ..Footprint::of(&resource()) };
+        let settle = Duration::from_mins(2);
+        let unlisted = |listed: &[Footprint]| memory.unlisted(&own, listed, settle).map(|other| other.uid);
+        assert_eq!(unlisted(&[]).as_deref(), Some("uid-1"));
+        assert_eq!(unlisted(&[Footprint::of(&open)]), None, "the list shows it: that decides");
+        memory.answered("uid-1", "k3f2a9c1d", Answer::Unsent("no route".to_owned()));
+        assert_eq!(unlisted(&[]), None, "nothing came of it");
+    }
+
+    #[test]
+    fn the_answer_to_an_attempt_that_was_taken_over_meanwhile_is_the_successors() {
+        let memory = Memory::default();
+        let claimed = |uid: &str| {
+            let mut resource = resource();
+            resource.metadata.uid = Some(uid.to_owned());
+            let attempt = serde_json::json!({"number": 1, "nonce": "k3f2a9c1d", "type": "Deploy"});
+            let status = serde_json::json!({ "attempt": attempt });
+            resource.status = Some(serde_json::from_value(status).expect("it is a status"));
+            resource
+        };
+        memory.note(&claimed("uid-1"));
+        memory.forget("uid-1");
+        memory.inherit("uid-1", "uid-2");
+        memory.note(&claimed("uid-2"));
+        let why = Answer::Unsent("the resource is gone".to_owned());
+        memory.answered("uid-1", "k3f2a9c1d", why.clone());
+        assert_eq!(memory.attempt("uid-2", "k3f2a9c1d").answer.map(|(_, answer)| answer), Some(why));
+        assert!(!memory.lock().contains_key("uid-1"), "nothing is kept of what is gone");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{BaselineSource, PairStatus, SpaceStatus};
+use crate::api::{Attempt, BaselineSource, PairStatus, SpaceStatus};
 use crate::artifact::FetchError;
 use crate::konigle::Answer;
 use crate::konigle::model::Job;
@@ -31,7 +31,8 @@ pub struct Observation {
     pub account: Result<AccountFacts, Problem>,
     /// The remote Space. `None`: nothing needed it in this pass.
     pub space: Option<Result<SpaceFacts, LookError>>,
-    /// Another, older resource for the same Space, as `namespace/name`.
+    /// Another resource for the same Space that goes before this one, as `namespace/name`: it has an open attempt, or it
+    /// is older.
     pub conflict: Option<String>,
     /// How long looks at the Space have failed without a break.
     pub failing_for: Duration,
@@ -39,8 +40,9 @@ pub struct Observation {
     pub unauthorized_for: Option<Duration>,
     /// What is known of the open attempt.
     pub attempt: Option<AttemptFacts>,
-    /// The job of the last ended attempt; looked at only where the pair moved since.
-    pub last_job: Option<Result<JobTimes, LookError>>,
+    /// The last ended attempt's job that is known; looked at only where the pair moved since. `None`: there is none, or
+    /// Konigle does not know it any more.
+    pub last_job: Option<JobTimes>,
     /// The wanted artifact.
     pub artifact: ArtifactFacts,
     /// Promotions: the uat resource.
@@ -49,8 +51,13 @@ pub struct Observation {
     pub pair: PairProof,
     /// uat resources: who holds it, where somebody does.
     pub holder: Option<HolderFacts>,
-    /// uat resources: those that promote from it and have an open attempt, read live before a deploy.
+    /// uat resources: those of the namespace that promote from it and have an open attempt.
     pub promotions: Vec<String>,
+    /// Others, deleted ones included, with an open attempt on this Space or on the other half of its pair.
+    pub rivals: Vec<String>,
+    /// An open attempt on this Space that this process knows of, and the status does not: of a resource that is gone, or
+    /// from before the status was lost.
+    pub predecessor: Option<Predecessor>,
     /// The last refusal of a request in this process, with how often in a row.
     pub refusal: Option<Refusal>,
     /// The newest job's `created_at`, where the API serves the list of jobs.
@@ -58,6 +65,34 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// The facts of a pass that has not looked at anything yet: whose it is, when, and how long a request may take effect.
+    #[must_use]
+    pub fn unlooked(name: String, namespace: String, uid: String, (now, settle): (Timestamp, Duration)) -> Self {
+        Self {
+            name,
+            namespace,
+            uid,
+            now,
+            settle,
+            account: Err(Problem { reason: Reason::SecretNotFound, message: String::new() }),
+            space: None,
+            conflict: None,
+            failing_for: Duration::ZERO,
+            unauthorized_for: None,
+            attempt: None,
+            last_job: None,
+            artifact: ArtifactFacts::Absent,
+            source: None,
+            pair: PairProof::NotLooked,
+            holder: None,
+            promotions: Vec::new(),
+            rivals: Vec::new(),
+            predecessor: None,
+            refusal: None,
+            newest_job: None,
+        }
+    }
+
     /// The Space, if it was looked at and seen.
     #[must_use]
     pub fn space_seen(&self) -> Option<&SpaceFacts> {
@@ -184,6 +219,17 @@ pub enum ArtifactFacts {
     },
     /// The Secret with the credentials of its host cannot be used.
     Unreadable(Problem),
+}
+
+/// An open attempt that no status tells of any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Whose it was, as `namespace/name`.
+    pub resource: String,
+    /// That resource's UID.
+    pub uid: String,
+    /// The attempt as it was last seen.
+    pub attempt: Attempt,
 }
 
 /// Whether the uat and the production Space are proven to be of one web app. A promotion names no target of its own, so

@@ -202,7 +202,7 @@ fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
         ("uat", false) | ("production", true) => {
             return seen.conflict.as_ref().map(|other| Problem {
                 reason: Reason::SpaceConflict,
-                message: format!("KonigleSpace {other} is older and names the same Space: delete one of the two; nothing remote is deleted with it"),
+                message: format!("KonigleSpace {other} names the same Space, and is older or has a release under way: delete one of the two; nothing remote is deleted with it"),
             });
         }
         ("production", false) => {
@@ -344,7 +344,5 @@ fn stall(reason: Reason, message: String) -> Step {
 
 #[cfg(test)]
 mod properties;
-#[cfg(test)]
-mod schedules;
 #[cfg(test)]
 mod tests;

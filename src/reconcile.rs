@@ -22,7 +22,7 @@ use crate::observation::Problem;
 use crate::observe::observe;
 use crate::plan::{Step, look_again, next_step};
 use crate::reason::Reason;
-use crate::record::{WriteError, record, record_leniently};
+use crate::record::{WriteError, note_release, record, record_leniently};
 use crate::release::{Started, start};
 use crate::{clock, download, status};
 
@@ -84,6 +84,10 @@ pub async fn reconcile(
         Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
         Err(error) => return Err(error),
     };
+    if let Some(predecessor) = &observed.seen.predecessor {
+        context.memory.inherit(&predecessor.uid, &uid(&written));
+    }
+    let written = note_release(&context, written).await;
     if step == Step::Fetch {
         download::begin(&context, &written, &desired);
     }

@@ -14,17 +14,20 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use crate::api::{Attempt, AttemptType, HeldBy, HistoryEntry, KonigleSpace, KonigleSpaceStatus};
+use crate::api::{Attempt, AttemptType, HeldBy, HistoryEntry, KonigleSpace, KonigleSpaceStatus, RELEASED};
 use crate::cluster::{ClusterError, within};
 use crate::context::Context;
 use crate::judge::Note;
 use crate::konigle::model::Deployment;
 use crate::reason::Reason;
+use crate::released::Released;
 use crate::status::{newly_ended, transitions};
 use crate::text::cut;
 
 /// The name under which this operator's writes are recorded.
 pub const FIELD_MANAGER: &str = "konigle-operator";
+/// What most writes do, for messages.
+const STATUS: &str = "write a status";
 
 /// Why a write did not land.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +55,8 @@ pub async fn record(
     mut notes: Vec<Note>,
 ) -> Result<KonigleSpace, WriteError> {
     let before = resource.status.clone().unwrap_or_default();
-    let written = if before == status { resource.clone() } else { write_status(context, resource, &status).await? };
+    let written =
+        if before == status { resource.clone() } else { write_status(context, resource, (STATUS, &status)).await? };
     notes.extend(transitions(&before, &status));
     tell(context, resource, notes).await;
     Ok(written)
@@ -68,7 +72,7 @@ pub async fn claim(
     resource: &KonigleSpace,
     status: &KonigleSpaceStatus,
 ) -> Result<KonigleSpace, WriteError> {
-    let written = write_status(context, resource, status).await?;
+    let written = write_status(context, resource, ("write the claim", status)).await?;
     let wanted = status.attempt.as_ref().map(|attempt| (attempt.number, &attempt.nonce));
     let stored = written.status.as_ref().and_then(|status| status.attempt.as_ref());
     if wanted.is_none() || stored.map(|attempt| (attempt.number, &attempt.nonce)) != wanted {
@@ -103,22 +107,17 @@ pub async fn record_leniently(
     if resource.status.as_ref() == Some(status) {
         return Ok(resource.clone());
     }
-    patch_status(
-        context,
-        resource,
-        guarded(resource, &json!({ "op": "add", "path": "/status", "value": status })),
-        None,
-    )
-    .await
+    let operations = guarded(resource, &json!({ "op": "add", "path": "/status", "value": status }));
+    patch_status(context, resource, (STATUS, operations), None).await
 }
 
 async fn write_status(
     context: &Context,
     resource: &KonigleSpace,
-    status: &KonigleSpaceStatus,
+    (what, status): (&'static str, &KonigleSpaceStatus),
 ) -> Result<KonigleSpace, WriteError> {
     let operations = guarded(resource, &json!({ "op": "add", "path": "/status", "value": status }));
-    let written = patch_status(context, resource, operations, Some(ValidationDirective::Strict)).await?;
+    let written = patch_status(context, resource, (what, operations), Some(ValidationDirective::Strict)).await?;
     if let Some(entry) = newly_ended(&resource.status.clone().unwrap_or_default(), status) {
         count(context, entry);
     }
@@ -148,7 +147,7 @@ fn guarded(resource: &KonigleSpace, operation: &Value) -> Value {
 async fn patch_status(
     context: &Context,
     resource: &KonigleSpace,
-    operations: Value,
+    (what, operations): (&'static str, Value),
     validation: Option<ValidationDirective>,
 ) -> Result<KonigleSpace, WriteError> {
     let Ok(patch) = serde_json::from_value::<json_patch::Patch>(operations) else { return Err(WriteError::Conflict) };
@@ -157,11 +156,9 @@ async fn patch_status(
         field_validation: validation,
         ..PatchParams::default()
     };
-    let result = within(
-        "write a status",
-        context.spaces(resource).patch_status(&resource.name_any(), &params, &Patch::Json::<()>(patch)),
-    )
-    .await;
+    let result =
+        within(what, context.spaces(resource).patch_status(&resource.name_any(), &params, &Patch::Json::<()>(patch)))
+            .await;
     result.map_err(|error| match error.code() {
         Some(404 | 409) => WriteError::Conflict,
         Some(400 | 422) => match error.message().and_then(unknown_field) {
@@ -205,7 +202,7 @@ pub async fn receipt(
         operations.push(json!({ "op": "add", "path": "/status/attempt/deploymentID", "value": id }));
     }
     loop {
-        match patch_status(context, resource, Value::Array(operations.clone()), None).await {
+        match patch_status(context, resource, ("write the receipt", Value::Array(operations.clone())), None).await {
             Ok(written) => return Some(written),
             Err(WriteError::Conflict) => match reread(context, resource, attempt).await {
                 Reread::Recorded(written) => return Some(*written),
@@ -230,6 +227,44 @@ pub async fn receipt(
     }
 }
 
+/// Notes on the resource itself what its status says was released last, where the annotation does not say so yet. Gives
+/// the resource as it is then, unless somebody else changed it too: that change needs a pass of its own. A failure is told
+/// once in a while and tried again in the next pass: the note serves only a resource that loses its status.
+pub async fn note_release(context: &Context, resource: KonigleSpace) -> KonigleSpace {
+    let released = resource.status.as_ref().and_then(Released::of).map(|released| released.to_string());
+    let Some(value) = released.filter(|value| resource.annotations().get(RELEASED) != Some(value)) else {
+        return resource;
+    };
+    // The UID keeps the apply from making the resource anew where it was deleted meanwhile.
+    let note = json!({
+        "apiVersion": KonigleSpace::api_version(&()),
+        "kind": KonigleSpace::kind(&()),
+        "metadata": { "name": resource.name_any(), "uid": resource.uid(), "annotations": { RELEASED: value } },
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(&note);
+    match within("note a release", context.spaces(&resource).patch(&resource.name_any(), &params, &patch)).await {
+        Ok(noted) if differs_in_the_note_only(&noted, &resource) => noted,
+        Ok(_) => resource,
+        Err(error) => {
+            let told = error.to_string();
+            if context.memory.is_news(&crate::memory::uid(&resource), "ReleaseNotNoted", &told) {
+                warn!(error = told, annotation = RELEASED, "what was released could not be noted on the resource");
+            }
+            resource
+        }
+    }
+}
+
+fn differs_in_the_note_only(noted: &KonigleSpace, before: &KonigleSpace) -> bool {
+    let others = |resource: &KonigleSpace| {
+        let mut annotations = resource.annotations().clone();
+        annotations.remove(RELEASED);
+        (annotations, resource.meta().generation, resource.meta().deletion_timestamp.clone())
+    };
+    others(noted) == others(before) && noted.status == before.status
+}
+
 enum Reread {
     Recorded(Box<KonigleSpace>),
     Lost,
@@ -237,7 +272,7 @@ enum Reread {
 }
 
 async fn reread(context: &Context, resource: &KonigleSpace, attempt: &Attempt) -> Reread {
-    match within("read a KonigleSpace", context.spaces(resource).get(&resource.name_any())).await {
+    match within("read the attempt", context.spaces(resource).get(&resource.name_any())).await {
         Ok(now) => {
             let ours = now.uid() == resource.uid();
             match now.status.as_ref().and_then(|status| status.attempt.as_ref()) {
@@ -260,7 +295,7 @@ async fn reread(context: &Context, resource: &KonigleSpace, attempt: &Attempt) -
 /// [`WriteError`]: without the hold nothing may be promoted.
 pub async fn hold(context: &Context, uat: &KonigleSpace, held_by: &HeldBy) -> Result<KonigleSpace, WriteError> {
     let operation = json!({ "op": "add", "path": "/status/heldBy", "value": held_by });
-    patch_status(context, uat, guarded(uat, &operation), Some(ValidationDirective::Strict)).await
+    patch_status(context, uat, ("take the hold", guarded(uat, &operation)), Some(ValidationDirective::Strict)).await
 }
 
 /// Writes the promotion's job into the hold. Only a convenience for a uat resource whose holder is gone: best effort.
@@ -270,7 +305,7 @@ pub async fn note_job_in_hold(context: &Context, uat: &KonigleSpace, held_by: &H
         { "op": "test", "path": "/status/heldBy/nonce", "value": held_by.nonce },
         { "op": "add", "path": "/status/heldBy/jobID", "value": job_id },
     ]);
-    if let Err(error) = patch_status(context, uat, operations, None).await {
+    if let Err(error) = patch_status(context, uat, ("note the job in the hold", operations), None).await {
         info!(error = &error as &dyn std::error::Error, "the job's id could not be written into the hold");
     }
 }

@@ -48,15 +48,47 @@ impl Redactor {
     /// whole text is withheld.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
-        let mut text = printable(text);
+        self.clean_known(&self.without_known(text))
+    }
+
+    /// As [`Redactor::clean`], for a text that was cut at its end before it came here: so much of its end goes that no
+    /// beginning of a known secret is left there.
+    #[must_use]
+    pub fn clean_beginning(&self, text: &str) -> String {
+        // After the replacements, for a whole secret at the end must not become the beginning of one.
+        let mut text = self.without_known(text);
+        let longest = self.forms.first().map_or(0, |form| form.expose_secret().len());
+        text.truncate(text.floor_char_boundary(text.len().saturating_sub(longest)));
+        self.clean_known(&text)
+    }
+
+    /// Whether a known secret stands in this text.
+    #[must_use]
+    pub fn knows(&self, text: &str) -> bool {
+        self.forms.iter().any(|form| text.contains(form.expose_secret()))
+    }
+
+    /// Printable, and with a mark in place of each known secret.
+    fn without_known(&self, text: &str) -> String {
+        // Before as well: an escape that does not end takes the first letters of what follows for its own, and after it
+        // is gone nobody would know the rest for a secret.
+        let text = self.marked(text.to_owned());
+        self.marked(printable(&text))
+    }
+
+    fn marked(&self, mut text: String) -> String {
         for form in &self.forms {
             if text.contains(form.expose_secret()) {
                 text = text.replace(form.expose_secret(), MARK);
             }
         }
-        let text = redact_patterns(&text);
+        text
+    }
+
+    fn clean_known(&self, text: &str) -> String {
+        let text = redact_patterns(text);
         let text = text.replace(is_line_break, " ");
-        if self.forms.iter().any(|form| text.contains(form.expose_secret())) { MARK.to_owned() } else { text }
+        if self.knows(&text) { MARK.to_owned() } else { text }
     }
 }
 
@@ -219,6 +251,15 @@ mod tests {
             );
         }
         assert_eq!(format!("{redactor:?}").find("k0n1"), None);
+    }
+
+    #[test]
+    fn an_escape_that_does_not_end_takes_no_letter_of_a_secret() {
+        let token = "0k0n1gle-token";
+        for before in ["\u{1b}[", "\u{1b}[1;", "\u{9b}", "\u{1b}", "\u{1b}("] {
+            let cleaned = Redactor::new([token]).clean(&format!("got {before}{token} there"));
+            assert!(!cleaned.contains("gle-token"), "{before:?}: {cleaned:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! # Expected flow
 //!
 //! 1. The claim, a guarded write of the whole status with the attempt in it.
-//! 2. For a promotion: the hold on the uat resource, and a last look at both sides.
+//! 2. A live look at the others: whoever sees another's open attempt on its pair of Spaces gives way. For a promotion also
+//!    the hold on the uat resource, and a last look at both sides.
 //! 3. One request, on a fresh connection, no later than ten seconds after the claim.
 //! 4. The receipt: the ids go into the attempt, whatever else was written meanwhile.
 //!
@@ -28,8 +29,9 @@ use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
 use crate::artifact::Digest;
 use crate::clock;
 use crate::cluster::within;
-use crate::context::Context;
+use crate::context::{Context, readable};
 use crate::desired::{Approval, Desired, Wish};
+use crate::footprint::Footprint;
 use crate::judge::{Judged, Note, refusal, submit_limit};
 use crate::konigle::{Answer, Client, FENCE, Fence, Sending, Upload};
 use crate::memory::uid;
@@ -37,7 +39,7 @@ use crate::observation::Observation;
 use crate::observe::{pair_of, source_facts};
 use crate::plan::{Release, ReleaseKind, Step, claim};
 use crate::record::{self, WriteError};
-use crate::wish::{Gate, gate_of, short};
+use crate::wish::{may_hold, short, still_holds};
 
 /// A release that was claimed.
 pub enum Started {
@@ -81,11 +83,15 @@ pub async fn start(
     }
     let resource = claimed?;
     let _ = context.memory.attempt(&uid, &attempt.nonce);
+    context.memory.note(&resource);
     info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
 
-    let (answer, held) = match &release.kind {
-        ReleaseKind::Deploy { size } => (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None),
-        ReleaseKind::Promote { source } => {
+    let (answer, held) = match (give_way(context, &resource).await, &release.kind) {
+        (Err(why), _) => (Answer::Unsent(why), None),
+        (Ok(()), ReleaseKind::Deploy { size }) => {
+            (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None)
+        }
+        (Ok(()), ReleaseKind::Promote { source }) => {
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
         }
     };
@@ -105,6 +111,40 @@ pub async fn start(
         record::note_job_in_hold(context, uat, held_by, &deployment.job_id).await;
     }
     Ok(Started::Accepted(written))
+}
+
+/// Looks for another open attempt on this Space or on the other half of its pair: live in this namespace, and in the
+/// others live at each resource of this pair, whatever the watch has told of it. Of two that claim at the same moment at
+/// least one sees the other's claim. A resource that is gone by now has nobody to follow its job: nothing is sent for it.
+async fn give_way(context: &Context, claimed: &KonigleSpace) -> Result<(), String> {
+    let own = Footprint::of(claimed);
+    let busy = |other: &Footprint| format!("KonigleSpace {} has a release under way there", other.full_name());
+    let neighbours = context.live_lists.releasing(&context.api, &own.namespace).await?;
+    let goes_first = |other: &Footprint| own.gives_way_to(other) && !context.memory.is_over(other, context.settle);
+    if let Some(other) = neighbours.iter().find(|other| goes_first(other)) {
+        return Err(busy(other));
+    }
+    if !neighbours.iter().any(|known| known.uid == own.uid) {
+        return Err("the resource is gone, or its claim was taken away".to_owned());
+    }
+    if let Some(other) = context.memory.unlisted(&own, &neighbours, context.settle) {
+        return Err(format!(
+            "KonigleSpace {} had a release under way there a moment ago, and is gone",
+            other.full_name()
+        ));
+    }
+    let all = context.all();
+    let elsewhere = readable(&all).filter(|other| other.namespace().as_ref() != Some(&own.namespace));
+    let may_be_at_it = |other: &Footprint| own.meets(other) || own.may_meet(other);
+    for known in elsewhere.filter(|other| may_be_at_it(&Footprint::of(other))) {
+        match within("read a neighbour", context.spaces(known).get(&known.name_any())).await {
+            Ok(live) if goes_first(&Footprint::of(&live)) => return Err(busy(&Footprint::of(&live))),
+            Ok(_) => {}
+            Err(error) if error.code() == Some(404) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
 }
 
 async fn deploy(
@@ -161,10 +201,18 @@ async fn promote(
     let held = Some((uat, held_by.clone()));
     match client.space(&source.space_id).await {
         Ok(space) if pair_of(&space) == source.pair() => {}
-        Ok(_) => return (Answer::Unsent(format!("somebody deployed to the Space of {} meanwhile", source.name)), held),
+        Ok(_) => {
+            return (
+                Answer::Unsent(format!(
+                    "the Space of {} shows another deployment than the one that was confirmed: somebody deployed there, or it was read in an old state",
+                    source.name
+                )),
+                held,
+            );
+        }
         Err(error) => return (Answer::Unsent(error.to_string()), held),
     }
-    if let Err(why) = still_ours(context, resource, (attempt, source), &held_by).await {
+    if let Err(why) = still_ours(context, resource, source, &held_by).await {
         return (Answer::Unsent(why), held);
     }
     let (answer, ()) =
@@ -179,17 +227,10 @@ async fn hold(
     desired: &Desired,
     (attempt, source): (&Attempt, &BaselineSource),
 ) -> Result<Held, String> {
-    let uat = within("read a KonigleSpace", context.spaces(resource).get(&source.name))
+    let uat = within("read the uat resource", context.spaces(resource).get(&source.name))
         .await
         .map_err(|error| error.to_string())?;
-    if uat.status.as_ref().is_some_and(|status| status.held_by.is_some()) {
-        return Err(format!("KonigleSpace {} is still held by an earlier promotion", source.name));
-    }
-    match gate_of(desired, &source_facts(&uat), &uid(resource)) {
-        Some(Gate::Open(now)) if now == *source => {}
-        Some(Gate::Closed(problem)) => return Err(problem.message),
-        Some(Gate::Open(_)) | None => return Err(format!("KonigleSpace {} changed meanwhile", source.name)),
-    }
+    may_hold(desired, &source_facts(&uat), source, &uid(resource))?;
     let held_by = HeldBy {
         name: resource.name_any(),
         uid: uid(resource),
@@ -207,21 +248,19 @@ async fn hold(
 async fn still_ours(
     context: &Context,
     resource: &KonigleSpace,
-    (attempt, source): (&Attempt, &BaselineSource),
+    source: &BaselineSource,
     held_by: &HeldBy,
 ) -> Result<(), String> {
     let spaces = context.spaces(resource);
     let name = resource.name_any();
     let (own, uat) = tokio::join!(
-        within("read a KonigleSpace", spaces.get(&name)),
-        within("read a KonigleSpace", spaces.get(&source.name))
+        within("read the claim again", spaces.get(&name)),
+        within("read the hold again", spaces.get(&source.name))
     );
     let (own, uat) = (own.map_err(|error| error.to_string())?, uat.map_err(|error| error.to_string())?);
-    let attempt_is_ours = own.uid() == resource.uid()
-        && own.status.and_then(|status| status.attempt).is_some_and(|stored| stored.nonce == attempt.nonce);
-    let hold_is_ours = uat.uid().as_deref() == Some(source.uid.as_str())
-        && uat.status.and_then(|status| status.held_by).is_some_and(|stored| stored.nonce == held_by.nonce);
-    if attempt_is_ours && hold_is_ours {
+    let (own_uid, uat_uid) = (own.uid(), uat.uid());
+    let own = (own_uid.as_deref(), own.status.as_ref());
+    if still_holds(own, (uat_uid.as_deref(), uat.status.as_ref()), source, held_by) {
         Ok(())
     } else {
         Err("the attempt or its hold was taken away meanwhile".to_owned())
@@ -234,7 +273,7 @@ async fn announce(context: &Context, resource: &KonigleSpace, desired: &Desired,
         Wish::Promote { approval: Approval::Automatic, .. } => "f:policy",
         Wish::Promote { .. } | Wish::Deploy(_) => "f:approvedDigest",
     };
-    let approval = match within("read a KonigleSpace", context.spaces(resource).get(&resource.name_any())).await {
+    let approval = match within("read the approval", context.spaces(resource).get(&resource.name_any())).await {
         Ok(live) => live.managed_fields().iter().find_map(|entry| {
             let fields = serde_json::to_value(&entry.fields_v1).ok()?;
             fields["f:spec"]["f:promotion"].get(field)?;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::api::{AttemptResult, AttemptType, Condition, HistoryEntry, KonigleSpaceStatus};
 use crate::desired::{Desired, Invalid};
-use crate::judge::{Judged, Note};
+use crate::judge::{Judged, Note, trim};
 use crate::observation::{ArtifactFacts, LookError, Observation, Problem};
 use crate::plan::Step;
 use crate::reason::Reason;
@@ -19,6 +19,8 @@ use crate::wish::{Gate, gate, short, wanted};
 const LONGEST_MESSAGE: usize = 1024;
 /// The longest message of a condition in a status that is too large, in bytes.
 const SHORT_MESSAGE: usize = 256;
+/// The entries of the history on which decisions rest: the newest, the last that was sent, and the last whose job is known.
+const RECORDS: usize = 3;
 /// The largest status, in bytes of JSON; the receipt adds a few to it.
 const LARGEST_STATUS: usize = 30 << 10;
 
@@ -60,16 +62,16 @@ fn fetches_again(seen: &Observation, before: &KonigleSpaceStatus, step: &Step) -
 }
 
 /// Keeps the whole status below 32 KiB, whatever came back: first without the oldest of what people only read, then with
-/// shorter messages. What decisions rest on stays: the open attempt, the last entry that was sent, the pairs.
+/// shorter messages. What decisions rest on stays: the open attempt, the last entries that
+/// were sent, the pairs.
 fn fit(status: &mut KonigleSpaceStatus) {
     let is_too_large =
         |status: &KonigleSpaceStatus| serde_json::to_vec(status).is_ok_and(|json| json.len() > LARGEST_STATUS);
     while is_too_large(status) {
-        let oldest = status.history.len().saturating_sub(1);
-        let last_sent = status.history.iter().position(|entry| entry.result != AttemptResult::NotSent);
         let log = status.attempt.as_mut().and_then(|attempt| attempt.log.as_mut()).filter(|log| !log.lines.is_empty());
-        if oldest > last_sent.unwrap_or(0) {
-            status.history.truncate(oldest);
+        let entries = status.history.len();
+        if entries > RECORDS {
+            trim(&mut status.history, entries - 1);
         } else if let Some(log) = log {
             log.lines.remove(0);
         } else if status.conditions.iter().any(|condition| condition.message.len() > SHORT_MESSAGE) {
@@ -323,11 +325,7 @@ fn drifted(conditions: &mut Conditions<'_>, seen: &Observation, judged: &Judged,
         conditions.add("Drifted", "True", &Problem { reason: Reason::Drifted, message: drift.clone() });
     } else if judged.status.attempt.is_none()
         && !matches!(step, Step::Start(_))
-        && (seen.space.as_ref().is_none_or(Result::is_err)
-            || matches!(
-                seen.last_job,
-                Some(Err(LookError::Unavailable(_) | LookError::RateLimited(_) | LookError::Unauthorized(_)))
-            ))
+        && seen.space.as_ref().is_none_or(Result::is_err)
     {
         conditions.keep(&["Drifted"]);
     }

@@ -32,6 +32,8 @@ pub const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 pub const NOW: &str = "2026-11-24T09:00:00Z";
 /// The Space's `last_deployed_at` before.
 pub const BEFORE: &str = "2026-11-24T08:00:00Z";
+/// A time before that.
+pub const EARLIER: &str = "2026-11-24T07:00:00Z";
 /// A later `last_deployed_at`, within the times of [`job`].
 pub const LATER: &str = "2026-11-24T08:59:30Z";
 /// A `last_deployed_at` that no job of ours explains.
@@ -134,27 +136,13 @@ impl Facts {
                 suspended: false,
                 history_limit: 10,
                 requests: Requests::default(),
+                released: None,
             },
             seen: Observation {
-                name: "shop-uat".to_owned(),
-                namespace: "shop".to_owned(),
-                uid: UID.to_owned(),
-                now: now(),
-                settle: SETTLE,
                 account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned() }),
                 space: Some(Ok(SpaceFacts { status: space("7301", "uat"), url: None })),
-                conflict: None,
-                failing_for: Duration::ZERO,
-                unauthorized_for: None,
-                attempt: None,
-                last_job: None,
                 artifact: ArtifactFacts::OnDisk { size: 10 },
-                source: None,
-                pair: PairProof::NotLooked,
-                holder: None,
-                promotions: Vec::new(),
-                refusal: None,
-                newest_job: None,
+                ..Observation::unlooked("shop-uat".to_owned(), "shop".to_owned(), UID.to_owned(), (now(), SETTLE))
             },
             status: KonigleSpaceStatus::default(),
         }

@@ -37,6 +37,13 @@ pub fn parse(text: &str) -> Option<Timestamp> {
     })
 }
 
+/// Whether one time is before another, as far as both can be read. None at all, of what never happened, is before any.
+#[must_use]
+pub fn is_before(one: Option<&str>, other: Option<&str>) -> bool {
+    let Some(other) = other.and_then(parse) else { return false };
+    one.is_none_or(|one| parse(one).is_some_and(|one| one < other))
+}
+
 /// The wait before the next of several tries: `first` after one, doubled with each further one, at most `longest`.
 #[must_use]
 pub fn doubled(first: Duration, tries: u32, longest: Duration) -> Duration {

@@ -5,7 +5,7 @@
 //! watch that silently tells nothing looks like a quiet cluster. Where a gap cannot be closed from outside, the process
 //! ends, and its successor lists afresh.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -26,11 +26,10 @@ use crate::cluster::{ClusterError, WATCH_SECONDS, within};
 use crate::config::Config;
 use crate::context::Context;
 use crate::context::readable;
+use crate::crash;
 use crate::health::Readiness;
 use crate::time::doubled;
 
-/// How often the store is compared with the API server's own list.
-const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 /// How many resources one page of a list may hold: a page is decoded whole, and with its managed fields takes many times
 /// the memory that is kept of it.
 const PAGE_SIZE: u32 = 100;
@@ -80,6 +79,8 @@ pub fn watch(
             match event {
                 Event::InitDone => {
                     info!("all resources are listed");
+                    crash::point("watch", "listed");
+                    forget_those_missed(&context);
                     context.listed.cancel();
                     readiness.set_watch(None);
                 }
@@ -146,8 +147,12 @@ fn notice(context: &Context, event: &Event<Watched>) {
         let mut fingerprints = context.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
         if gone { fingerprints.remove(&reference) } else { fingerprints.insert(reference, fingerprint) }
     };
+    context.memory.note(resource);
+    let uid = crate::memory::uid(resource);
     if gone {
-        context.memory.forget(&crate::memory::uid(resource));
+        context.memory.forget(&uid);
+    } else {
+        context.memory.is_there(&uid);
     }
     if before == Some(fingerprint) {
         return;
@@ -160,6 +165,18 @@ fn notice(context: &Context, event: &Event<Watched>) {
         let reference = ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default());
         context.wake(&crate::memory::uid(other), reference);
     }
+}
+
+/// A new list is complete: what is not in it was deleted while the watch was away.
+fn forget_those_missed(context: &Context) {
+    let all = context.all();
+    let known: HashSet<ObjectRef<Watched>> = all.iter().map(|guard| ObjectRef::from_obj(&**guard)).collect();
+    context
+        .fingerprints
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|reference, _| known.contains(reference));
+    context.memory.forget_others(&all.iter().filter_map(|guard| guard.meta().uid.clone()).collect());
 }
 
 /// Whether one resource promotes from another of its namespace.
@@ -190,19 +207,16 @@ fn fingerprint(resource: &KonigleSpace) -> u64 {
     hasher.finish()
 }
 
-/// Compares the store with the API server's list every five minutes. A resource whose version in the store stays behind
-/// from one comparison to the next was missed by the watch.
-pub async fn check(config: Config, client: Client, context: Arc<Context>) {
-    let resources: Api<KonigleSpace> = api(&config, &client);
+/// Compares the store with the API server's list every `--watch-check-interval`. A resource whose version in the store
+/// stays behind from one comparison to the next was missed by the watch. Never returns.
+pub async fn check(config: &Config, client: &Client, context: &Context) {
+    let resources: Api<KonigleSpace> = api(config, client);
     let mut parameters = ListParams::default().limit(PAGE_SIZE);
     parameters.label_selector.clone_from(&config.watch_label_selector);
     let mut behind: HashMap<String, Option<String>> = HashMap::new();
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(CHECK_INTERVAL) => {}
-            () = context.shutdown.cancelled() => return,
-        }
-        let Ok(now) = all_lagging(&context, &resources, parameters.clone()).await else { continue };
+        tokio::time::sleep(config.watch_check_interval).await;
+        let Ok(now) = all_lagging(context, &resources, parameters.clone()).await else { continue };
         if let Some((name, _)) = now.iter().find(|(name, version)| behind.get(*name) == Some(*version)) {
             error!(name, "the watch missed a change: ending, so that the next process lists afresh");
             context.fail();
@@ -219,7 +233,7 @@ async fn all_lagging(
 ) -> Result<HashMap<String, Option<String>>, ClusterError> {
     let mut lagging_now = HashMap::new();
     loop {
-        let page = within("list KonigleSpaces", resources.list_metadata(&parameters)).await?;
+        let page = within("compare KonigleSpaces", resources.list_metadata(&parameters)).await?;
         lagging_now.extend(page.items.iter().filter_map(|item| lagging(context, item)));
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {

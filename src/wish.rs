@@ -2,7 +2,7 @@
 //!
 //! Pure. A promotion's wish depends on the uat resource, so it is worked out from the facts of each pass.
 
-use crate::api::{AttemptResult, Attribution, BaselineSource};
+use crate::api::{AttemptResult, Attribution, BaselineSource, HeldBy, KonigleSpaceStatus};
 use crate::desired::{Approval, Desired, Wish};
 use crate::observation::{Observation, Problem, SourceFacts};
 use crate::reason::Reason;
@@ -70,6 +70,40 @@ pub fn gate_of(desired: &Desired, source: &SourceFacts, own_uid: &str) -> Option
             Gate::Open,
         ),
     })
+}
+
+/// Why no hold may be taken on the uat resource as it is now, read live, for a promotion that pinned it like this.
+///
+/// # Errors
+///
+/// The reason, for people.
+pub fn may_hold(desired: &Desired, uat: &SourceFacts, pinned: &BaselineSource, own_uid: &str) -> Result<(), String> {
+    if uat.status.held_by.is_some() {
+        return Err(format!("KonigleSpace {} is still held by an earlier promotion", pinned.name));
+    }
+    match gate_of(desired, uat, own_uid) {
+        Some(Gate::Open(now)) if now == *pinned => Ok(()),
+        Some(Gate::Closed(problem)) => Err(problem.message),
+        Some(Gate::Open(_)) | None => Err(format!("KonigleSpace {} changed meanwhile", pinned.name)),
+    }
+}
+
+/// Whether a promotion may be sent: its attempt is the own resource's still, and its hold that of the very uat resource
+/// that was pinned. Each side is its UID and its status, read live.
+#[must_use]
+pub fn still_holds(
+    own: (Option<&str>, Option<&KonigleSpaceStatus>),
+    uat: (Option<&str>, Option<&KonigleSpaceStatus>),
+    pinned: &BaselineSource,
+    held_by: &HeldBy,
+) -> bool {
+    let nonce = Some(held_by.nonce.as_str());
+    let attempt = own.1.and_then(|status| status.attempt.as_ref());
+    let held = uat.1.and_then(|status| status.held_by.as_ref());
+    own.0 == Some(held_by.uid.as_str())
+        && attempt.map(|attempt| attempt.nonce.as_str()) == nonce
+        && uat.0 == Some(pinned.uid.as_str())
+        && held.map(|held| held.nonce.as_str()) == nonce
 }
 
 /// The uat side as the promotion needs it to stay: what it released, and the pair that was seen then.

@@ -25,6 +25,9 @@ pub const REDEPLOY_AT: &str = "cloud.konigle.com/redeploy-at";
 /// Annotation: a person's answer to an unknown outcome, `<nonce>=succeeded|failed|retry`.
 pub const RESOLVE_ATTEMPT: &str = "cloud.konigle.com/resolve-attempt";
 
+/// Annotation: what was released last, `<spaceID> <digest> <last_deployed_at>`. Written by the operator.
+pub const RELEASED: &str = "cloud.konigle.com/released";
+
 /// A resource as a watch or a list tells it: one that cannot be read must not keep the others from being seen.
 pub type Watched = DeserializeGuard<KonigleSpace>;
 

@@ -52,6 +52,8 @@ pub(super) struct Entry {
     pub(super) name: Vec<u8>,
     pub(super) encrypted: bool,
     pub(super) symlink: bool,
+    /// How it is compressed, by APPNOTE's numbers.
+    pub(super) method: u16,
     pub(super) crc32: u32,
     pub(super) compressed_size: u64,
     pub(super) unpacked_size: u64,
@@ -127,6 +129,7 @@ impl<R: Read + Seek> Directory<R> {
             encrypted: u16_at(&fixed, 8) & 1 != 0,
             // The high half of the external attributes is the Unix mode, where the maker's system is Unix (3).
             symlink: fixed[5] == 3 && (u32_at(&fixed, 38) >> 16) & 0o170_000 == 0o120_000,
+            method: u16_at(&fixed, 10),
             crc32: u32_at(&fixed, 16),
             compressed_size: u32_at(&fixed, 20).into(),
             unpacked_size: u32_at(&fixed, 24).into(),
@@ -155,13 +158,17 @@ fn find_end<R: Read + Seek>(reader: &mut R) -> Result<End, DirectoryError> {
     reader.seek(SeekFrom::Start(tail_start))?;
     let mut tail = Vec::new();
     reader.take(END_REACH).read_to_end(&mut tail)?;
-    // The last one whose comment fits, as Python's zipfile and unzip take it.
+    // The last one, as Python's zipfile and unzip take it.
     let position = tail
         .windows(END_LEN)
         .rposition(|record| record.starts_with(&END))
         .ok_or(Malformed("it has no directory at its end; perhaps it was cut short"))?;
     let record = &tail[position..position + END_LEN];
     let end_start = tail_start + position as u64;
+    // Some readers pass over what is missing here, others refuse it or look for an earlier record: no two need agree.
+    if tail.len() - position - END_LEN < u16_at(record, 20).into() {
+        return Err(Malformed("it ends in the middle of its comment; perhaps it was cut short"));
+    }
 
     let short = u16_at(record, 10);
     let (size, offset) = (u32_at(record, 12), u32_at(record, 16));

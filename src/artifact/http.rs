@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{Auth, Digest, FetchError, HttpSource, Limits};
-use crate::address::{self, PublicResolver};
+use crate::address::{self, PublicResolver, SystemResolver};
 
 const MAX_REDIRECTS: usize = 10;
 /// So much of the beginning is kept, to say what came instead of the file.
@@ -158,7 +158,7 @@ fn client(source: &HttpSource, limits: &Limits) -> Result<Client, FetchError> {
         .https_only(!limits.allow_insecure);
     if !limits.allow_insecure {
         // A proxy would resolve the name itself, out of the resolver's sight.
-        builder = builder.no_proxy().dns_resolver(PublicResolver);
+        builder = builder.no_proxy().dns_resolver(PublicResolver::over(SystemResolver));
     }
     let invalid = |reason: String| FetchError::CertificateInvalid { reason };
     if let Some(pem) = &source.ca {
@@ -217,7 +217,7 @@ fn not_reached(error: &reqwest::Error) -> String {
 }
 
 /// Where a redirect leads, if that may be asked; `None` if the answer is no redirect.
-fn next_url(response: &Response, url: &Url, allow_insecure: bool) -> Option<Result<Url, FetchError>> {
+pub(super) fn next_url(response: &Response, url: &Url, allow_insecure: bool) -> Option<Result<Url, FetchError>> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
@@ -233,7 +233,7 @@ fn next_url(response: &Response, url: &Url, allow_insecure: bool) -> Option<Resu
 }
 
 /// Whether `url` may be asked at all, as far as can be seen before its name is resolved.
-fn check(url: &Url, allow_insecure: bool) -> Result<(), FetchError> {
+pub(super) fn check(url: &Url, allow_insecure: bool) -> Result<(), FetchError> {
     match url.scheme() {
         "https" => {}
         "http" if allow_insecure => {}

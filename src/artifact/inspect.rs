@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
 
 use thiserror::Error;
-use zip::ZipReadOptions;
 use zip::read::read_zipfile_from_stream_with_options;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipReadOptions};
 
 use super::Limits;
 use super::directory::{Directory, DirectoryError, Entry};
@@ -237,7 +237,13 @@ fn read_manifest<R: Read + Seek>(mut reader: R, entry: &Entry) -> Result<String,
         Ok(None) => return rejected(format!("`{MANIFEST}` cannot be read: its place in the ZIP is wrong")),
         Err(error) => return Err(manifest_error(error)),
     };
-    if file.name_raw() != entry.name || file.compressed_size() != entry.compressed_size {
+    let method = match entry.method {
+        0 => CompressionMethod::Stored,
+        8 => CompressionMethod::Deflated,
+        _ => return Err(unsupported_method()),
+    };
+    let is_same = file.name_raw() == entry.name && file.compression() == method;
+    if !is_same || file.compressed_size() != entry.compressed_size {
         return rejected(format!(
             "`{MANIFEST}` is another file inside the ZIP than in its directory; make the ZIP anew"
         ));
@@ -254,13 +260,15 @@ fn manifest_error(error: ZipError) -> InspectError {
     match error {
         // Only the operating system's own errors are about the disk; the rest is what the reader found in the bytes.
         ZipError::Io(error) if error.raw_os_error().is_some() => InspectError::Disk(error),
-        ZipError::CompressionMethodNotSupported(_) | ZipError::UnsupportedArchive(_) => {
-            InspectError::Rejected(format!(
-                "`{MANIFEST}` is compressed or protected in a way that is not supported; make the ZIP with deflate"
-            ))
-        }
+        ZipError::CompressionMethodNotSupported(_) | ZipError::UnsupportedArchive(_) => unsupported_method(),
         _ => InspectError::Rejected(format!("`{MANIFEST}` is damaged; make the ZIP anew")),
     }
+}
+
+fn unsupported_method() -> InspectError {
+    InspectError::Rejected(format!(
+        "`{MANIFEST}` is compressed or protected in a way that is not supported; make the ZIP with deflate"
+    ))
 }
 
 /// What the official client asks of the manifest as well: it parses, and something is to be run.
@@ -289,8 +297,8 @@ mod tests {
     use std::io::{Cursor, Write};
 
     use proptest::prelude::*;
+    use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
-    use zip::{CompressionMethod, ZipWriter};
 
     use super::*;
 
@@ -357,6 +365,25 @@ mod tests {
     fn with_u32(mut bytes: Vec<u8>, at: usize, value: u32) -> Vec<u8> {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         bytes
+    }
+
+    #[test]
+    fn the_manifest_must_be_compressed_as_the_directory_says() {
+        for (method, expected) in [(8_u16, ""), (0, "another file inside the ZIP"), (22866, "not supported")] {
+            let mut bytes = good();
+            let at = entry_of(&bytes, MANIFEST) + 10;
+            bytes[at..at + 2].copy_from_slice(&method.to_le_bytes());
+            check(&bytes, expected, "other readers go by the directory");
+        }
+    }
+
+    #[test]
+    fn a_comment_that_is_cut_short_is_refused() {
+        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+        writer.set_comment("of the build").unwrap();
+        let bytes = writer.finish().unwrap().into_inner();
+        check(&bytes, "", "a comment does no harm");
+        check(&bytes[..bytes.len() - 1], "in the middle of its comment", "readers do not agree on it");
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 mod digest;
 mod directory;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod inspect;
 mod store;

@@ -27,6 +27,7 @@ use super::digest::Hasher;
 use super::http::Body;
 use super::inspect::{InspectError, inspect};
 use super::{Artifact, Auth, Digest, FetchError, HttpSource, Limits};
+use crate::crash;
 
 const PARTIAL: &str = ".partial-";
 /// Of writes while downloading, and of reads while verifying.
@@ -82,6 +83,7 @@ impl Store {
         let directory = directory.join("sha256");
         fs::create_dir_all(&directory)?;
         let mut found = Vec::new();
+        crash::point("open-store", "before");
         for shard in fs::read_dir(&directory)? {
             let shard = shard?;
             if shard.file_type()?.is_dir() {
@@ -97,6 +99,7 @@ impl Store {
             index.files.remove(&digest);
             fs::remove_file(directory.join(shard_name(&digest)).join(digest.hex()))?;
         }
+        crash::point("open-store", "after");
         Ok(Self { directory, limits, index: Mutex::new(index), flights: Mutex::default() })
     }
 
@@ -154,15 +157,19 @@ impl Store {
 
     async fn download(&self, source: &HttpSource) -> Result<Artifact, FetchError> {
         let digest = source.digest;
-        let mut body = Body::open(source, &self.limits).await?;
-        self.make_room(body.length().unwrap_or(0), None).await;
+        let mut body = crash::around("download", Body::open(source, &self.limits)).await?;
+        let length = body.length().unwrap_or(0);
+        self.make_room(length, None).await;
 
         let destination = self.path(&digest);
         let shard = self.shard(&digest);
-        let partial = blocking(move || {
-            fs::create_dir_all(&shard)?;
-            NamedTempFile::with_prefix_in(PARTIAL, &shard)
-        });
+        let partial = crash::around(
+            "make-a-partial",
+            blocking(move || {
+                fs::create_dir_all(&shard)?;
+                NamedTempFile::with_prefix_in(PARTIAL, &shard)
+            }),
+        );
         let (file, partial) = partial.await.map_err(|error| disk(&error))?.into_parts();
         let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(file));
         let mut hasher = Hasher::new();
@@ -171,9 +178,13 @@ impl Store {
             hasher.update(&bytes);
             size += bytes.len() as u64;
             writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
+            if (size - bytes.len() as u64..size).contains(&(length / 2)) {
+                crash::point("download", "half");
+            }
         }
         writer.flush().await.map_err(|error| disk(&error))?;
         let got = hasher.finish();
+        crash::point("download", "hashed");
         if got != digest {
             return Err(body.mismatch(digest, got));
         }
@@ -208,7 +219,7 @@ impl Store {
             Look::Unverified => {}
         }
         let (path, wanted, limits) = (self.path(digest), *digest, self.limits.clone());
-        let checked = blocking(move || check_file(&path, &wanted, &limits)).await;
+        let checked = crash::around("check-artifact", blocking(move || check_file(&path, &wanted, &limits))).await;
         match self.settle(digest, checked) {
             Ok(Some(size)) => {
                 self.index().insert(*digest, size, true);
@@ -264,7 +275,7 @@ impl Store {
 
     async fn discard(&self, digest: &Digest) {
         self.index().files.remove(digest);
-        match tokio::fs::remove_file(self.path(digest)).await {
+        match crash::around("discard", tokio::fs::remove_file(self.path(digest))).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(digest = %digest.short(), %error, "a stored artifact cannot be removed");
             }
@@ -346,6 +357,7 @@ fn scan(shard: &Path, found: &mut Vec<(Digest, u64, SystemTime)>) -> io::Result<
         let Some(name) = name.to_str() else { continue };
         if name.starts_with(PARTIAL) {
             fs::remove_file(file.path())?;
+            crash::point("open-store", "swept");
             continue;
         }
         let Ok(digest) = Digest::parse(&format!("sha256:{name}")) else { continue };
@@ -360,11 +372,15 @@ fn scan(shard: &Path, found: &mut Vec<(Digest, u64, SystemTime)>) -> io::Result<
 /// Inspects a whole download and gives it its name, in such an order that the name never stands for less.
 fn keep(file: &fs::File, partial: TempPath, destination: &Path, limits: &Limits) -> Result<(), InspectError> {
     inspect(file, limits)?;
+    crash::point("keep", "inspected");
     file.sync_all()?;
+    crash::point("keep", "synced");
     partial.persist(destination).map_err(|error| error.error)?;
+    crash::point("keep", "renamed");
     if let Some(shard) = destination.parent() {
         fs::File::open(shard)?.sync_all()?;
     }
+    crash::point("keep", "kept");
     Ok(())
 }
 

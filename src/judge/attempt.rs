@@ -3,6 +3,7 @@
 //! The rules are those of the design's section 4, numbers 4 to 7. An attempt is closed only with proof, with a person's
 //! word, or, under the policy Resolve, when a wait that covers every known behaviour of the API has shown nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::words::{Class, class};
@@ -36,6 +37,29 @@ pub fn submit_limit(attempt: &Attempt) -> Duration {
     }
 }
 
+/// What a list of jobs tells of an attempt whose job is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The job that shows the attempt's nonce.
+    pub with_nonce: Option<String>,
+    /// All jobs, where each that was born since the baseline has ended. `None`: some run.
+    pub ended: Option<BTreeSet<String>>,
+}
+
+/// What these jobs, the whole list, tell of this attempt.
+#[must_use]
+pub fn listed(attempt: &Attempt, jobs: &[Job]) -> Listed {
+    let baseline = attempt.baseline.newest_job_created_at.as_deref().and_then(time::parse);
+    let ended = |job: &Job| {
+        let older = job.created_at.as_deref().and_then(time::parse).zip(baseline);
+        job.status.ended() || older.is_some_and(|(created, baseline)| created < baseline)
+    };
+    Listed {
+        with_nonce: jobs.iter().find(|job| job.mentions(&attempt.nonce)).map(|job| job.id.clone()),
+        ended: jobs.iter().all(ended).then(|| jobs.iter().map(|job| job.id.clone()).collect()),
+    }
+}
+
 /// Judges the open attempt: closes it, or says what it waits for.
 pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) -> Option<Open> {
     let attempt = judged.status.attempt.clone()?;
@@ -48,7 +72,7 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
     }
     let lost = attempt.job_id.is_some() && facts.job_missing_for >= JOB_LOST_AFTER;
     let unknown = attempt.job_id.is_none() || lost;
-    let overdue = time::parse(&attempt.deadline).is_none_or(|deadline| seen.now > deadline);
+    let overdue = is_overdue(&attempt, seen);
     let unreadable = (attempt.attempt_type == AttemptType::Other)
         .then(|| "the attempt was written by a newer version of the operator: run that version".to_owned())
         .or_else(|| sent_elsewhere(&attempt, judged, seen))
@@ -71,6 +95,11 @@ pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) 
     }
 }
 
+/// Whether its deadline has passed; one that cannot be read has.
+fn is_overdue(attempt: &Attempt, seen: &Observation) -> bool {
+    time::parse(&attempt.deadline).is_none_or(|deadline| seen.now > deadline)
+}
+
 /// Whether what became of a request is proven.
 enum Proof {
     /// It is: the attempt is closed, or its job is known.
@@ -89,7 +118,9 @@ fn prove(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &Att
         }
         Some(Answer::Unsent(why)) => {
             let end = End::new(AttemptResult::NotSent, format!("nothing was sent: {why}"));
-            let wait = doubled(Duration::from_secs(5), times, LONGEST_PAUSE);
+            // Spread, so that two which gave way to each other do not meet again.
+            let spread = attempt_spread(judged);
+            let wait = doubled(Duration::from_secs(5), times, LONGEST_PAUSE).saturating_add(spread);
             close(judged, desired, seen.now, &End { retry_in: Some(wait), ..end });
             return Proof::Of(None);
         }
@@ -102,6 +133,12 @@ fn prove(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &Att
     let Some(job_id) = &facts.job_with_nonce else { return Proof::Missing };
     record_ids(judged, job_id.clone(), None);
     Proof::Of(Some(Open::Running))
+}
+
+/// Up to 4 s, by the random mark of the attempt.
+fn attempt_spread(judged: &Judged) -> Duration {
+    let nonce = judged.status.attempt.as_ref().map_or("", |attempt| attempt.nonce.as_str());
+    Duration::from_secs(nonce.bytes().map(u64::from).sum::<u64>() % 5)
 }
 
 /// Evidence from another address or another Space says nothing about this attempt.
@@ -174,8 +211,11 @@ fn adopt(judged: &mut Judged, attempt: &Attempt, pair: PairStatus, seen: &Observ
         judged.content = Some(Content {
             verified: None,
             reason: Reason::AdoptedWithoutJob,
-            message: "the promotion's job was never seen, so that the uat Space stayed as it was is not proven"
-                .to_owned(),
+            message: match attempt.job_id {
+                None => "the promotion's job was never seen, so that the uat Space stayed as it was is not proven",
+                Some(_) => "the uat Space was not read after the promotion, so that it stayed as it was is not proven",
+            }
+            .to_owned(),
         });
     }
 }
@@ -227,11 +267,13 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
     let over = wait_is_over(&attempt, desired, seen, facts);
     let Some(pair) = seen.pair_seen() else { return Some(Open::Resolving) };
     let baseline = attempt.baseline.pair();
-    let moved = pair.last_deployed_at != baseline.last_deployed_at;
+    // A time that went back for good is that of a Space that was restored: it tells nothing of this attempt.
+    let is_older = time::is_before(pair.last_deployed_at.as_deref(), baseline.last_deployed_at.as_deref());
+    let moved = pair.last_deployed_at != baseline.last_deployed_at && !is_older;
     let word_differs = pair.last_deployment_status != baseline.last_deployment_status;
     match class(pair.last_deployment_status.as_deref()) {
         Class::Success if moved && (word_differs || over) => {
-            if attempt.attempt_type == AttemptType::Promote && source_moved(&attempt, facts) == Some(true) {
+            if attempt.attempt_type == AttemptType::Promote && source_moved(&attempt, facts, over) == Some(true) {
                 end_with_changed_content(judged, desired, seen, &attempt, pair);
                 return None;
             }
@@ -240,7 +282,8 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
             close(judged, desired, seen.now, &end);
             None
         }
-        Class::Failure if pair != baseline && (word_differs || over) => {
+        // A word that differs alone may be one from before the baseline, read late.
+        Class::Failure if !is_older && pair != baseline && ((moved && word_differs) || over) => {
             judged.status.settled = Some(pair);
             let end = End::new(AttemptResult::Failed, "no answer came, and the Space shows a new failure");
             close(judged, desired, seen.now, &end);
@@ -280,10 +323,23 @@ fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts:
     match &facts.answer {
         Some((ago, _)) => *ago >= seen.settle.saturating_add(job),
         // Whoever sent it may have begun as late as the fence allows, and been slow to give up.
-        None => {
-            facts.seen_for >= submit_limit(attempt).saturating_add(LATE).saturating_add(seen.settle).saturating_add(job)
-        }
+        None => facts.seen_for >= longest_wait(attempt, seen.settle, job),
     }
+}
+
+/// How long something may still come of the request of an attempt, for whoever did not see that request end: from the
+/// first sight of the attempt, where its job may run for `job`.
+fn longest_wait(attempt: &Attempt, settle: Duration, job: Duration) -> Duration {
+    submit_limit(attempt).saturating_add(LATE).saturating_add(settle).saturating_add(job)
+}
+
+/// Whether nothing can come any more of the request of an attempt that has been known for so long: [`longest_wait`], with
+/// the longest job that the attempt was given.
+#[must_use]
+pub fn is_spent(attempt: &Attempt, seen_for: Duration, settle: Duration) -> bool {
+    let (from, to) = (time::parse(&attempt.started_at), time::parse(&attempt.deadline));
+    let allowed = from.zip(to).and_then(|(from, to)| Duration::try_from(to.duration_since(from)).ok());
+    seen_for >= longest_wait(attempt, settle, allowed.unwrap_or(Duration::from_hours(24)))
 }
 
 /// Rule 7: the job is known, and was read.
@@ -302,9 +358,13 @@ fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job)
                 return Some(Open::Confirming);
             };
             // A pair that is older than this end would be the next attempt's baseline, and this failure that attempt's.
-            let shown =
-                pair != attempt.baseline.pair() && class(pair.last_deployment_status.as_deref()) == Class::Failure;
-            if !shown && seen.attempt.as_ref().is_none_or(|facts| facts.job_ended_for < seen.settle) {
+            // A word alone may even be one from before the baseline, unless that is longer ago than the server may lag.
+            let facts = seen.attempt.clone().unwrap_or_default();
+            let moved = pair.last_deployed_at != attempt.baseline.last_deployed_at;
+            let shown = pair != attempt.baseline.pair()
+                && (moved || facts.seen_for >= seen.settle)
+                && class(pair.last_deployment_status.as_deref()) == Class::Failure;
+            if !shown && facts.job_ended_for < seen.settle {
                 return Some(Open::Confirming);
             }
             judged.status.settled = Some(pair);
@@ -314,8 +374,7 @@ fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job)
             None
         }
         JobStatus::Pending | JobStatus::Running | JobStatus::Unknown(_) => {
-            let overdue = time::parse(&attempt.deadline).is_none_or(|deadline| seen.now > deadline);
-            Some(if overdue { Open::Overdue } else { Open::Running })
+            Some(if is_overdue(&attempt, seen) { Open::Overdue } else { Open::Running })
         }
     }
 }
@@ -327,23 +386,26 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
     let Some(pair) = seen.pair_seen() else { return Some(Open::Confirming) };
     let settled = facts.job_ended_for >= seen.settle;
     let promotes = attempt.attempt_type == AttemptType::Promote;
-    let source_moved = if promotes { source_moved(&attempt, &facts) } else { Some(false) };
+    let source_moved = if promotes { source_moved(&attempt, &facts, settled) } else { Some(false) };
     if source_moved == Some(true) {
         end_with_changed_content(judged, desired, seen, &attempt, pair);
         return None;
     }
     let moved = pair.last_deployed_at != attempt.baseline.last_deployed_at;
-    let unfinished = class(pair.last_deployment_status.as_deref()) == Class::Unfinished;
-    if (!moved || unfinished) && !settled {
+    let word = class(pair.last_deployment_status.as_deref());
+    // Where the time moved as the job began, any other word may be from before its end: it must not be the next baseline.
+    if (!moved || word != Class::Success) && !settled {
         return Some(Open::Confirming);
     }
-    if promotes && (!settled || source_moved.is_none()) {
+    if promotes && !settled {
         return Some(Open::Verifying);
+    }
+    if source_moved.is_none() {
+        return Some(unverifiable(&attempt, &facts, seen).unwrap_or(Open::Verifying));
     }
     let within =
         time::lies_within(pair.last_deployed_at.as_deref(), job.created_at.as_deref(), job.completed_at.as_deref());
-    let failed_word = class(pair.last_deployment_status.as_deref()) == Class::Failure;
-    let (attribution, message) = if moved && (within == Some(false) || failed_word) {
+    let (attribution, message) = if moved && (within == Some(false) || word == Class::Failure) {
         (Attribution::Inferred, "the job succeeded, but the Space shows a deployment that is not that job's")
     } else {
         (Attribution::Confirmed, "")
@@ -360,12 +422,38 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
     None
 }
 
-/// Whether the uat side is no longer what was pinned. `None`: it could not be looked at.
-fn source_moved(attempt: &Attempt, facts: &AttemptFacts) -> Option<bool> {
+/// The deadline has passed and the uat Space cannot be read, in a way that does not pass by itself.
+fn unverifiable(attempt: &Attempt, facts: &AttemptFacts, seen: &Observation) -> Option<Open> {
+    let why = match facts.source.as_ref()?.as_ref().err()? {
+        LookError::RateLimited(_) | LookError::Unavailable(_) | LookError::Unauthorized(_) => return None,
+        LookError::Forbidden(why)
+        | LookError::NotFound(why)
+        | LookError::Ambiguous(why)
+        | LookError::Changed(why)
+        | LookError::BaseUrl(why) => why,
+    };
+    is_overdue(attempt, seen).then(|| {
+        Open::Undecided(format!(
+            "the job of attempt {} succeeded, but the uat Space cannot be read, so that it stayed as it was approved is not proven ({why})",
+            attempt.number
+        ))
+    })
+}
+
+/// Whether the uat side is no longer what was pinned. `None`: it could not be looked at, or may have been read in an old
+/// state, as long as the server may lag.
+fn source_moved(attempt: &Attempt, facts: &AttemptFacts, settled: bool) -> Option<bool> {
     let pinned = attempt.baseline.source.as_ref()?;
     match facts.source.as_ref()? {
-        Ok(now) => Some(now.uid != pinned.uid || now.pair() != pinned.pair()),
-        Err(LookError::NotFound(_)) => Some(true),
+        Ok(now) if now.uid != pinned.uid => Some(true),
+        Ok(now) if now.pair() == pinned.pair() => Some(false),
+        Ok(now)
+            if now.last_deployed_at == pinned.last_deployed_at
+                || time::is_before(now.last_deployed_at.as_deref(), pinned.last_deployed_at.as_deref()) =>
+        {
+            settled.then_some(true)
+        }
+        Ok(_) | Err(LookError::NotFound(_)) => Some(true),
         Err(_) => None,
     }
 }

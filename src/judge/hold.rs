@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{Judged, Note};
+use crate::api::{Attempt, HeldBy};
 use crate::desired::Desired;
 use crate::observation::{Holder, Observation};
 
@@ -13,6 +14,18 @@ use crate::observation::{Holder, Observation};
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a promotion's request may take: it has no body.
 pub(super) const PROMOTE_LIMIT: Duration = Duration::from_mins(1);
+
+/// What became of the holder: the resource that has its name now, its UID and its open attempt.
+#[must_use]
+pub fn holder_now(held: &HeldBy, uid: Option<&str>, attempt: Option<&Attempt>) -> Holder {
+    if uid != Some(held.uid.as_str()) {
+        return Holder::Gone;
+    }
+    match attempt.filter(|attempt| attempt.nonce == held.nonce) {
+        Some(attempt) => Holder::Promoting { job_id: attempt.job_id.clone() },
+        None => Holder::Done,
+    }
+}
 
 /// Clears `heldBy` where nothing needs it any more.
 pub(super) fn judge(judged: &mut Judged, desired: &Desired, seen: &Observation) {

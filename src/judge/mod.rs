@@ -5,19 +5,23 @@
 
 mod attempt;
 mod drift;
+mod first_contact;
 mod hold;
 pub mod words;
 
-pub use attempt::{refusal, submit_limit};
-pub use drift::last_sent;
+pub use attempt::{Listed, is_spent, listed, refusal, submit_limit};
+pub use drift::{is_stale, last_job, last_sent};
+pub use first_contact::{is_first_contact, tells_of};
+pub use hold::holder_now;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::api::{
-    AdoptionPolicy, ArtifactStatus, Attempt, AttemptResult, AttemptType, Attribution, Cause, HistoryEntry,
-    KonigleSpaceStatus, PairStatus, Quarantined, ReleaseStatus,
+    ArtifactStatus, Attempt, AttemptResult, AttemptType, Attribution, Cause, HistoryEntry, KonigleSpaceStatus,
+    PairStatus, Quarantined, ReleaseStatus,
 };
 use crate::desired::Desired;
 use crate::observation::Observation;
@@ -125,7 +129,10 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
     hold::judge(&mut judged, desired, seen);
     judged.open = attempt::judge(&mut judged, desired, seen);
     if judged.status.attempt.is_none() {
-        first_contact(&mut judged, wanted.as_ref(), desired, seen);
+        judged.open = first_contact::take_over_attempt(&mut judged, seen);
+    }
+    if judged.status.attempt.is_none() {
+        first_contact::judge(&mut judged, wanted.as_ref(), desired, seen);
         drift::judge(&mut judged, seen);
     }
     take_over_requests(&mut judged, wanted.as_ref(), desired, seen);
@@ -194,55 +201,6 @@ fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, seen: &Observati
     }
 }
 
-/// At the first contact the Space may run something already.
-fn first_contact(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
-    let status = &mut judged.status;
-    let Some(space) = seen.space_seen() else { return };
-    let adopts = desired.adoption_policy == AdoptionPolicy::AssumeCurrent
-        && is_first_contact(status)
-        && seen.conflict.is_none()
-        && space.status.last_deployed_at.is_some()
-        && words::class(space.status.last_deployment_status.as_deref()) != words::Class::Unfinished;
-    if !adopts {
-        return;
-    }
-    let pair = space.pair();
-    status.settled = Some(pair.clone());
-    // Requests that stand in a manifest since before this status began were answered in another life of the resource.
-    status.last_handled_reset_at.clone_from(&desired.requests.reset_at);
-    status.last_handled_redeploy_at.clone_from(&desired.requests.redeploy_at);
-    if let Some(wanted) = wanted {
-        status.release = Some(ReleaseStatus {
-            digest: wanted.digest.clone(),
-            short_digest: short_digits(&wanted.digest),
-            revision: wanted.revision.clone(),
-            deployment_id: None,
-            job_id: None,
-            deployed_at: Some(time::text(seen.now)),
-            last_deployed_at_seen: pair.last_deployed_at,
-            last_deployment_status_seen: pair.last_deployment_status,
-            attribution: Attribution::Assumed,
-        });
-        if desired.promotes() {
-            judged.content = Some(Content {
-                verified: None,
-                reason: Reason::AdoptedWithoutJob,
-                message: "taken over at first contact; no promotion of this resource proves the content".to_owned(),
-            });
-        }
-    }
-}
-
-/// Whether nothing was ever recorded of this Space.
-#[must_use]
-pub fn is_first_contact(status: &KonigleSpaceStatus) -> bool {
-    status.settled.is_none()
-        && status.release.is_none()
-        && status.attempt.is_none()
-        && status.history.is_empty()
-        && status.last_attempt == 0
-}
-
 /// Acknowledges the requests that this pass answers. One that asks for a release is acknowledged by its claim.
 fn take_over_requests(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
     let requests = &desired.requests;
@@ -289,6 +247,8 @@ impl End {
 fn close(judged: &mut Judged, desired: &Desired, now: Timestamp, end: &End) {
     let status = &mut judged.status;
     let Some(attempt) = status.attempt.take() else { return };
+    // Whoever restores or edits a status may leave the two apart; a number is given out once all the same.
+    status.last_attempt = status.last_attempt.max(attempt.number);
     let is_wanted = status.artifact.as_ref().is_some_and(|artifact| artifact.digest == attempt.digest);
     match end.result {
         AttemptResult::Succeeded => {
@@ -375,15 +335,21 @@ fn remember(status: &mut KonigleSpaceStatus, attempt: &Attempt, end: &End, now: 
     }
 }
 
-/// Keeps the newest `limit` entries, and among them the last that was sent: what runs is judged by it.
-fn trim(history: &mut Vec<HistoryEntry>, limit: usize) {
+/// Keeps the newest `limit` entries, and among them, as far as there is room: the last that was sent, by which it is judged
+/// what runs; the newest of all; and the last whose job is known, by which a late move of the Space is told from drift.
+pub fn trim(history: &mut Vec<HistoryEntry>, limit: usize) {
     let limit = limit.max(1);
-    if let Some(last) =
-        history.iter().position(|entry| entry.result != AttemptResult::NotSent).filter(|last| *last >= limit)
-    {
-        history.drain(limit - 1..last);
-    }
-    history.truncate(limit);
+    let sent = history.iter().position(|entry| entry.result != AttemptResult::NotSent);
+    let job = history.iter().position(|entry| entry.job_id.is_some());
+    let mut kept: Vec<usize> = [sent, Some(0), job].into_iter().flatten().chain(1..history.len()).collect();
+    let mut known = BTreeSet::new();
+    kept.retain(|index| known.insert(*index));
+    kept.truncate(limit);
+    let mut index = 0;
+    history.retain(|_| {
+        index += 1;
+        kept.contains(&(index - 1))
+    });
 }
 
 /// Records what runs.

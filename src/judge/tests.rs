@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::api::{Attribution, DriftPolicy, HeldBy, UnknownOutcomePolicy};
+use crate::api::{AdoptionPolicy, Attribution, DriftPolicy, HeldBy, UnknownOutcomePolicy};
 use crate::desired::Approval;
 use crate::konigle::model::JobStatus;
 use crate::konigle::{Answer, Rejection};
-use crate::observation::{AccountFacts, AttemptFacts, Holder, HolderFacts, JobTimes, LookError};
+use crate::observation::{AccountFacts, AttemptFacts, Holder, HolderFacts, JobTimes, LookError, Predecessor};
 use crate::plan::Step;
+use crate::released::Released;
 use crate::test_facts::*;
 use crate::wish::short;
 
@@ -57,12 +58,15 @@ fn an_unknown_outcome_is_decided_by_the_space_alone() {
         (over(after("success").shows(BEFORE, "success")), "Unknown", "nothing moved: it never took effect"),
         (hold(over(after("success"))), "Undecided", "Hold leaves that conclusion to a person"),
         (after("success").shows(LATER, "failed"), "Failed", "time and word both moved to a failure"),
-        (after("success").shows(BEFORE, "failed"), "Failed", "the word alone moved to a failure"),
+        (after("success").shows(BEFORE, "failed"), "Resolving", "the word alone may be one from before, read late"),
+        (over(after("success").shows(BEFORE, "failed")), "Failed", "and by now none would be so late"),
         (after("failed").shows(LATER, "failed"), "Resolving", "the word may still be that of the deployment before"),
         (over(after("failed").shows(LATER, "failed")), "Failed", "it would have said success by now"),
         (after("failed").shows(BEFORE, "success"), "Resolving", "a success that did not move the time proves nothing"),
         (over(after("failed").shows(BEFORE, "success")), "Undecided", "and is not read as no effect either"),
         (over(after("success").shows(LATER, "running")), "Undecided", "it moved, and has not ended"),
+        (over(after("failed").shows(EARLIER, "success")), "Undecided", "a Space that was restored tells nothing of it"),
+        (over(after("success").shows(EARLIER, "failed")), "Undecided", "neither does it here"),
         (over(after("success").shows(LATER, "blue")), "Undecided", "a word that is not known proves nothing"),
         (
             over(after("success")).space_cannot_be_seen(LookError::Unavailable(String::new())),
@@ -153,8 +157,10 @@ fn a_job_that_ended_is_confirmed_by_the_space() {
         (settled(success()), "Succeeded Confirmed", "it never moves: the job itself proves it"),
         (success().shows(LATER, "success"), "Succeeded Confirmed", "it moved within the job's times"),
         (success().shows(ELSEWHEN, "success"), "Succeeded Inferred", "it moved, and not within the job's times"),
-        (success().shows(LATER, "failed"), "Succeeded Inferred", "a failure after our success is somebody else's"),
-        (success().shows(LATER, "blue"), "Succeeded Confirmed", "a word that is not known says nothing against it"),
+        (success().shows(LATER, "failed"), "Confirming", "a failure can be the one before, read late"),
+        (settled(success().shows(LATER, "failed")), "Succeeded Inferred", "one that stays is somebody else's"),
+        (success().shows(LATER, "blue"), "Confirming", "a word that is not known can be the one that stands meanwhile"),
+        (settled(success().shows(LATER, "blue")), "Succeeded Confirmed", "one that stays says nothing against it"),
         (
             success().space_cannot_be_seen(LookError::Unavailable(String::new())),
             "Confirming",
@@ -176,10 +182,61 @@ fn a_job_that_ended_is_confirmed_by_the_space() {
 }
 
 #[test]
+fn a_word_from_before_the_end_of_a_job_is_no_baseline_for_the_next() {
+    // The time moved as the job began; what stood then, or before, stands until the Space shows the job's end.
+    for old in [Some("failed"), Some("blue"), None] {
+        let space = |word| pair(Some(LATER), word);
+        let ended = |word| {
+            let facts = Facts::uat().shows(BEFORE, "failed").in_flight(A).with_job(JobStatus::Success).shows(LATER, "");
+            let seen = facts.but(|facts| {
+                if let Some(Ok(space)) = &mut facts.seen.space {
+                    space.status.last_deployment_status = word;
+                }
+            });
+            seen.judge().status
+        };
+        let early = ended(old.map(str::to_owned));
+        assert!(early.attempt.is_some(), "else the next job is taken for a success once it is accepted: {old:?}");
+        assert_eq!(ended(Some("success".to_owned())).settled, Some(space(Some("success"))));
+    }
+}
+
+fn is_old(facts: &Facts, pair: &PairStatus) -> bool {
+    is_stale(&facts.status, pair)
+}
+
+#[test]
+fn a_space_that_goes_back_in_time_was_read_in_an_old_state() {
+    let shown = |last_deployed_at: &str| pair(Some(last_deployed_at), Some("success"));
+    let rests = Facts::uat().shows(LATER, "success").runs(A).but(|facts| {
+        facts.status.settled = Some(shown(LATER));
+    });
+    for (last_deployed_at, stale) in [(BEFORE, true), (ELSEWHEN, true), (LATER, false), (NOW, false), ("soon", false)] {
+        assert_eq!(is_old(&rests, &shown(last_deployed_at)), stale, "{last_deployed_at}");
+    }
+    assert!(is_old(&rests, &pair(None, None)), "a Space that was deployed to was deployed to");
+    let open = Facts::uat().shows(LATER, "success").in_flight(A);
+    assert!(is_old(&open, &shown(BEFORE)), "before the baseline");
+    assert!(!is_old(&open, &shown(LATER)), "not moved yet");
+
+    let mut promoting = Facts::production().in_flight(A).with_job(JobStatus::Success).shows(LATER, "success");
+    promoting = promoting.known(|known| {
+        known.job_ended_for = LONG;
+        known.source = Some(Ok(crate::api::BaselineSource {
+            last_deployed_at: Some("2026-11-24T07:00:00Z".to_owned()),
+            ..pinned()
+        }));
+    });
+    assert_eq!(verdict(&promoting), "Succeeded Inferred", "a state that stays so is no old one");
+    promoting = promoting.known(|known| known.job_ended_for = Duration::ZERO);
+    assert_eq!(verdict(&promoting), "Verifying", "an old state of uat does not say that it changed");
+}
+
+#[test]
 fn a_move_within_our_own_last_job_is_lag_and_any_other_is_drift() {
     let times =
         |from: &str, to: &str| JobTimes { created_at: Some(from.to_owned()), completed_at: Some(to.to_owned()) };
-    let ours = || Some(Ok(times("2026-11-24T08:59:00Z", "2026-11-24T08:59:40Z")));
+    let ours = || Some(times("2026-11-24T08:59:00Z", "2026-11-24T08:59:40Z"));
     let looked = |last_at: &str, last_job| {
         let facts = Facts::uat().runs(A).shows(last_at, "success").but(|facts| facts.seen.last_job = last_job);
         (facts.judge().drifted.is_some(), facts.judge().status)
@@ -190,10 +247,109 @@ fn a_move_within_our_own_last_job_is_lag_and_any_other_is_drift() {
     assert_eq!(status.release.unwrap().last_deployed_at_seen.as_deref(), Some(LATER), "promotions pin the same pair");
     assert!(looked(ELSEWHEN, ours()).0, "outside the job's times");
     assert!(looked(ELSEWHEN, None).0, "no job of ours explains it");
-    assert!(!looked(ELSEWHEN, Some(Err(LookError::Unavailable(String::new())))).0, "not known yet");
-    assert!(!looked(ELSEWHEN, Some(Err(LookError::Unauthorized(String::new())))).0, "not known yet");
-    assert!(looked(ELSEWHEN, Some(Err(LookError::NotFound(String::new())))).0, "a job that is forgotten is long past");
+    assert!(
+        looked(EARLIER, Some(times("2026-11-24T06:59:00Z", "2026-11-24T07:01:00Z"))).0,
+        "a Space that was restored"
+    );
     assert!(!looked(BEFORE, None).0, "nothing moved");
+}
+
+/// Found by the random schedules with reads that go back: a request that was refused made the move of the job before it
+/// look like somebody else's.
+#[test]
+fn a_late_move_of_the_job_before_a_refused_request_is_ours() {
+    let ours = JobTimes {
+        created_at: Some("2026-11-24T08:59:00Z".to_owned()),
+        completed_at: Some("2026-11-24T08:59:40Z".to_owned()),
+    };
+    let rejected = Answer::Rejected(Rejection::Request { code: 422, detail: None });
+    let refused = Facts::uat().runs(A).wants(B).next().answered(rejected).next();
+    assert_eq!((refused.status.history[0].result, &refused.status.history[0].job_id), (AttemptResult::Failed, &None));
+    assert_eq!(last_job(&refused.status).unwrap().result, AttemptResult::Succeeded);
+    let late = refused.clone().shows(LATER, "success").but(|facts| facts.seen.last_job = Some(ours.clone())).judge();
+    assert_eq!((late.drifted, late.status.settled), (None, Some(pair(Some(LATER), Some("success")))));
+    let others = refused.clone().shows(ELSEWHEN, "success").but(|facts| facts.seen.last_job = Some(ours.clone()));
+    assert!(others.judge().drifted.is_some());
+    let word = refused.shows(BEFORE, "failed").but(|facts| facts.seen.last_job = Some(ours));
+    assert!(word.judge().drifted.is_some(), "the job before did not fail, and nothing came of what was refused");
+}
+
+/// Found by the random schedules with reads that go back: an old word became a baseline, and the word that stood before it
+/// was then taken for the next job's failure, or the true one for a deployment of somebody else's.
+#[test]
+fn a_word_that_does_not_fit_the_last_attempt_may_be_from_before_its_end() {
+    let ended = |result, job: Option<&str>| {
+        Facts::uat().ended(A, result, "").but(|facts| {
+            facts.status.settled = Some(pair(Some(BEFORE), Some("running")));
+            facts.status.history[0].completed_at = NOW.to_owned();
+            facts.status.history[0].job_id = job.map(str::to_owned);
+        })
+    };
+    let old = |facts: &Facts| {
+        let words = ["success", "failed", "running", "pending", "blue"];
+        words.into_iter().filter(|word| is_old(facts, &pair(Some(BEFORE), Some(word)))).collect::<Vec<_>>()
+    };
+    let (succeeded, failed) = (AttemptResult::Succeeded, AttemptResult::Failed);
+    assert_eq!(old(&ended(succeeded, Some("1"))), ["failed", "pending", "blue"]);
+    assert_eq!(old(&ended(failed, Some("1"))), ["success", "pending", "blue"], "what our own job came to, seen late");
+    assert_eq!(old(&ended(failed, None)), ["success", "failed", "pending", "blue"], "nothing came of what was refused");
+    assert_eq!(old(&ended(succeeded, None)), ["failed", "pending", "blue"], "a person or the Space said so");
+    assert_eq!(old(&Facts::uat()), [""; 0], "nothing is known that it could be older than");
+    assert_eq!(old(&Facts::uat().in_flight(A)), [""; 0], "an attempt is open: it may be that one's");
+    assert!(!is_old(&ended(succeeded, Some("1")), &pair(Some(LATER), Some("running"))), "a later time is no old state");
+}
+
+/// What is shown for longer than settle is looked at all the same.
+#[test]
+fn a_word_that_stays_is_judged_by_whom_it_fits() {
+    let drifted = |result, job: Option<&str>, word: &str, later: Duration| {
+        let facts = Facts::uat().shows(BEFORE, word).later(later).ended(A, result, "");
+        let facts = facts.but(|facts| {
+            facts.status.settled = Some(pair(Some(BEFORE), Some("running")));
+            facts.status.history[0].completed_at = NOW.to_owned();
+            facts.status.history[0].job_id = job.map(str::to_owned);
+        });
+        facts.judge().drifted.is_some()
+    };
+    let (succeeded, failed) = (AttemptResult::Succeeded, AttemptResult::Failed);
+    assert!(!drifted(succeeded, Some("1"), "success", LONG));
+    assert!(!drifted(succeeded, None, "success", LONG), "a person's answer was right");
+    assert!(drifted(succeeded, Some("1"), "failed", LONG));
+    assert!(drifted(failed, None, "failed", LONG), "nothing came of what was refused");
+    assert!(!drifted(succeeded, Some("1"), "blue", SETTLE * 2), "a word that nobody knows, within one more settle");
+    assert!(drifted(succeeded, Some("1"), "blue", SETTLE * 2 + Duration::from_secs(1)));
+}
+
+#[test]
+fn a_word_of_uat_that_may_be_old_does_not_say_that_it_changed() {
+    let promoting = |ended_for| {
+        let facts = Facts::production().in_flight(A).with_job(JobStatus::Success).shows(LATER, "success");
+        facts.known(|known| {
+            known.job_ended_for = ended_for;
+            let word = Some("running".to_owned());
+            known.source = Some(Ok(crate::api::BaselineSource { last_deployment_status: word, ..pinned() }));
+        })
+    };
+    assert_eq!(verdict(&promoting(Duration::ZERO)), "Verifying");
+    assert_eq!(verdict(&promoting(LONG)), "Succeeded Inferred", "by now none would be so late");
+}
+
+#[test]
+fn the_history_keeps_the_last_whose_job_is_known() {
+    let refused = (0..4).fold(Facts::uat().runs(A), |facts, _| {
+        facts.ended(B, AttemptResult::Failed, "").but(|facts| facts.status.history[0].job_id = None)
+    });
+    let kept = |facts: &Facts, limit| {
+        let facts = facts.clone().but(|facts| facts.desired.history_limit = limit);
+        facts.judge().status.history.iter().map(|entry| entry.number).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&refused, 3), [5, 4, 1]);
+    assert_eq!(kept(&refused, 2), [5, 1]);
+    assert_eq!(kept(&refused, 1), [5], "what was sent last goes before it");
+    let unsent = refused.ended(B, AttemptResult::NotSent, "");
+    assert_eq!(kept(&unsent, 3), [6, 5, 1]);
+    assert_eq!(kept(&unsent, 2), [6, 5], "what happened last is told");
+    assert_eq!(kept(&unsent, 1), [5]);
 }
 
 #[test]
@@ -294,6 +450,73 @@ fn each_request_is_answered_exactly_once() {
     let restored = Facts::uat().shows(BEFORE, "success").reset("old").redeploy("old");
     let restored = restored.but(|facts| facts.desired.adoption_policy = AdoptionPolicy::AssumeCurrent).next();
     assert_eq!(words(&restored.step()), "Rest Assumed", "what stood in the manifest before is no request of today");
+}
+
+/// The resource was deleted and made anew, or lost its status, while this attempt of [`A`] was open.
+fn left_open(job_id: Option<&str>) -> Facts {
+    let mut attempt = Facts::uat().shows(BEFORE, "success").in_flight(A).status.attempt.unwrap();
+    attempt.number = 7;
+    attempt.job_id = job_id.map(str::to_owned);
+    let (resource, uid) = ("shop/shop-uat".to_owned(), "uid-of-the-deleted".to_owned());
+    Facts::uat()
+        .shows(BEFORE, "success")
+        .but(|facts| facts.seen.predecessor = Some(Predecessor { resource, uid, attempt }))
+}
+
+#[test]
+fn an_attempt_that_a_deleted_resource_left_open_is_followed_to_its_end() {
+    let found = left_open(Some("job-1"));
+    assert_eq!(words(&found.step()), "Wait DeployRunning", "nothing is deployed beside it");
+    let followed = found.wants(B).next().but(|facts| facts.seen.predecessor = None);
+    assert_eq!(followed.status.last_attempt, 7, "numbers go on from there");
+    let done = followed.with_job(JobStatus::Success).shows(LATER, "success");
+    let judged = done.judge();
+    let release = judged.status.release.as_ref().unwrap();
+    assert_eq!((release.digest.as_str(), release.attribution), (A, Attribution::Confirmed));
+    assert_eq!(words(&done.step()), "Deploy Spec", "only then comes what is wanted now");
+
+    let unknown = left_open(None);
+    assert_eq!(words(&unknown.step()), "Wait ResolvingOutcome");
+    let unknown = unknown.next().but(|facts| facts.seen.predecessor = None);
+    assert_eq!(verdict(&unknown.clone().shows(LATER, "running")), "Resolving");
+    let over = unknown.later(LONG);
+    assert_eq!(words(&over.clone().step()), "Wait ProgressingWithRetry", "it never took effect");
+    assert_eq!(over.next().status.history[0].result, AttemptResult::Unknown);
+}
+
+#[test]
+fn what_the_operator_noted_of_its_last_release_outlives_the_status() {
+    let noted = |last_deployed_at: &str| Released {
+        space_id: "7301".to_owned(),
+        digest: A.to_owned(),
+        last_deployed_at: last_deployed_at.to_owned(),
+    };
+    let restored =
+        |released: Released| Facts::uat().shows(BEFORE, "success").but(|facts| facts.desired.released = Some(released));
+    let taken = restored(noted(BEFORE)).next();
+    assert_eq!(taken.status.release.as_ref().unwrap().attribution, Attribution::Inferred);
+    assert_eq!(words(&taken.step()), "Rest Succeeded", "nothing is deployed a second time");
+    assert_eq!(words(&taken.wants(B).step()), "Deploy Spec", "a new digest is");
+
+    let rows = vec![
+        (restored(noted(ELSEWHEN)), "Deploy Spec", "somebody deployed since"),
+        (restored(Released { space_id: "7".to_owned(), ..noted(BEFORE) }), "Deploy Spec", "of another Space"),
+        (restored(noted(BEFORE)).shows(BEFORE, "running"), "Wait SpaceBusy", "something runs: it is waited out"),
+        (restored(noted(BEFORE)).wants(B), "Deploy Spec", "what runs is known, and not what is wanted"),
+        (
+            restored(noted(ELSEWHEN)).runs(B).wants(B),
+            "Rest Succeeded",
+            "a status knows better than what was noted on the resource",
+        ),
+        (
+            restored(noted(BEFORE)).but(|facts| facts.seen.rivals = vec!["shop/other".to_owned()]),
+            "Wait SpaceBusy",
+            "somebody else is at it",
+        ),
+    ];
+    for (facts, step, why) in rows {
+        assert_eq!(words(&facts.step()), step, "{why}");
+    }
 }
 
 #[test]
@@ -409,6 +632,21 @@ fn the_content_is_verified_by_two_looks_at_uat() {
     assert_eq!(verified(&looks(Err(LookError::NotFound(String::new())))), Some((Some(false), Reason::SourceChanged)));
     let silent = looks(Err(LookError::Unavailable(String::new())));
     assert_eq!(silent.judge().open, Some(Open::Verifying), "no look, no proof");
+}
+
+#[test]
+fn a_promotion_whose_uat_may_not_be_read_is_a_persons_to_end() {
+    let refused = |error: LookError| {
+        let facts = Facts::production().in_flight(A).with_job(JobStatus::Success).shows(LATER, "success");
+        facts.known(|known| (known.source, known.job_ended_for) = (Some(Err(error.clone())), SETTLE))
+    };
+    let forbidden = || refused(LookError::Forbidden("not yours".to_owned()));
+    let overdue = |facts: Facts| facts.but(|it| it.status.attempt.as_mut().unwrap().deadline = BEFORE.to_owned());
+    assert_eq!(forbidden().judge().open, Some(Open::Verifying), "it may still be mended in time");
+    let Some(Open::Undecided(why)) = overdue(forbidden()).judge().open else { panic!("it waits for ever") };
+    assert!(why.contains("uat Space cannot be read") && why.contains("not yours"), "{why}");
+    let passes = overdue(refused(LookError::Unavailable(String::new())));
+    assert_eq!(passes.judge().open, Some(Open::Verifying), "an outage passes by itself");
 }
 
 /// Found in review: a promotion that failed left "the promotion has not ended" behind.

@@ -18,12 +18,13 @@ use url::Url;
 
 use super::account::Account;
 use super::base_url::Guard;
-use super::error::{LONGEST_RETRY_AFTER, ReadError, innermost};
+use super::error::{ReadError, innermost};
 use super::job::{JobProblem, JobReader};
 use super::list::{Item, Paging};
 use super::model::{Computer, Job, Space, WebApp, is_id};
 use super::pace::{Pace, TooSoon};
-use crate::address::{self, AddressError, PublicResolver};
+use crate::address::{self, AddressError, PublicResolver, SystemResolver};
+use crate::crash;
 use crate::metrics::Metrics;
 use crate::redact::Redactor;
 
@@ -94,6 +95,10 @@ pub enum ClientError {
     Build(String),
 }
 
+/// How long a client is kept that nobody uses: longer than the default `spec.interval`, and not much, for each rotated token
+/// leaves one behind.
+const KEPT: Duration = Duration::from_mins(6);
+
 /// One [`Client`] for each account, made when it is first asked for and dropped when nobody used it for a while.
 #[derive(Debug)]
 pub struct Clients {
@@ -119,9 +124,11 @@ impl Clients {
     pub fn client(&self, account: &Account) -> Result<Arc<Client>, ClientError> {
         let mut clients = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        // Not sooner than the longest pause: a new client would know nothing of it.
+        // Not while Konigle wants a pause: a new client would know nothing of it.
         clients.retain(|_, shared| {
-            Arc::strong_count(&shared.client) > 1 || now.duration_since(shared.last_used) < LONGEST_RETRY_AFTER
+            Arc::strong_count(&shared.client) > 1
+                || now.duration_since(shared.last_used) < KEPT
+                || shared.client.pace.paused().is_some()
         });
         if let Some(shared) = clients.get_mut(account) {
             shared.last_used = now;
@@ -279,7 +286,7 @@ impl Client {
     ) -> Result<bool, ReadError> {
         self.enter(self.limits.read).await.map_err(|retry_after| ReadError::RateLimited { retry_after })?;
         let mut code = None;
-        let result = self.exchange(url, cap, take, &mut code).await;
+        let result = crash::around(operation, self.exchange(url, cap, take, &mut code)).await;
         self.record(operation, code);
         if let Err(ReadError::RateLimited { retry_after }) = &result {
             self.pause(*retry_after);
@@ -387,7 +394,7 @@ fn http_client(
         // Loopback: a proxy would look for it on its own machine, and would be given the token in clear.
         (true, false) => builder.no_proxy(),
         // A proxy would resolve the name itself.
-        (false, _) => builder.no_proxy().dns_resolver(PublicResolver),
+        (false, _) => builder.no_proxy().dns_resolver(PublicResolver::over(SystemResolver)),
     }
 }
 

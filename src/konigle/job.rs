@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::lexer::{Lexer, Sink};
+use super::lexer::{Lexer, Sink, TEXT_BYTES};
 use super::model::{Job, JobStatus, cut, is_id};
 use crate::redact::Redactor;
 
@@ -17,6 +17,8 @@ use crate::redact::Redactor;
 const TAIL_LINES: usize = 20;
 /// Bytes of a line that are shown.
 const LINE_BYTES: usize = 512;
+/// Bytes of a level that is shown.
+const LEVEL_BYTES: usize = 16;
 /// Markers of attempts that are kept.
 const MOST_MENTIONS: usize = 16;
 
@@ -71,8 +73,16 @@ impl JobReader {
             (None, _) => return Err(JobProblem::Undecodable("`id` is missing")),
             (_, None) => return Err(JobProblem::Undecodable("`status` is missing")),
         };
-        let log_tail = tail.iter().map(|line| cut(&redactor.clean(line), LINE_BYTES).to_owned()).collect();
-        let status = JobStatus::from(cut(&status, LINE_BYTES).to_owned());
+        let clean = |text: &str| {
+            // The lexer keeps whole characters, so a text that it cut may lack three bytes of what it keeps.
+            let was_cut = text.len() + 4 > TEXT_BYTES;
+            let text = if was_cut { redactor.clean_beginning(text) } else { redactor.clean(text) };
+            cut(&text, LINE_BYTES).to_owned()
+        };
+        let log_tail = tail.iter().map(|line| clean(line)).collect();
+        // A word stays as it was sent.
+        let status = if redactor.knows(&status) { clean(&status) } else { cut(&status, LINE_BYTES).to_owned() };
+        let status = JobStatus::from(status);
         Ok(Job { id, status, log_tail, log_count: count, created_at, completed_at, mentions })
     }
 }
@@ -144,8 +154,10 @@ impl Collector {
             self.tail.pop_front();
         }
         let level = level.to_ascii_uppercase();
-        let plain = matches!(level.as_str(), "" | "INFO" | "DEBUG" | "TRACE" | "NOTICE");
-        self.tail.push_back(if plain { message } else { format!("[{}] {message}", cut(&level, 16)) });
+        // Whole or not at all: of a secret that stands here, a part would not be recognised.
+        let word = level.len() <= LEVEL_BYTES && level.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let plain = !word || matches!(level.as_str(), "" | "INFO" | "DEBUG" | "TRACE" | "NOTICE");
+        self.tail.push_back(if plain { message } else { format!("[{level}] {message}") });
     }
 }
 
@@ -229,7 +241,7 @@ fn find_mentions(text: &str, mentions: &mut Vec<String>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::lexer::{NO_JSON, TEXT_BYTES};
+    use super::super::lexer::NO_JSON;
     use super::*;
 
     fn read(json: &[u8], complete: bool) -> Result<Job, JobProblem> {
@@ -321,6 +333,24 @@ mod tests {
         let job = read(&json, true).unwrap();
         assert_eq!(job.log_tail[0], "a\u{fffd}\u{fffd}");
         assert!(!job.log_tail[1].contains("canary"), "{}", job.log_tail[1]);
+    }
+
+    /// A line that is long only by what is not shown: the beginning of a token at the end of what is kept would be.
+    #[test]
+    fn a_secret_that_is_cut_while_it_is_read_is_not_shown() {
+        let token = "kTq7Zr+9/xB4mW~c2Vd-YpJh";
+        let redactor = Redactor::new([token]);
+        for kept in 1..token.len() {
+            let escapes = "\u{1b}[0m".repeat(1000);
+            let line = format!("{escapes}{}{token} and more", "x".repeat(TEXT_BYTES - escapes.len() - kept));
+            let json = serde_json::json!({"id": "1", "status": token, "log": [line, {"level": token, "message": "m"}]});
+            let mut reader = JobReader::new(true);
+            reader.feed(json.to_string().as_bytes());
+            let job = reader.finish(true, &redactor).unwrap();
+            for shown in job.log_tail.iter().map(String::as_str).chain([job.status.as_str()]) {
+                assert!(!shown.contains('k') && !shown.contains('K'), "{kept}: {shown}");
+            }
+        }
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {

@@ -26,6 +26,8 @@ mod answer;
 mod base_url;
 mod client;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod job;
 mod lexer;
 mod list;

@@ -33,6 +33,7 @@ use super::answer::{Answer, Rejection, Write, classify};
 use super::client::{Client, read_body};
 use super::error::innermost;
 use super::model::{Deployment, is_id};
+use crate::crash;
 
 /// Bytes of the file that are read, counted and handed over at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -132,14 +133,15 @@ impl Sending {
 impl Client {
     /// Uploads an artifact to a Space: `POST /spaces/{id}/deploy`, at most once.
     pub async fn deploy(&self, space_id: &str, upload: Upload, sending: &Sending) -> Answer {
-        let file = match open(&upload).await {
+        let file = match crash::around("open-upload", open(&upload)).await {
             Ok(file) => file,
             Err(why) => return Answer::Unsent(why),
         };
         let transfer = Transfer::new(upload.size, sending.clone());
         let stream = ReaderStream::with_capacity(file.take(upload.size), PIECE_BYTES);
         let gate = Arc::clone(&transfer);
-        let body = Body::wrap_stream(stream.map(move |piece| gate.hand_over(piece)));
+        let pieces = stream.map(move |piece| gate.hand_over(piece));
+        let body = Body::wrap_stream(crash::to_the_end("submit", "body", pieces));
         // Only a malformed media type is an error here.
         let part = Part::stream_with_length(body, upload.size).file_name(FILE_NAME).mime_str("application/zip");
         let Ok(part) = part else { return Answer::Unsent("the request cannot be built".to_owned()) };
@@ -191,8 +193,10 @@ impl Client {
             }
         };
         let request = fill(http.post(self.endpoint(&["spaces", space_id, operation])));
+        crash::point("submit", "before");
         let answer = match self.await_head(request, transfer).await {
             Ok(response) => {
+                crash::point("submit", "head");
                 self.record(operation, Some(response.status().as_u16()));
                 self.read_answer(write, response).await
             }
@@ -201,6 +205,7 @@ impl Client {
                 answer
             }
         };
+        crash::point("submit", "after");
         match &answer {
             Answer::Rejected(Rejection::RateLimited { retry_after }) => self.pause(*retry_after),
             Answer::Accepted(Deployment { job_id, id: None, .. } | Deployment { job_id, created_at: None, .. }) => {
@@ -307,7 +312,14 @@ impl Transfer {
         if state.cut {
             return Err(io::Error::other(NotNow::GivenUp));
         }
+        if state.handed_over == 0 {
+            crash::point("submit", "headers");
+        }
+        let before = state.handed_over;
         state.handed_over += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        if (before..state.handed_over).contains(&(self.size / 2)) {
+            crash::point("submit", "half");
+        }
         Ok(piece)
     }
 
@@ -368,6 +380,7 @@ where
         Box::pin(async move {
             let connection = connecting.await.map_err(Into::into)?;
             gate.connected()?;
+            crash::point("submit", "connected");
             Ok(connection)
         })
     }

@@ -5,7 +5,7 @@ use tracing::warn;
 
 use crate::api::{Attempt, AttemptType, BaselineSource, PairStatus};
 use crate::cluster::within;
-use crate::judge::last_sent;
+use crate::judge::{last_job, listed};
 use crate::konigle::Answer;
 use crate::konigle::model::JobStatus;
 use crate::memory::uid;
@@ -55,16 +55,13 @@ async fn look_at_jobs(look: &Look<'_>, attempt: &Attempt, facts: &mut AttemptFac
     match client.jobs().await {
         Ok(Some(jobs)) => {
             context.memory.set_jobs_served(base_url, true);
-            facts.job_with_nonce = jobs.iter().find(|job| job.mentions(&attempt.nonce)).map(|job| job.id.clone());
-            let baseline = attempt.baseline.newest_job_created_at.as_deref().and_then(crate::time::parse);
-            let all_ended = jobs.iter().all(|job| {
-                let older = job.created_at.as_deref().and_then(crate::time::parse).zip(baseline);
-                job.status.ended() || older.is_some_and(|(created, baseline)| created < baseline)
-            });
-            let ended = all_ended.then(|| jobs.into_iter().map(|job| job.id).collect());
+            let told = listed(attempt, &jobs);
+            let all_ended = told.ended.is_some();
+            facts.job_with_nonce = told.with_nonce;
             // The Space may show the end of the last of them only after settle.
-            facts.later_jobs_ended =
-                all_ended && context.memory.jobs_ended(&uid(look.resource), &attempt.nonce, ended) >= context.settle;
+            facts.later_jobs_ended = context.memory.jobs_ended(&uid(look.resource), &attempt.nonce, told.ended)
+                >= context.settle
+                && all_ended;
         }
         Ok(None) => context.memory.set_jobs_served(base_url, false),
         Err(_) => {}
@@ -75,7 +72,7 @@ async fn look_at_jobs(look: &Look<'_>, attempt: &Attempt, facts: &mut AttemptFac
 async fn source_now(look: &Look<'_>, attempt: &Attempt) -> Option<Result<BaselineSource, LookError>> {
     let Look { context, resource, client, .. } = look;
     let pinned = attempt.baseline.source.as_ref()?;
-    let uid = match within("read a KonigleSpace", context.spaces(resource).get_metadata(&pinned.name)).await {
+    let uid = match within("read the promoted resource", context.spaces(resource).get_metadata(&pinned.name)).await {
         Ok(metadata) => metadata.uid().unwrap_or_default(),
         Err(error) if error.code() == Some(404) => String::new(),
         Err(error) => return Some(Err(LookError::Unavailable(error.to_string()))),
@@ -93,14 +90,15 @@ pub(super) async fn look_at_last_job(look: &Look<'_>, seen: &mut Observation) {
     if space.pair() == *settled {
         return;
     }
-    let Some(job_id) = last_sent(status).and_then(|entry| entry.job_id.as_deref()) else { return };
-    seen.last_job = Some(
-        client
-            .job(job_id)
-            .await
-            .map_err(look_error)
-            .map(|job| JobTimes { created_at: job.created_at, completed_at: job.completed_at }),
-    );
+    let Some(job_id) = last_job(status).and_then(|entry| entry.job_id.as_deref()) else { return };
+    match client.job(job_id).await.map_err(look_error) {
+        Ok(job) => seen.last_job = Some(JobTimes { created_at: job.created_at, completed_at: job.completed_at }),
+        // Whether the move is ours cannot be told yet, so nothing is to be told from the Space.
+        Err(error @ (LookError::Unavailable(_) | LookError::RateLimited(_) | LookError::Unauthorized(_))) => {
+            seen.space = Some(Err(error));
+        }
+        Err(_) => {}
+    }
 }
 
 /// The newest job's `created_at`, where the API is known to serve the list of jobs: jobs older than that need not be

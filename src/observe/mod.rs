@@ -4,33 +4,32 @@
 //! go through the one client of their account, which shares its rate limit, its back-off and its connections.
 
 mod attempt;
+mod others;
 mod promotion;
 mod space;
 
 pub use promotion::source_facts;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use crate::address::AddressError;
 use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus};
 use crate::clock;
-use crate::context::{Context, readable};
+use crate::context::Context;
 use crate::credentials::{self, CredentialsError};
 use crate::desired::{Desired, HttpWish, Wish};
 use crate::judge::last_sent;
 use crate::konigle::model::Space;
 use crate::konigle::{Client, ReadError};
 use crate::memory::{DownloadMemory, uid};
-use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof, Problem};
-use crate::reason::Reason;
+use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof};
 use crate::text::cut;
 
 use attempt::{look_at_attempt, look_at_last_job, newest_job};
-use promotion::{look_at_hold, look_at_pair, promotions_from, source};
+use others::look_at_others;
+use promotion::{look_at_hold, look_at_pair, source};
 use space::look_at_space;
 
 /// Whose look it is, and through which account.
@@ -67,25 +66,10 @@ impl Observed {
 /// Looks at everything that this resource's next step depends on.
 pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Observed {
     let status = resource.status.clone().unwrap_or_default();
-    let mut seen = blank(context, resource);
-    let (client, promotions) = tokio::join!(
-        look_at_konigle(context, resource, desired, &status, &mut seen),
-        promotions_if_wanted(context, resource, desired, &status)
-    );
-    seen.conflict = conflict(context, resource, &seen);
+    let mut seen = unlooked(context, resource);
+    let client = look_at_konigle(context, resource, desired, &status, &mut seen).await;
     if let Wish::Deploy(wish) = &desired.wish {
         seen.artifact = artifact(context, resource, desired, wish, &status, &seen).await;
-        if status.attempt.is_none() && matches!(seen.artifact, ArtifactFacts::OnDisk { .. }) {
-            let promotions = match promotions {
-                Some(promotions) => promotions,
-                None => promotions_from(context, resource).await,
-            };
-            match promotions {
-                Ok(promotions) => seen.promotions = promotions,
-                // Without that look no deploy may start.
-                Err(message) => seen.space = Some(Err(LookError::Unavailable(message))),
-            }
-        }
     }
     Observed { seen, client }
 }
@@ -104,6 +88,7 @@ async fn look_at_konigle(
         look_at_attempt(&look, seen).await;
         look_at_space(&look, seen).await;
         look_at_last_job(&look, seen).await;
+        look_at_others(&look, seen).await;
         look_at_pair(&look, seen).await;
         look_at_hold(&look, seen).await;
         let release_is_due = match &desired.wish {
@@ -117,40 +102,10 @@ async fn look_at_konigle(
     client
 }
 
-/// What a deploy needs to know of its namespace, beside the looks at Konigle where a deploy is to be expected.
-async fn promotions_if_wanted(
-    context: &Context,
-    resource: &KonigleSpace,
-    desired: &Desired,
-    status: &KonigleSpaceStatus,
-) -> Option<Result<Vec<String>, String>> {
-    let Wish::Deploy(wish) = &desired.wish else { return None };
-    let expected = may_be_needed(desired, wish, status) && context.artifacts.get(&wish.digest).await.is_some();
-    if expected { Some(promotions_from(context, resource).await) } else { None }
-}
-
-fn blank(context: &Context, resource: &KonigleSpace) -> Observation {
-    Observation {
-        name: resource.name_any(),
-        namespace: resource.namespace().unwrap_or_default(),
-        uid: uid(resource),
-        now: clock::now(),
-        settle: context.settle,
-        account: Err(Problem { reason: Reason::SecretNotFound, message: String::new() }),
-        space: None,
-        conflict: None,
-        failing_for: Duration::ZERO,
-        unauthorized_for: None,
-        attempt: None,
-        last_job: None,
-        artifact: ArtifactFacts::Absent,
-        source: None,
-        pair: PairProof::NotLooked,
-        holder: None,
-        promotions: Vec::new(),
-        refusal: context.memory.refusal(&uid(resource)),
-        newest_job: None,
-    }
+fn unlooked(context: &Context, resource: &KonigleSpace) -> Observation {
+    let (name, namespace, uid) = (resource.name_any(), resource.namespace().unwrap_or_default(), uid(resource));
+    let refusal = context.memory.refusal(&uid);
+    Observation { refusal, ..Observation::unlooked(name, namespace, uid, (clock::now(), context.settle)) }
 }
 
 async fn account(
@@ -184,23 +139,6 @@ async fn account(
     };
     seen.account = facts;
     client
-}
-
-/// Another resource for the same Space that is older, and has reached it.
-fn conflict(context: &Context, resource: &KonigleSpace, seen: &Observation) -> Option<String> {
-    let space_id = &seen.space_seen()?.status.id;
-    let space_of = |other: &KonigleSpace| other.status.as_ref()?.space.as_ref().map(|space| space.id == *space_id);
-    let all = context.all();
-    readable(&all)
-        .filter(|other| space_of(other) == Some(true))
-        .find(|other| other.meta().uid != resource.meta().uid && age(other) < age(resource))
-        .map(|other| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
-}
-
-/// Orders resources by when they were made; their UIDs settle a tie.
-fn age(resource: &KonigleSpace) -> (Option<Timestamp>, Option<&str>) {
-    let metadata = resource.meta();
-    (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.as_deref())
 }
 
 /// The wanted artifact; looked for only where it may be needed, so that a resource in sync never touches it.

@@ -6,6 +6,7 @@ use crate::api::{BaselineSource, KonigleSpace, SpaceStatus};
 use crate::cluster::within;
 use crate::context::Context;
 use crate::desired::{Desired, Wish};
+use crate::judge::holder_now;
 use crate::konigle::Client;
 use crate::memory::uid;
 use crate::observation::{Holder, HolderFacts, LookError, Observation, PairProof, SourceFacts};
@@ -109,13 +110,18 @@ pub(super) async fn look_at_hold(look: &Look<'_>, seen: &mut Observation) {
     let Look { context, resource, status, client, .. } = look;
     let Some(held) = &status.held_by else { return };
     let mut timeout = None;
-    let holder = match within("read a KonigleSpace", context.spaces(resource).get(&held.name)).await {
-        Ok(holder) if holder.uid().as_deref() == Some(held.uid.as_str()) => {
-            timeout = Desired::parse(&holder).ok().map(|desired| desired.timeout);
-            let attempt = holder.status.and_then(|status| status.attempt).filter(|attempt| attempt.nonce == held.nonce);
-            Some(attempt.map_or(Holder::Done, |attempt| Holder::Promoting { job_id: attempt.job_id }))
+    let holder = match within("read the holder", context.spaces(resource).get(&held.name)).await {
+        Ok(holder) => {
+            let now = holder_now(
+                held,
+                holder.uid().as_deref(),
+                holder.status.as_ref().and_then(|status| status.attempt.as_ref()),
+            );
+            if now != Holder::Gone {
+                timeout = Desired::parse(&holder).ok().map(|desired| desired.timeout);
+            }
+            Some(now)
         }
-        Ok(_) => Some(Holder::Gone),
         Err(error) if error.code() == Some(404) => Some(Holder::Gone),
         Err(_) => None,
     };
@@ -125,11 +131,4 @@ pub(super) async fn look_at_hold(look: &Look<'_>, seen: &mut Observation) {
     };
     let (seen_for, timeout) = context.memory.hold(&uid(resource), &held.nonce, timeout);
     seen.holder = Some(HolderFacts { holder, seen_for, timeout, job_ended });
-}
-
-/// The resources that promote from this one and have an open attempt: a live list of its namespace.
-pub(super) async fn promotions_from(context: &Context, resource: &KonigleSpace) -> Result<Vec<String>, String> {
-    let name = resource.name_any();
-    let promotions = context.live_lists.promotions(&context.api, &resource.namespace().unwrap_or_default()).await?;
-    Ok(promotions.iter().filter(|promotion| promotion.from == name).map(|promotion| promotion.name.clone()).collect())
 }

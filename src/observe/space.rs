@@ -4,6 +4,7 @@ use tracing::warn;
 
 use crate::api::{KonigleSpaceStatus, SpaceStatus};
 use crate::desired::Desired;
+use crate::judge::is_stale;
 use crate::judge::words::{Class, class};
 use crate::konigle::Client;
 use crate::konigle::model::{Pair, Space, SpaceType};
@@ -11,7 +12,7 @@ use crate::memory::uid;
 use crate::observation::{LookError, Observation, SpaceFacts};
 use crate::text::cut;
 
-use super::{Look, look_error, word};
+use super::{Look, look_error, pair_of, word};
 
 /// The words of a Space's status that the contract describes (konigle 1.0.3, `models/cloud/space.py`).
 const KNOWN_STATUS: [&str; 4] = ["provisioning", "running", "stopped", "error"];
@@ -28,6 +29,7 @@ pub(super) async fn look_at_space(look: &Look<'_>, seen: &mut Observation) {
         job.and_then(|job| job.as_ref().err()).cloned().map(Err)
     } else {
         let found = space(desired, status, client).await.map(|space| with_web_app(space, status));
+        let found = found.and_then(|space| not_stale(space, look));
         if let Ok(Space { status: word, .. }) = &found
             && !KNOWN_STATUS.contains(&word.as_str())
         {
@@ -82,6 +84,22 @@ async fn space(desired: &Desired, status: &KonigleSpaceStatus, client: &Client) 
         },
         _ => resolve(desired, client).await,
     }
+}
+
+/// The Space, unless it was read in an old state. What lasts longer than the server may lag is no lag, but what is so.
+fn not_stale(space: Space, look: &Look<'_>) -> Result<Space, LookError> {
+    let Look { context, resource, status, .. } = look;
+    let same = status.space.as_ref().is_some_and(|known| known.id == space.id);
+    let stale = same && is_stale(status, &pair_of(&space));
+    let stale_for = context.memory.stale_for(&uid(resource), stale);
+    if !stale || stale_for >= context.settle {
+        return Ok(space);
+    }
+    Err(LookError::Unavailable(format!(
+        "Konigle showed the Space in an older state (last deployed at {}, {}) than before: that tells nothing, so it is looked at again",
+        space.pair.last_deployed_at.as_deref().unwrap_or("no time"),
+        space.pair.last_deployment_status.as_deref().unwrap_or("no status"),
+    )))
 }
 
 /// A Space never changes its web app: one that was told once holds where a later reply leaves it out.

@@ -46,6 +46,14 @@ pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, ca
             ),
         );
     }
+    if let Some(rival) = seen.rivals.first() {
+        return wait(
+            Reason::SpaceBusy,
+            format!(
+                "KonigleSpace {rival} has a release under way on this Space or on the other half of its pair; it is waited for"
+            ),
+        );
+    }
     if let Some(step) = space_not_usable(seen, status) {
         return step;
     }

@@ -13,7 +13,7 @@ use crate::api::{
 };
 use crate::artifact::FetchError;
 use crate::desired::{Approval, Desired, Requests};
-use crate::judge::last_sent;
+use crate::judge::{last_sent, tells_of};
 use crate::konigle::model::{Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
 use crate::observation::*;
@@ -345,7 +345,7 @@ fn observations() -> BoxedStrategy<Observation> {
     let refusals = of((problems(), any::<u32>()).prop_map(|(problem, times)| Refusal { problem, times }));
     let remote = (
         space,
-        of(looks(times)),
+        of(times),
         of(attempt_facts()),
         weighted(0.9, prop_oneof![source_facts(), Just(Facts::production().seen.source.unwrap())]),
         proofs,
@@ -358,9 +358,11 @@ fn observations() -> BoxedStrategy<Observation> {
         of(duration()),
         prop::bool::weighted(0.1),
     );
-    let beside = (holder, refusals, artifacts(), prop::bool::weighted(0.1), of(problems()));
+    let others = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    let beside = (holder, refusals, artifacts(), others, of(problems()));
     (remote, own, beside)
-        .prop_map(|((space, last_job, attempt, source, pair), own, (holder, refusal, artifact, promoting, account))| {
+        .prop_map(|((space, last_job, attempt, source, pair), own, (holder, refusal, artifact, others, account))| {
+            let (promoting, releasing, left_open) = others;
             let (now, settle, failing_for, unauthorized_for, conflict) = own;
             Observation {
                 now,
@@ -377,11 +379,19 @@ fn observations() -> BoxedStrategy<Observation> {
                 pair,
                 holder,
                 promotions: promoting.then(|| "shop-production".to_owned()).into_iter().collect(),
+                rivals: releasing.then(|| "other/shop".to_owned()).into_iter().collect(),
+                predecessor: left_open.then(predecessor),
                 refusal,
                 ..Facts::uat().seen
             }
         })
         .boxed()
+}
+
+/// An attempt that a deleted resource left open.
+fn predecessor() -> Predecessor {
+    let attempt = Facts::uat().in_flight(A).status.attempt.unwrap();
+    Predecessor { resource: "shop/shop-uat".to_owned(), uid: "uid-of-the-deleted".to_owned(), attempt }
 }
 
 fn now_only() -> jiff::Timestamp {
@@ -429,6 +439,9 @@ fn assert_may_start(facts: &Facts, digest: &str, cause: Cause) -> Result<(), Tes
     prop_assert!(status.attempt.is_none(), "an attempt is open");
     prop_assert!(!facts.desired.suspended, "suspended");
     prop_assert!(status.held_by.is_none() && facts.seen.promotions.is_empty(), "held");
+    prop_assert!(facts.seen.rivals.is_empty(), "another resource is at it");
+    let left_open = facts.seen.predecessor.as_ref().filter(|known| !tells_of(&facts.status, known.attempt.number));
+    prop_assert!(left_open.is_none() || facts.status.attempt.is_some(), "a job is under way that no status tells of");
     prop_assert!(status.quarantined.iter().all(|quarantined| quarantined.digest != digest), "quarantined");
     prop_assert!(facts.seen.account.is_ok() && matches!(facts.seen.space, Some(Ok(_))), "no baseline");
     let retry = status.next_retry_time.as_deref().and_then(time::parse);

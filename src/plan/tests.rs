@@ -55,6 +55,37 @@ fn drifted(policy: DriftPolicy) -> Facts {
     Facts::uat().runs(A).shows(ELSEWHEN, "success").drift_policy(policy)
 }
 
+/// Others that have something to do with the Space of a uat resource.
+fn neighbours_of_uat() -> Vec<(Facts, &'static str, &'static str)> {
+    vec![
+        (
+            Facts::uat().runs(A).wants(B).but(|facts| facts.status.held_by = Some(held())),
+            "Wait HeldByPromotion",
+            "a promotion copies what runs here",
+        ),
+        (
+            Facts::uat().runs(A).wants(B).but(|facts| facts.seen.promotions = vec!["shop-production".to_owned()]),
+            "Wait HeldByPromotion",
+            "a promotion claimed an attempt and is about to take its hold",
+        ),
+        (
+            Facts::uat().but(|facts| facts.seen.rivals = vec!["other/shop".to_owned()]),
+            "Wait SpaceBusy",
+            "another resource has an open attempt on this pair of Spaces",
+        ),
+        (
+            Facts::uat().runs(A).but(|facts| facts.seen.rivals = vec!["other/shop".to_owned()]),
+            "Rest Succeeded",
+            "it hinders only a release",
+        ),
+        (
+            Facts::uat().runs(A).but(|facts| facts.status.held_by = Some(held())),
+            "Rest Succeeded",
+            "a hold hinders only a deployment",
+        ),
+    ]
+}
+
 fn deploys_of_uat() -> Vec<(Facts, &'static str, &'static str)> {
     let foreign = || Facts::uat().shows(BEFORE, "running");
     let quarantined = |reason: &str| {
@@ -133,21 +164,6 @@ fn deploys_of_uat() -> Vec<(Facts, &'static str, &'static str)> {
             Facts::uat().but(|facts| facts.desired.adoption_policy = AdoptionPolicy::AssumeCurrent),
             "Deploy Spec",
             "nothing was ever deployed, so nothing can be assumed to run",
-        ),
-        (
-            Facts::uat().runs(A).wants(B).but(|facts| facts.status.held_by = Some(held())),
-            "Wait HeldByPromotion",
-            "a promotion copies what runs here",
-        ),
-        (
-            Facts::uat().runs(A).wants(B).but(|facts| facts.seen.promotions = vec!["shop-production".to_owned()]),
-            "Wait HeldByPromotion",
-            "a promotion claimed an attempt and is about to take its hold",
-        ),
-        (
-            Facts::uat().runs(A).but(|facts| facts.status.held_by = Some(held())),
-            "Rest Succeeded",
-            "a hold hinders only a deployment",
         ),
         (Facts::uat().runs(A).wants(B).suspended(), "Suspend", "nothing is written to Konigle while suspended"),
         (Facts::uat().runs(A).suspended(), "Rest Succeeded", "the wish is met"),
@@ -485,6 +501,7 @@ fn running_promotions() -> Vec<(Facts, &'static str, &'static str)> {
 fn all_rows() -> Vec<(Facts, &'static str, &'static str)> {
     [
         deploys_of_uat(),
+        neighbours_of_uat(),
         spaces(),
         looks_that_fail(),
         downloads(),
@@ -499,6 +516,7 @@ fn all_rows() -> Vec<(Facts, &'static str, &'static str)> {
 #[test]
 fn deploys_of_uat_follow_the_wish() {
     check(deploys_of_uat());
+    check(neighbours_of_uat());
     check(spaces());
 }
 

@@ -83,7 +83,11 @@ pub(super) async fn serve(
         Some(reply) => return call.finish(&app, reply),
         None => read(request, call.operation, limit).await,
     };
-    app.world().requests.body_read(call.post, super::machine_time());
+    let display_name = match &input {
+        Ok(Input::Upload(upload)) => upload.display_name.clone(),
+        _ => None,
+    };
+    app.world().requests.body_read(call.post, super::machine_time(), display_name);
     // A client that hangs up from here on does not undo its request: the rest goes on without its connection.
     let rest = tokio::spawn(async move {
         let reply = call.answer(&app, input).await;
@@ -186,7 +190,10 @@ impl Call {
         let mut reply = {
             let mut world = app.world();
             match self.take_effect(&mut world, input) {
-                Ok(body) => Reply::json(if self.post.is_some() { world.readings.post_success_code } else { 200 }, body),
+                Ok(body) => {
+                    world.requests.accepted(self.post, body["job_id"].as_str());
+                    Reply::json(if self.post.is_some() { world.readings.post_success_code } else { 200 }, body)
+                }
                 Err(refusal) => world.refuse(&refusal),
             }
         };

@@ -3,11 +3,14 @@
 //! A write is checked, accepted into the ledger, and from then on goes its way in [`World::settle`], in the order of due
 //! times. Absent: HTTP and the machine's clock.
 
+use jiff::Timestamp;
+
 use super::jobs::{Job, JobState, Outcome, Release, Work, log_entry};
 use super::readings::{
     BusyPolicy, BusyScope, Dedupe, FailedDeployStatus, Moves, PromoteNeeds, ReadsImage, SpaceType, Verdict,
     WordMeanwhile, YesNo, ZipCheck,
 };
+use super::requests::milliseconds;
 use super::state::{Content, LedgerEntry, Micros, Refusal, Space, Stamp, World, seconds};
 
 /// What is due at a time.
@@ -179,7 +182,8 @@ impl World {
     }
 
     fn ledger_entry(&self, tenant: &str) -> LedgerEntry {
-        LedgerEntry { tenant: tenant.to_owned(), time: self.timestamp(), ..LedgerEntry::default() }
+        let (time, accepted_ms) = (self.timestamp(), milliseconds(self.real));
+        LedgerEntry { tenant: tenant.to_owned(), time, accepted_ms, ..LedgerEntry::default() }
     }
 
     /// What a job on `space` occupies.
@@ -355,6 +359,8 @@ impl World {
         let outcome = Some(if failure.is_some() { "failed" } else { "success" });
         if let Some(entry) = self.ledger.iter_mut().rev().find(|entry| entry.job == id) {
             entry.outcome = outcome;
+            entry.ended = Timestamp::from_microsecond(at).ok();
+            entry.ended_ms = Some(milliseconds(self.real));
             entry.sha256 = content.as_ref().map(|content| content.sha256.clone());
             entry.size = content.as_ref().map(|content| content.size);
         }

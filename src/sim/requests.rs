@@ -32,6 +32,10 @@ struct Post {
     arrived_ms: f64,
     /// When its whole body was read.
     read_ms: Option<f64>,
+    /// Of a deploy whose body was read: its `display_name`.
+    display_name: Option<String>,
+    /// The job that it was taken on with.
+    job: Option<String>,
     /// The answer's HTTP status; null while there is none.
     status: Option<u16>,
 }
@@ -50,14 +54,29 @@ impl Requests {
         }
         operation.is_write().then(|| {
             let object = object.map(str::to_owned);
-            self.posts.push(Post { operation, object, arrived_ms: milliseconds(at), read_ms: None, status: None });
+            self.posts.push(Post {
+                operation,
+                object,
+                arrived_ms: milliseconds(at),
+                read_ms: None,
+                display_name: None,
+                job: None,
+                status: None,
+            });
             self.posts.len() - 1
         })
     }
 
-    pub(super) fn body_read(&mut self, post: Option<usize>, at: Micros) {
+    pub(super) fn body_read(&mut self, post: Option<usize>, at: Micros, display_name: Option<String>) {
         if let Some(post) = post.and_then(|place| self.posts.get_mut(place)) {
             post.read_ms = Some(milliseconds(at));
+            post.display_name = display_name;
+        }
+    }
+
+    pub(super) fn accepted(&mut self, post: Option<usize>, job: Option<&str>) {
+        if let Some(post) = post.and_then(|place| self.posts.get_mut(place)) {
+            post.job = job.map(str::to_owned);
         }
     }
 
@@ -81,6 +100,6 @@ impl Requests {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds since the epoch are below 2^53")]
-fn milliseconds(at: Micros) -> f64 {
+pub(super) fn milliseconds(at: Micros) -> f64 {
     at as f64 / 1e3
 }

@@ -218,8 +218,14 @@ pub(super) struct LedgerEntry {
     pub(super) deployment: Option<String>,
     pub(super) job: String,
     pub(super) time: Timestamp,
+    /// When it was accepted, in milliseconds since the epoch by the machine's clock.
+    pub(super) accepted_ms: f64,
     /// How the job ended: `success` or `failed`; null while it runs.
     pub(super) outcome: Option<&'static str>,
+    /// When the job ended, by the simulator's clock.
+    pub(super) ended: Option<Timestamp>,
+    /// Since when others can see that, by the machine's clock.
+    pub(super) ended_ms: Option<f64>,
 }
 
 /// The whole state of one simulator.
@@ -228,6 +234,8 @@ pub(super) struct World {
     pub(super) readings: Readings,
     pub(super) job_defaults: JobSettings,
     pub(super) clock: Clock,
+    /// The machine's time of the last [`World::settle`].
+    pub(super) real: Micros,
     /// The time of the last [`World::settle`].
     pub(super) now: Micros,
     pub(super) faults: Vec<Fault>,
@@ -251,6 +259,7 @@ impl World {
             readings: Readings::default(),
             job_defaults: JobSettings::default(),
             clock: Clock::default(),
+            real,
             now: real,
             faults: Vec::new(),
             tokens: BTreeMap::new(),
@@ -268,6 +277,7 @@ impl World {
 
     /// Lets everything happen that is due at `real`, the machine's time.
     pub(super) fn settle(&mut self, real: Micros) {
+        self.real = real;
         self.now = self.clock.at(real).max(self.now);
         self.run_due_events();
     }

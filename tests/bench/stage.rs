@@ -3,7 +3,6 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use kube::Client;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -28,8 +27,6 @@ pub(crate) struct Stage {
     pub(crate) artifact: Artifact,
     /// Its bytes.
     pub(crate) zip: Vec<u8>,
-    /// A client with the administrator's rights.
-    pub(crate) client: Client,
     control_plane: ControlPlane,
     /// Serves it.
     _artifacts: Artifacts,
@@ -40,17 +37,16 @@ impl Stage {
     pub(crate) async fn start() -> Result<Self> {
         let control_plane = ControlPlane::start().await?;
         control_plane.install_crd().await?;
-        let client = control_plane.client().await?;
         let simulator = Simulator::start(JOB_SECONDS).await?;
         let artifacts = Artifacts::start().await?;
         let zip = crate::support::artifacts::application("1")?;
         let artifact = artifacts.serve("/shop-1.zip", zip.clone());
-        Ok(Self { simulator, artifact, zip, client, control_plane, _artifacts: artifacts })
+        Ok(Self { simulator, artifact, zip, control_plane, _artifacts: artifacts })
     }
 
     /// A namespace with the Secret of the tenant of the same name.
     pub(crate) async fn namespace(&self, purpose: &str) -> Result<Namespace> {
-        let namespace = Namespace::create(&self.client, purpose).await?;
+        let namespace = Namespace::create(&self.control_plane, purpose).await?;
         namespace.write_token(&token(&namespace)).await?;
         Ok(namespace)
     }

@@ -63,7 +63,7 @@ impl Parts {
     }
 
     /// Lets everything run on, and says how to reach and how to stop it.
-    pub(crate) fn leave_running(self) -> Result<()> {
+    pub(crate) fn leave_running(mut self) -> Result<()> {
         let kubectl = self.control_plane.kubectl().command_line();
         let folder = self.control_plane.folder().display().to_string();
         let (simulator, metrics) = (self.simulator.base_url(), self.operator.url("/metrics"));

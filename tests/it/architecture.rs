@@ -1,6 +1,8 @@
 //! The shape of the code, as ARCHITECTURE.md promises it: which way imports point, what pure files must not contain,
 //! and how long a file may be. Read from the sources as text; what only a compiler could see is not checked.
 
+mod points;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +11,14 @@ use crate::support::run_folder::package;
 
 /// The modules from the bottom to the top. Code may name lower layers, and of its own layer only its own module.
 const LAYERS: &[&[&str]] = &[
+    // Points beside calls: known to whatever calls.
+    &["crash"],
     // Words and small tools; they know nothing of each other.
     &["api", "reason", "time", "text", "redact", "address", "clock", "cluster", "config", "metrics", "telemetry"],
     // The outside world: Konigle, the hosts of artifacts, the pages for probes. They know no resource's status.
     &["konigle", "artifact", "health"],
     // Decisions, all pure.
+    &["footprint", "released"],
     &["desired"],
     &["observation"],
     &["wish"],
@@ -43,6 +48,8 @@ const PURE: &[&str] = &[
     "desired",
     "observation",
     "wish",
+    "footprint",
+    "released",
     "judge",
     "plan",
     "status",

@@ -4,6 +4,7 @@
 mod artifacts;
 mod drift;
 mod jobs;
+mod neighbours;
 mod requests;
 mod secrets;
 

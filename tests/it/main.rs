@@ -7,14 +7,18 @@ mod support;
 
 mod architecture;
 mod artifact;
+mod bad_bytes;
 mod bad_input;
 mod client;
 mod crash;
 mod journeys;
 mod kubernetes;
+mod leading;
 mod manifests;
+mod pitfalls;
 mod promotion;
 mod sdk;
 mod simulator;
 mod steady;
 mod test_bed;
+mod trace;

@@ -261,7 +261,7 @@ async fn a_bad_promotion_is_refused_with_what_to_write_instead() -> Result<()> {
 
 #[tokio::test]
 async fn a_resource_cannot_be_turned_to_another_space() -> Result<()> {
-    let namespace = Namespace::create(&ControlPlane::shared().await?.client().await?, "immutable").await?;
+    let namespace = Namespace::create(ControlPlane::shared().await?, "immutable").await?;
     let by_id = deploys("7301962442809344000", "https://ci.example.com/shop.zip", DIGEST);
     namespace.apply("shop-uat", &by_id).await?;
     let space_help = "spec.space cannot be changed";
@@ -298,7 +298,7 @@ async fn names_longer_than_events_allow_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn a_new_resource_has_not_been_observed() -> Result<()> {
-    let namespace = Namespace::create(&ControlPlane::shared().await?.client().await?, "unobserved").await?;
+    let namespace = Namespace::create(ControlPlane::shared().await?, "unobserved").await?;
     let spec = deploys("7", "https://ci.example.com/shop.zip", DIGEST);
     let space = namespace.apply("shop-uat", &spec).await?;
     assert_eq!(space.status.map(|status| status.observed_generation), Some(-1), "else kstatus calls it Current");

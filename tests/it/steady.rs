@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kube::Client;
+use konigle_operator::api::RELEASED;
+use kube::{Client, ResourceExt};
 use reqwest::Method;
 use serde_json::json;
 
@@ -39,10 +40,8 @@ async fn twenty_settled_spaces_are_looked_at_twice_and_nothing_is_written() -> R
     control_plane.install_crd().await?;
     let client = control_plane.client().await?;
     let stage = Stage::open_on(&control_plane, "steady", 0.5, |options| options).await?;
-    let webapps: Vec<_> =
-        (0..SPACES).map(|number| json!({"name": format!("shop-{number}"), "uat": {"id": id(number)}})).collect();
-    let tenant = json!({"name": "demo", "computers": [{"name": "web-2", "webapps": webapps}]});
-    stage.simulator.control(Method::POST, "tenants", &tenant).await?;
+    let ids: Vec<String> = (0..SPACES).map(id).collect();
+    stage.simulator.add_uat_spaces("web-2", &ids).await?;
     let artifact = stage.artifacts.serve_application("1.0")?;
     for number in 0..SPACES {
         let mut spec = deploys(&id(number), &artifact.url, &artifact.digest);
@@ -52,12 +51,20 @@ async fn twenty_settled_spaces_are_looked_at_twice_and_nothing_is_written() -> R
     for number in 0..SPACES {
         stage.namespace.wait_for_reason(&format!("shop-{number}"), "Succeeded").await?;
     }
-    // What is written after the last deploy, its Event, is written now.
+    // What is written after the last deploy, its Event and its note, is written now.
     for number in 0..SPACES {
-        stage.wait_for_event(&format!("shop-{number}"), "DeploySucceeded: ").await?;
+        let name = format!("shop-{number}");
+        stage.wait_for_event(&name, "DeploySucceeded: ").await?;
+        stage.namespace.wait_for(&name, "noted", |space| space.annotations().contains_key(RELEASED)).await?;
     }
 
-    let before = (writes(&client, "koniglespaces").await?, writes(&client, "events").await?);
+    // The API server shows what was written a moment before it counts it.
+    let mut last = None;
+    let before = wait_for("all counted", async || {
+        let counted = (writes(&client, "koniglespaces").await?, writes(&client, "events").await?);
+        Ok((last.replace(counted) == Some(counted)).then_some(counted))
+    })
+    .await?;
     assert!(before.0 > 0 && before.1 > 0, "the counters count: {before:?}");
     stage.simulator.control(Method::DELETE, "requests", &serde_json::Value::Null).await?;
     let began = Instant::now();

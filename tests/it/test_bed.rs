@@ -19,7 +19,7 @@ use crate::support::{Result, control_plane};
 async fn parts_stop_and_start_again_on_the_same_data() -> Result<()> {
     let mut control_plane = ControlPlane::start().await?;
     control_plane.install_crd().await?;
-    let namespace = Namespace::create(&control_plane.client().await?, "restart").await?;
+    let namespace = Namespace::create(&control_plane, "restart").await?;
     let spec = deploys("7", "https://ci.example.com/shop.zip", &format!("sha256:{}", "0".repeat(64)));
     namespace.apply("shop-uat", &spec).await?;
 
@@ -41,7 +41,7 @@ async fn with_the_controller_manager_a_namespace_can_be_deleted() -> Result<()> 
     }
     control_plane.start_controller_manager()?;
     let client = control_plane.client().await?;
-    let namespace = Namespace::create(&client, "deleted").await?;
+    let namespace = Namespace::create(&control_plane, "deleted").await?;
     namespace.write_token(TOKEN).await?;
     let namespaces: Api<KubeNamespace> = Api::all(client);
     namespaces.delete(namespace.name(), &DeleteParams::default()).await?;
@@ -51,8 +51,7 @@ async fn with_the_controller_manager_a_namespace_can_be_deleted() -> Result<()> 
 #[tokio::test]
 async fn the_operators_account_has_its_rights_in_one_namespace_only() -> Result<()> {
     let shared = ControlPlane::shared().await?;
-    let admin = shared.client().await?;
-    let (own, other) = (Namespace::create(&admin, "own").await?, Namespace::create(&admin, "other").await?);
+    let (own, other) = (Namespace::create(shared, "own").await?, Namespace::create(shared, "other").await?);
     own.write_token(TOKEN).await?;
     other.write_token(TOKEN).await?;
     let operator = control_plane::client(&operator_account(shared, &own).await?).await?;

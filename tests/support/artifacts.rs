@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::trace::Witness;
 use super::{Context, Result};
 
 /// The running server. Dropping it closes it.
@@ -25,6 +26,8 @@ pub(crate) struct Artifacts {
     address: SocketAddr,
     store: Arc<Mutex<Store>>,
     task: JoinHandle<()>,
+    /// Until the end of the test, when it looks at what was asked for.
+    _witness: Arc<Witness>,
 }
 
 /// Where an artifact is, and what its bytes are.
@@ -42,6 +45,17 @@ pub(crate) struct Artifact {
 struct Store {
     files: HashMap<String, Reply>,
     requests: HashMap<String, Vec<HeaderMap>>,
+    heads: Vec<String>,
+}
+
+/// The heads of all requests, as texts.
+#[derive(Clone)]
+pub(crate) struct Heads(Arc<Mutex<Store>>);
+
+impl Heads {
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).heads.clone()
+    }
 }
 
 #[derive(Clone)]
@@ -70,7 +84,9 @@ impl Artifacts {
             // Ends only with the listener.
             let _ = axum::serve(listener, application).await;
         });
-        Ok(Self { address, store, task })
+        let witness = Witness::current();
+        witness.keep_heads(Heads(Arc::clone(&store)));
+        Ok(Self { address, store, task, _witness: witness })
     }
 
     /// Serves these bytes under `path`, which starts with a slash.
@@ -169,6 +185,7 @@ async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: Heade
     let path = uri.path().to_owned();
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
     let reply = store.files.get(&path).cloned();
+    store.heads.push(format!("{uri} {headers:?}"));
     store.requests.entry(path).or_default().push(headers);
     drop(store);
     let Some(reply) = reply else {

@@ -163,6 +163,21 @@ impl ControlPlane {
         self.etcd = None;
     }
 
+    /// Has etcd forget all but the newest version of everything, as it does of itself every five minutes.
+    pub(crate) async fn compact_etcd(&self) -> Result<()> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let ask = async |path: &str, body: serde_json::Value| {
+            let request = http.post(format!("http://127.0.0.1:{}/v3/{path}", self.ports.etcd)).json(&body);
+            request.send().await?.error_for_status()?.json::<serde_json::Value>().await
+        };
+        let status = ask("maintenance/status", serde_json::json!({})).await.context("asking etcd for its revision")?;
+        let revision = &status["header"]["revision"];
+        ask("kv/compaction", serde_json::json!({"revision": revision, "physical": true}))
+            .await
+            .context("compacting etcd")?;
+        Ok(())
+    }
+
     /// Stops the API server's process where it stands (`STOP`), or lets it go on (`CONT`): connections stay open and
     /// nobody answers.
     pub(crate) fn signal_api_server(&mut self, signal: &str) -> Result<()> {
@@ -227,7 +242,7 @@ impl ControlPlane {
     /// Lets all parts run on after this program has ended; their process ids.
     pub(crate) fn leave_running(self) -> Vec<u32> {
         let parts = [self.controller_manager, self.api_server, self.etcd];
-        parts.into_iter().flatten().map(Process::leave_running).collect()
+        parts.into_iter().flatten().map(|mut part| part.leave_running()).collect()
     }
 
     fn command(&self, name: &str) -> Command {

@@ -1,9 +1,16 @@
 //! One error type for the whole test bed: a text for a person, with the causes in it.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::sync::{Arc, Weak};
 
 /// What went wrong, from the outside in, separated by colons.
-pub(crate) struct Failure(String);
+pub(crate) struct Failure(Arc<str>);
+
+thread_local! {
+    /// Those that were made on this thread, as long as they are kept.
+    static KEPT: RefCell<Vec<Weak<str>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A result of the test bed.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -11,7 +18,18 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure with this text.
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        let text: Arc<str> = text.into().into();
+        KEPT.with_borrow_mut(|kept| {
+            kept.retain(|failure| failure.strong_count() > 0);
+            kept.push(Arc::downgrade(&text));
+        });
+        Self(text)
+    }
+
+    /// The texts of the failures that this thread made and that still exist: of a test that is about to end, the one
+    /// that it ends with.
+    pub(crate) fn kept() -> Vec<String> {
+        KEPT.with_borrow(|kept| kept.iter().filter_map(Weak::upgrade).map(|text| text.to_string()).collect())
     }
 }
 
@@ -27,7 +45,7 @@ impl<E: std::error::Error> From<E> for Failure {
             }
             source = cause.source();
         }
-        Self(text)
+        Self::new(text)
     }
 }
 
@@ -52,6 +70,6 @@ pub(crate) trait Context<T> {
 
 impl<T, E: Into<Failure>> Context<T> for std::result::Result<T, E> {
     fn context(self, doing: impl fmt::Display) -> Result<T> {
-        self.map_err(|error| Failure(format!("{doing}: {}", error.into())))
+        self.map_err(|error| Failure::new(format!("{doing}: {}", error.into())))
     }
 }

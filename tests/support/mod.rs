@@ -20,5 +20,7 @@ pub(crate) mod rights;
 pub(crate) mod run_folder;
 pub(crate) mod simulator;
 pub(crate) mod stage;
+pub(crate) mod trace;
+pub(crate) mod wire;
 
 pub(crate) use failure::{Context, Failure, Result};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,10 @@ use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::control_plane::ControlPlane;
 use super::process::POLL;
 use super::run_folder::run_folder;
+use super::trace::{Property, Witness};
 use super::{Context, Failure, Result};
 
 /// How long a state may take to come. Generous, for machines are slow and busy: a test that fails takes this long,
@@ -28,12 +31,16 @@ pub(crate) const SECRET: &str = "konigle";
 pub(crate) struct Namespace {
     client: Client,
     name: String,
+    witness: Arc<Witness>,
 }
 
 impl Namespace {
     /// Makes a namespace whose name starts with `purpose`.
-    pub(crate) async fn create(client: &Client, purpose: &str) -> Result<Self> {
+    ///
+    /// All versions of its KonigleSpaces are recorded from now on, and judged at the end of the test.
+    pub(crate) async fn create(control_plane: &ControlPlane, purpose: &str) -> Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(1);
+        let client = control_plane.client().await?;
         let name = format!("{purpose}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let namespace = KubeNamespace {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
@@ -43,7 +50,19 @@ impl Namespace {
             .create(&PostParams::default(), &namespace)
             .await
             .context(format!("making the namespace {name}"))?;
-        Ok(Self { client: client.clone(), name })
+        let witness = Witness::current();
+        witness.watch(&control_plane.kubeconfig(), &name).await?;
+        Ok(Self { client, name, witness })
+    }
+
+    /// Says that this test breaks a property by design, and why. A suspended property that held is a finding, too.
+    pub(crate) fn allow(&self, property: Property, why: &str) {
+        self.witness.allow(property, why, true);
+    }
+
+    /// As [`Namespace::allow`], where it depends on chance whether the property breaks.
+    pub(crate) fn tolerate(&self, property: Property, why: &str) {
+        self.witness.allow(property, why, false);
     }
 
     /// Its name.
@@ -79,6 +98,9 @@ impl Namespace {
     pub(crate) async fn write_secret(&self, name: &str, keys: &Value) -> Result<()> {
         // `data` and not `stringData`: an apply takes away only what it wrote itself, and the server writes the other.
         let bytes = |text: &Value| ByteString(text.as_str().unwrap_or_default().as_bytes().to_vec());
+        for (key, text) in keys.as_object().into_iter().flatten() {
+            self.witness.keep_secret(key, text.as_str().unwrap_or_default());
+        }
         let data: BTreeMap<&String, ByteString> =
             keys.as_object().into_iter().flatten().map(|(key, text)| (key, bytes(text))).collect();
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});

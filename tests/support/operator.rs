@@ -2,11 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::process::{Process, free_port};
 use super::run_folder::{new_folder, program};
+use super::trace::{Started, Witness};
 use super::{Context, Failure, Result};
+
+/// The folder of artifacts, in the folder of the operator.
+const ARTIFACTS: &str = "artifacts";
 
 /// What an operator is started with.
 #[derive(Clone)]
@@ -23,6 +28,8 @@ pub(crate) struct OperatorOptions {
     pub(crate) flags: Vec<String>,
     /// Environment variables.
     pub(crate) environment: Vec<(String, String)>,
+    /// What a shell does before it becomes the operator, such as `ulimit -f 2048`.
+    pub(crate) prelude: String,
 }
 
 impl OperatorOptions {
@@ -35,7 +42,22 @@ impl OperatorOptions {
             insecure_artifacts: true,
             flags: Vec::new(),
             environment: Vec::new(),
+            prelude: ":".to_owned(),
         }
+    }
+
+    /// Started by a shell that does this first.
+    #[must_use]
+    pub(crate) fn under(mut self, prelude: &str) -> Self {
+        prelude.clone_into(&mut self.prelude);
+        self
+    }
+
+    /// How long it settles for, as its flags say; what it does without is longer than any test is.
+    fn settle(&self) -> Duration {
+        let told =
+            self.flags.iter().rev().find_map(|flag| flag.strip_prefix("--unknown-outcome-settle=")?.strip_suffix('s'));
+        Duration::from_secs(told.and_then(|seconds| seconds.parse().ok()).unwrap_or(120))
     }
 
     /// With one more flag, written `--name=value`.
@@ -52,6 +74,8 @@ pub(crate) struct Operator {
     folder: PathBuf,
     port: u16,
     process: Process,
+    witness: Arc<Witness>,
+    started: Started,
 }
 
 impl Operator {
@@ -67,7 +91,9 @@ impl Operator {
         let folder = new_folder(&format!("operator-{}", options.watch_namespace.as_deref().unwrap_or("all")))?;
         let port = free_port()?;
         let process = spawn(&options, &folder, port)?;
-        Ok(Self { options, folder, port, process })
+        let witness = Witness::current();
+        let started = witness.begin_life(process.log(), options.settle());
+        Ok(Self { options, folder, port, process, witness, started })
     }
 
     /// Starts it again after it has ended, with the same options, port, log and artifacts.
@@ -78,19 +104,30 @@ impl Operator {
 
     /// As [`Operator::start_again`], and waits for nothing.
     pub(crate) fn restart_unready(&mut self) -> Result<()> {
-        self.process.kill();
+        self.kill();
         self.process = spawn(&self.options, &self.folder, self.port)?;
+        self.started = self.witness.begin_life(self.process.log(), self.options.settle());
         Ok(())
+    }
+
+    /// As [`Operator::restart_unready`], with these environment variables in place of those that it had.
+    pub(crate) fn restart_with(&mut self, environment: Vec<(String, String)>) -> Result<()> {
+        self.options.environment = environment;
+        self.restart_unready()
     }
 
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(&mut self) {
+        self.keep_metrics();
         self.process.kill();
+        self.witness.end_life(&self.started);
     }
 
     /// Ends it as Kubernetes does, and waits for it: a failure when it takes longer than `limit` or says that it failed.
     pub(crate) async fn terminate(&mut self, limit: Duration) -> Result<()> {
+        self.keep_metrics();
         let status = self.process.terminate(limit).await?;
+        self.witness.end_life(&self.started);
         if status.success() {
             return Ok(());
         }
@@ -105,6 +142,11 @@ impl Operator {
     /// The file that it logs into.
     pub(crate) fn log(&self) -> &Path {
         self.process.log()
+    }
+
+    /// The folder of its artifacts.
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.folder.join(ARTIFACTS)
     }
 
     /// Its address for health, readiness and metrics.
@@ -127,8 +169,21 @@ impl Operator {
     }
 
     /// Lets it run on after this program has ended; its process id.
-    pub(crate) fn leave_running(self) -> u32 {
+    pub(crate) fn leave_running(mut self) -> u32 {
         self.process.leave_running()
+    }
+
+    /// Its metrics are searched for secrets at the end of the test, and are gone with it.
+    fn keep_metrics(&mut self) {
+        match self.process.ended() {
+            // One that stands still answers nobody, and must not go on only to be asked.
+            Ok(None) if self.process.is_stopped() => self.witness.cannot_search(format!(
+                "the metrics of an operator that stood still when it was ended; {}",
+                self.process.see_log()
+            )),
+            Ok(None) => self.witness.keep_metrics(&self.started, self.process.log(), self.url("/metrics")),
+            Ok(Some(_)) | Err(_) => {}
+        }
     }
 
     async fn until_ready(&mut self) -> Result<()> {
@@ -142,17 +197,28 @@ impl Operator {
             ready
         };
         let result = self.process.until_ready("ready", probe).await;
+        if result.is_ok() {
+            self.witness.is_ready(&self.started);
+        }
         result.map_err(|failure| Failure::new(format!("/readyz said {:?}; {failure}", said.trim())))
     }
 }
 
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 fn spawn(options: &OperatorOptions, folder: &Path, port: u16) -> Result<Process> {
-    let mut command = Command::new(program("konigle-operator")?);
+    let mut command = Command::new("sh");
     command
+        .args(["-c", &format!("{}; exec \"$0\" \"$@\"", options.prelude)])
+        .arg(program("konigle-operator")?)
         .arg("run")
         .arg(format!("--konigle-base-url={}", options.konigle_base_url))
         .arg(format!("--listen=127.0.0.1:{port}"))
-        .arg(format!("--artifact-dir={}", folder.join("artifacts").display()))
+        .arg(format!("--artifact-dir={}", folder.join(ARTIFACTS).display()))
         .args(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")))
         .args(options.insecure_artifacts.then_some("--allow-insecure-artifacts"))
         .arg("--leader-elect=false")

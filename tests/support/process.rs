@@ -77,6 +77,13 @@ impl Process {
         Ok(self.ended)
     }
 
+    /// Whether a signal made it stand still.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        // The name before the state may hold anything, a bracket too.
+        status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Sends a signal by its name, such as `TERM`, `STOP` or `CONT`. Nothing happens when it has ended.
     pub(crate) fn signal(&mut self, signal: &str) -> Result<()> {
         if self.ended()?.is_some() {
@@ -139,7 +146,7 @@ impl Process {
     }
 
     /// Lets it run on after this program has ended.
-    pub(crate) fn leave_running(mut self) -> u32 {
+    pub(crate) fn leave_running(&mut self) -> u32 {
         self.release_guardian();
         // Taken as ended, so that the drop does not kill it.
         self.ended = Some(ExitStatus::default());

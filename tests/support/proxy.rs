@@ -4,12 +4,14 @@
 //! can be read on the way. Bodies of PATCH and PUT are read whole before they go on; all others are streamed, watches too.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
+use futures::StreamExt;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -48,6 +50,22 @@ impl Matcher {
     }
 }
 
+/// Writes of a claim: a status with an attempt.
+pub(crate) fn claims() -> Matcher {
+    Matcher::new(Method::PATCH, "/status").with_body("\"nonce\"")
+}
+
+/// Writes of a job's id.
+pub(crate) fn receipts() -> Matcher {
+    Matcher::new(Method::PATCH, "/status").with_body("/status/attempt/jobID")
+}
+
+/// The nonce in a claim.
+pub(crate) fn nonce_of(claim: &Seen) -> String {
+    let body: Value = serde_json::from_str(&claim.body).unwrap_or_default();
+    body[2]["value"]["attempt"]["nonce"].as_str().unwrap_or_default().to_owned()
+}
+
 /// A request that came.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -66,6 +84,10 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    fn closed() -> Self {
+        Self { arrived: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
+    }
+
     /// Waits until a request stands before it.
     pub(crate) async fn arrived(&self) -> Result<()> {
         let arriving = self.arrived.acquire();
@@ -78,6 +100,11 @@ impl Gate {
     pub(crate) fn open(&self) {
         self.open.add_permits(Semaphore::MAX_PERMITS / 2);
     }
+
+    /// Answers all requests that stand before it with 502.
+    pub(crate) fn refuse(&self) {
+        self.open.close();
+    }
 }
 
 #[derive(Clone)]
@@ -87,6 +114,8 @@ enum Action {
     /// Passes the request on, and answers so in place of the true answer.
     AnswerAfter(StatusCode),
     Hold(Gate),
+    /// Passes the request on, and holds the true answer back.
+    HoldAnswer(Gate),
 }
 
 struct Rule {
@@ -100,6 +129,8 @@ struct Shared {
     http: reqwest::Client,
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
+    /// How often the watches that were open were silenced.
+    silenced: AtomicUsize,
 }
 
 impl Proxy {
@@ -115,6 +146,7 @@ impl Proxy {
             http: client.build()?,
             rules: Mutex::default(),
             seen: Mutex::default(),
+            silenced: AtomicUsize::new(0),
         });
         let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -164,9 +196,21 @@ impl Proxy {
 
     /// Holds such requests back; what is held never arrives when its sender dies.
     pub(crate) fn hold(&self, matcher: Matcher) -> Gate {
-        let gate = Gate { arrived: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) };
+        let gate = Gate::closed();
         self.rules().push(Rule { matcher, times: usize::MAX, action: Action::Hold(gate.clone()) });
         gate
+    }
+
+    /// Passes such requests on, and holds their answers back.
+    pub(crate) fn hold_answer(&self, matcher: Matcher) -> Gate {
+        let gate = Gate::closed();
+        self.rules().push(Rule { matcher, times: usize::MAX, action: Action::HoldAnswer(gate.clone()) });
+        gate
+    }
+
+    /// Nothing more comes over the watches that are open now; those that are begun later work.
+    pub(crate) fn silence_watches(&self) {
+        self.state.silenced.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Forgets all rules. What is held back stays where it is.
@@ -212,7 +256,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response<B
     }
 }
 
-async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
+async fn forward(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let whole = matches!(parts.method, Method::PATCH | Method::PUT);
@@ -231,7 +275,7 @@ async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
             gate.arrived.add_permits(1);
             gate.open.acquire().await?.forget();
         }
-        Some(Action::AnswerAfter(_)) | None => {}
+        Some(Action::AnswerAfter(_) | Action::HoldAnswer(_)) | None => {}
     }
     let mut headers = parts.headers;
     headers.remove(header::HOST);
@@ -246,8 +290,18 @@ async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
         reply.bytes().await?;
         return Ok(answer(status, refusal_text(status)));
     }
+    if let Some(Action::HoldAnswer(gate)) = action {
+        gate.arrived.add_permits(1);
+        gate.open.acquire().await?.forget();
+    }
     let (status, headers) = (reply.status(), reply.headers().clone());
-    let mut response = Response::new(Body::from_stream(reply.bytes_stream()));
+    let begun = path.contains("watch=true").then(|| shared.silenced.load(Ordering::Acquire));
+    let silenced = Arc::clone(shared);
+    let pieces = reply.bytes_stream().then(move |piece| {
+        let is_silent = begun.is_some_and(|begun| begun != silenced.silenced.load(Ordering::Acquire));
+        async move { if is_silent { std::future::pending().await } else { piece } }
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.headers_mut().remove(header::TRANSFER_ENCODING);

@@ -4,12 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::process::{Process, free_port};
 use super::run_folder::{new_folder, program};
+use super::trace::{Run, Witness};
 use super::{Context, Failure, Result};
 
 /// The token of the demo tenant.
@@ -24,31 +26,46 @@ pub(crate) struct Simulator {
     folder: PathBuf,
     port: u16,
     job_seconds: f64,
+    seed: Option<PathBuf>,
     process: Process,
     http: reqwest::Client,
+    witness: Arc<Witness>,
+    run: Run,
 }
 
 impl Simulator {
     /// Starts it, with jobs that take so many seconds.
     pub(crate) async fn start(job_seconds: f64) -> Result<Self> {
+        Self::start_with(job_seconds, &Value::Null).await
+    }
+
+    /// As [`Simulator::start`], with what this seed holds in place of the demo tenant.
+    pub(crate) async fn start_with(job_seconds: f64, seed: &Value) -> Result<Self> {
         let folder = new_folder("simulator")?;
+        let path = folder.join("seed.json");
+        std::fs::write(&path, seed.to_string()).context("writing the seed")?;
+        let seed = (!seed.is_null()).then_some(path);
         let port = free_port()?;
-        let process = spawn(&folder, port, job_seconds)?;
+        let process = spawn(&folder, port, job_seconds, seed.as_deref())?;
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let mut simulator = Self { folder, port, job_seconds, process, http };
+        let witness = Witness::current();
+        let run = witness.begin_run();
+        let mut simulator = Self { folder, port, job_seconds, seed, process, http, witness, run };
         simulator.until_ready().await?;
         Ok(simulator)
     }
 
     /// Ends it as `kill -9` does: connections are refused, and what it knew is lost.
     pub(crate) fn kill(&mut self) {
+        self.keep_trace();
         self.process.kill();
     }
 
     /// Starts it again at the same address, with nothing deployed.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
-        self.process.kill();
-        self.process = spawn(&self.folder, self.port, self.job_seconds)?;
+        self.kill();
+        self.process = spawn(&self.folder, self.port, self.job_seconds, self.seed.as_deref())?;
+        self.run = self.witness.begin_run();
         self.until_ready().await
     }
 
@@ -69,6 +86,11 @@ impl Simulator {
 
     /// One request of the control API; `path` is what follows `/_sim/`.
     pub(crate) async fn control(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        // What these forget belongs to the trace.
+        if (method == Method::DELETE && path == "requests") || path == "reset" {
+            let kept = self.witness.keep_run(&self.run, &self.base_url());
+            kept.then_some(()).ok_or_else(|| Failure::new("the simulator does not tell what it did"))?;
+        }
         let asking = || format!("asking the simulator: {method} /_sim/{path}");
         let mut request = self.http.request(method.clone(), format!("{}/_sim/{path}", self.base_url()));
         if !body.is_null() {
@@ -119,6 +141,14 @@ impl Simulator {
         self.control(Method::PATCH, &format!("jobs/{}", id.as_str().unwrap_or_default()), change).await
     }
 
+    /// Gives the demo tenant another computer, with a web app for each of these uat Spaces: `COMPUTER-0` and so on.
+    pub(crate) async fn add_uat_spaces(&self, computer: &str, ids: &[String]) -> Result<()> {
+        let webapp = |(number, id)| json!({"name": format!("{computer}-{number}"), "uat": {"id": id}});
+        let webapps: Vec<Value> = ids.iter().enumerate().map(webapp).collect();
+        let tenant = json!({"name": "demo", "computers": [{"name": computer, "webapps": webapps}]});
+        self.control(Method::POST, "tenants", &tenant).await.map(drop)
+    }
+
     /// Deploys to a Space as a person in Konigle's console does.
     pub(crate) async fn deploy_by_a_person(&self, space: &str) -> Result<()> {
         self.change_space(space, &json!({"human_deploy": {}})).await.map(drop)
@@ -130,8 +160,17 @@ impl Simulator {
     }
 
     /// Lets it run on after this program has ended; its process id.
-    pub(crate) fn leave_running(self) -> u32 {
+    pub(crate) fn leave_running(mut self) -> u32 {
         self.process.leave_running()
+    }
+
+    /// What it did belongs to the trace, and is gone with it.
+    fn keep_trace(&mut self) {
+        if let Ok(None) = self.process.ended() {
+            // One that was stopped tells nothing.
+            let _ = self.process.signal("CONT");
+            self.witness.end_run(&self.run, &self.base_url());
+        }
     }
 
     async fn until_ready(&mut self) -> Result<()> {
@@ -142,8 +181,15 @@ impl Simulator {
     }
 }
 
-fn spawn(folder: &Path, port: u16, job_seconds: f64) -> Result<Process> {
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(folder: &Path, port: u16, job_seconds: f64, seed: Option<&Path>) -> Result<Process> {
     let mut command = Command::new(program("konigle-sim")?);
     command.arg(format!("--listen=127.0.0.1:{port}")).arg(format!("--job-seconds={job_seconds}"));
+    command.args(seed.map(|path| format!("--seed={}", path.display())));
     Process::start("konigle-sim", command, &folder.join("simulator.log"))
 }

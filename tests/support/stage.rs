@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
-use konigle_operator::api::KonigleSpace;
+use konigle_operator::api::{KonigleSpace, RELEASED};
+use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
 
@@ -14,11 +15,13 @@ use super::Result;
 use super::artifacts::Artifacts;
 use super::control_plane::ControlPlane;
 use super::kubectl::Kubectl;
-use super::namespace::{Namespace, deploys, wait_for};
+use super::namespace::{Namespace, WAIT_LIMIT, deploys, wait_for, wait_longer_for};
 use super::operator::{Operator, OperatorOptions};
 use super::proxy::Proxy;
 use super::rights::operator_account;
 use super::simulator::{Simulator, TOKEN, UAT};
+use super::trace::Property;
+use super::wire::Wire;
 
 /// The name that the journeys give to the resource of the uat Space.
 pub(crate) const SHOP: &str = "shop-uat";
@@ -59,7 +62,7 @@ impl Stage {
         job_seconds: f64,
         change: impl FnOnce(OperatorOptions) -> OperatorOptions,
     ) -> Result<Self> {
-        let namespace = Namespace::create(&control_plane.client().await?, purpose).await?;
+        let namespace = Namespace::create(control_plane, purpose).await?;
         namespace.write_token(TOKEN).await?;
         let kubeconfig = operator_account(control_plane, &namespace).await?;
         let simulator = Simulator::start(job_seconds).await?;
@@ -69,6 +72,16 @@ impl Stage {
         let operator = Operator::start(options.clone()).await?;
         let artifacts = Artifacts::start().await?;
         Ok(Self { kubectl: control_plane.kubectl(), namespace, kubeconfig, artifacts, simulator, operator, options })
+    }
+
+    /// Says that this test breaks a property by design, and why. A suspended property that held is a finding, too.
+    pub(crate) fn allow(&self, property: Property, why: &str) {
+        self.namespace.allow(property, why);
+    }
+
+    /// As [`Stage::allow`], where it depends on chance whether the property breaks.
+    pub(crate) fn tolerate(&self, property: Property, why: &str) {
+        self.namespace.tolerate(property, why);
     }
 
     /// One more operator, with the same options but for what is changed.
@@ -95,6 +108,22 @@ impl Stage {
         Ok(proxy)
     }
 
+    /// As [`Stage::put_proxy_before_konigle`], with a proxy for bytes.
+    pub(crate) async fn put_wire_before_konigle(&mut self) -> Result<Wire> {
+        let wire = Wire::start(&self.simulator.base_url()).await?;
+        self.options.konigle_base_url = wire.base_url();
+        self.replace_operator().await?;
+        Ok(wire)
+    }
+
+    /// As [`Stage::put_proxy_before_the_api_server`], with a proxy for bytes.
+    pub(crate) async fn put_wire_before_the_api_server(&mut self) -> Result<Wire> {
+        let (wire, kubeconfig) = Wire::before_api_server(&self.kubeconfig).await?;
+        self.options.kubeconfig = kubeconfig;
+        self.replace_operator().await?;
+        Ok(wire)
+    }
+
     async fn replace_operator(&mut self) -> Result<()> {
         self.operator.kill();
         self.operator = Operator::start(self.options.clone()).await?;
@@ -107,12 +136,15 @@ impl Stage {
         Ok(deploys(UAT, &artifact.url, &artifact.digest))
     }
 
-    /// Deploys this version by [`SHOP`], and waits until it runs.
+    /// Deploys this version by [`SHOP`], and waits until it runs and all that follows is written.
     pub(crate) async fn deployed(&self, version: &str) -> Result<KonigleSpace> {
         let wish = self.wish(version)?;
         self.namespace.apply(SHOP, &wish).await?;
         let digest = digest_of_wish(&wish);
-        self.namespace.wait_for(SHOP, "Ready with the digest", |space| is_ready(space) && runs(space, &digest)).await
+        let noted =
+            |space: &KonigleSpace| space.annotations().get(RELEASED).is_some_and(|noted| noted.contains(&digest));
+        let rests = |space: &KonigleSpace| is_ready(space) && runs(space, &digest) && noted(space);
+        self.namespace.wait_for(SHOP, "Ready with the digest", rests).await
     }
 
     /// Has the operator look at the resource now, and waits until it has.
@@ -129,7 +161,17 @@ impl Stage {
 
     /// Waits until the simulator's ledger has that many entries for this Space.
     pub(crate) async fn wait_for_ledger(&self, space: &str, entries: usize) -> Result<Vec<Value>> {
-        wait_for(&format!("{entries} ledger entries"), async || {
+        self.wait_longer_for_ledger(space, entries, WAIT_LIMIT).await
+    }
+
+    /// As [`Stage::wait_for_ledger`], where that takes its time by design.
+    pub(crate) async fn wait_longer_for_ledger(
+        &self,
+        space: &str,
+        entries: usize,
+        limit: Duration,
+    ) -> Result<Vec<Value>> {
+        wait_longer_for(&format!("{entries} ledger entries"), limit, async || {
             Ok(Some(self.simulator.ledger(space).await?).filter(|ledger| ledger.len() == entries))
         })
         .await

@@ -86,7 +86,7 @@ impl Bed {
     /// Starts the parts. The operator has the rights of `deploy/install.yaml` and no others.
     async fn open(purpose: &str, change: impl FnOnce(OperatorOptions) -> OperatorOptions) -> Result<Self> {
         let control_plane = ControlPlane::shared().await?;
-        let namespace = Namespace::create(&control_plane.client().await?, purpose).await?;
+        let namespace = Namespace::create(control_plane, purpose).await?;
         let kubeconfig = operator_account(control_plane, &namespace).await?;
         let simulator = Simulator::start(JOB_SECONDS).await?;
         let options = OperatorOptions::new(&kubeconfig, &simulator.base_url(), namespace.name())

@@ -60,6 +60,36 @@ async fn a_promote_is_one_empty_post_with_its_length() {
     assert_eq!((header(&head, "content-length"), header(&head, "content-type")), (Some("0"), None));
 }
 
+/// A write on a connection that is kept open may meet a server that closes it just then: the library would send it again.
+#[tokio::test]
+async fn k24_a_write_has_a_connection_of_its_own_and_is_never_sent_again() {
+    // Keeps each connection open for any number of reads, and answers no write: the connection closes once it is read.
+    let server = Server::start(|mut stream| async move {
+        loop {
+            let (head, _) = read_request(&mut stream).await;
+            if !head.starts_with("GET ") {
+                return;
+            }
+            let body = r#"{"id": "7", "type": "uat"}"#;
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let client = server.client();
+    for _ in 0..2 {
+        client.space("7").await.unwrap();
+    }
+    assert_eq!(server.connections(), 1, "reads share one");
+    for writes in 1..=2 {
+        let answer = client.promote("7", &sending()).await;
+        assert!(matches!(answer, Answer::Unknown(_)), "{answer:?}");
+        assert_eq!(server.connections(), 1 + writes);
+    }
+    client.space("7").await.unwrap();
+    assert_eq!(server.connections(), 3, "reads still use theirs");
+}
+
 /// What a write comes to when the whole request was read and these bytes came back, after which the connection closed.
 #[tokio::test]
 async fn an_answer_is_classified_and_what_is_none_is_unknown() {

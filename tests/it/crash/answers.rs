@@ -1,65 +1,12 @@
-//! Answers to the one write that do not come, or tell nothing: each ends in one job and a status that is right.
+//! Answers to the one write that never come, and a person who says what became of it.
 
 use konigle_operator::api::{AttemptResult, Attribution, RESOLVE_ATTEMPT};
-use reqwest::Method;
 use serde_json::json;
 
 use super::{attribution, quick, results};
 use crate::support::Result;
-use crate::support::proxy::Matcher;
-use crate::support::recording::Recording;
 use crate::support::simulator::UAT;
 use crate::support::stage::{SHOP, Stage, is_ready};
-
-#[tokio::test]
-async fn an_answer_that_tells_nothing_is_not_asked_for_twice() -> Result<()> {
-    let stage = Stage::open("mute").await?;
-    let answers = [
-        ("500", json!({"status": 500})),
-        ("dropped", json!("drop")),
-        ("reset", json!("reset")),
-        ("html", json!("html")),
-        ("truncated", json!("truncate")),
-        ("no-job-id", json!({"remove": ["job_id"]})),
-        ("redirect", json!({"answer": {"status": 302, "location": "/elsewhere"}})),
-    ];
-    for (sent, (version, action)) in answers.into_iter().enumerate() {
-        stage.simulator.fault(&json!({"operation": "deploy", "when": "after", "action": action})).await?;
-        let wish = quick(&stage, version)?;
-        let digest = crate::support::stage::digest_of_wish(&wish);
-        stage.namespace.apply(SHOP, &wish).await?;
-        let space = stage
-            .namespace
-            .wait_for(SHOP, version, |space| is_ready(space) && crate::support::stage::runs(space, &digest))
-            .await?;
-        assert_eq!(attribution(&space), Some(Attribution::Inferred), "{version}");
-        assert_eq!(stage.simulator.ledger(UAT).await?.len(), sent + 1, "{version}");
-        assert_eq!(results(&space).first(), Some(&AttemptResult::Succeeded), "{version}");
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_refused_connection_is_known_to_have_sent_nothing() -> Result<()> {
-    let mut stage = Stage::open("refused").await?;
-    let proxy = stage.put_proxy_before_the_api_server().await?;
-    let recording = Recording::start(&stage.namespace).await?;
-    let claim = proxy.hold(Matcher::new(Method::PATCH, "/status").with_body("\"nonce\""));
-    stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
-    claim.arrived().await?;
-    stage.simulator.kill();
-    claim.open();
-    let unsent = stage.namespace.wait_for(SHOP, "not sent", |space| results(space) == [AttemptResult::NotSent]).await?;
-    assert!(unsent.status.is_some_and(|status| status.failures == 0 && status.attempt.is_none()));
-    stage.simulator.start_again().await?;
-    let space = stage.namespace.wait_for(SHOP, "deployed", is_ready).await?;
-    assert_eq!(attribution(&space), Some(Attribution::Confirmed));
-    for status in recording.statuses(SHOP).await? {
-        assert!(status.condition("Ready").is_none_or(|ready| ready.reason != "ResolvingOutcome"), "{status:?}");
-    }
-    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
-    Ok(())
-}
 
 #[tokio::test]
 async fn under_hold_a_person_answers_with_the_nonce() -> Result<()> {

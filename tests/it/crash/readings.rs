@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use konigle_operator::api::{AttemptResult, KonigleSpace};
-use konigle_operator::sim::{Options, Seed, Simulator};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::results;
+use crate::support::Result;
 use crate::support::artifacts::Artifacts;
 use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{Namespace, deploys};
 use crate::support::operator::{Operator, OperatorOptions};
 use crate::support::rights::operator_account;
-use crate::support::simulator::{TOKEN, UAT};
+use crate::support::simulator::{Simulator, TOKEN, UAT};
 use crate::support::stage::{SHOP, Stage, is_ready};
-use crate::support::{Failure, Result};
 
 const SPACES: [&str; 3] = ["succeeds", "fails", "lost"];
 const LIMIT: Duration = Duration::from_mins(3);
 
-fn seed() -> Result<Seed> {
+fn seed() -> Value {
     let before = json!({"last_deployed_at": "2026-11-24T08:29:00Z", "last_deployment_status": "success", "running": "a".repeat(64)});
     let webapp = |name: &str| {
         let mut uat = before.clone();
@@ -33,9 +33,7 @@ fn seed() -> Result<Seed> {
         json!({"name": name, "uat": uat})
     };
     let webapps: Vec<_> = SPACES.iter().map(|name| webapp(name)).collect();
-    let seed =
-        json!({"tenants": [{"name": "demo", "tokens": [TOKEN], "computers": [{"name": "web-1", "webapps": webapps}]}]});
-    Seed::parse(&seed.to_string()).map_err(Failure::new)
+    json!({"tenants": [{"name": "demo", "tokens": [TOKEN], "computers": [{"name": "web-1", "webapps": webapps}]}]})
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,18 +69,18 @@ async fn the_list_of_jobs_does_not_outrun_the_space() -> Result<()> {
 }
 
 async fn lost_answers(control_plane: &ControlPlane, artifacts: &Artifacts, readings: Value) -> Result<()> {
-    let simulator = Simulator::start(Options { seed: seed()?, job_seconds: Some(2.0), ..Options::default() }).await?;
-    simulator.control("PATCH", "readings", readings.clone())?;
+    let simulator = Simulator::start_with(2.0, &seed()).await?;
+    simulator.control(Method::PATCH, "readings", &readings).await?;
     let id = |name: &str| format!("73019624428093{name}");
     for (name, when) in [("succeeds", "after"), ("fails", "after"), ("lost", "before")] {
-        simulator.fault(json!({"operation": "deploy", "space": id(name), "when": when, "action": "drop"}))?;
+        simulator.fault(&json!({"operation": "deploy", "space": id(name), "when": when, "action": "drop"})).await?;
     }
-    simulator.control("PATCH", &format!("spaces/{}", id("fails")), json!({"next_jobs": [{"outcome": "failed"}]}))?;
+    simulator.change_space(&id("fails"), &json!({"next_jobs": [{"outcome": "failed"}]})).await?;
 
-    let namespace = Namespace::create(&control_plane.client().await?, "reading").await?;
+    let namespace = Namespace::create(control_plane, "reading").await?;
     namespace.write_token(TOKEN).await?;
     let kubeconfig = operator_account(control_plane, &namespace).await?;
-    let options = OperatorOptions::new(&kubeconfig, &simulator.base_url, namespace.name());
+    let options = OperatorOptions::new(&kubeconfig, &simulator.base_url(), namespace.name());
     let _operator = Operator::start(options.flag("--unknown-outcome-settle=2s")).await?;
     let artifact = artifacts.serve_application("1.0")?;
     for name in SPACES {
@@ -92,18 +90,13 @@ async fn lost_answers(control_plane: &ControlPlane, artifacts: &Artifacts, readi
     }
     for name in SPACES {
         let space = namespace.wait_longer_for(name, &format!("deployed under {readings}"), LIMIT, is_ready).await?;
-        judge(name, &space, &simulator, &readings);
+        judge(name, &space, &simulator.ledger(&id(name)).await?, &readings);
     }
     Ok(())
 }
 
-fn judge(name: &str, space: &KonigleSpace, simulator: &Simulator, readings: &Value) {
+fn judge(name: &str, space: &KonigleSpace, ledger: &[Value], readings: &Value) {
     let context = format!("{name} under {readings}: {:?}", space.status);
-    let ledger: Vec<_> = simulator
-        .ledger()
-        .into_iter()
-        .filter(|entry| entry["space"].as_str().is_some_and(|id| id.ends_with(name)))
-        .collect();
     let outcomes: Vec<_> = ledger.iter().map(|entry| entry["outcome"].as_str().unwrap_or("running")).collect();
     let (expected_results, expected_outcomes): (&[_], &[_]) = match name {
         "succeeds" => (&[AttemptResult::Succeeded], &["success"]),

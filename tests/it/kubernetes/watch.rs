@@ -10,6 +10,7 @@ use super::LIMIT;
 use crate::support::Result;
 use crate::support::namespace::{wait_for, wait_longer_for};
 use crate::support::proxy::{Matcher, Proxy, Seen};
+use crate::support::simulator::UAT;
 use crate::support::stage::{SHOP, Stage, is_ready};
 
 fn watches() -> Matcher {
@@ -37,6 +38,37 @@ async fn k3_a_list_that_is_never_answered_is_begun_again() -> Result<()> {
     let before = lists(&proxy);
     wait_longer_for("listed again", LIMIT, async || Ok((lists(&proxy) > before).then_some(()))).await?;
     stage.deployed("1.1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn k3_a_watch_that_misses_a_change_ends_the_process() -> Result<()> {
+    let mut stage = Stage::open_with("missing", 0.5, |options| options.flag("--watch-check-interval=2s")).await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    // A watch that tells everything passes the comparison, again and again.
+    let compared = || proxy.seen(&Matcher::new(Method::GET, "/koniglespaces?&limit=100")).len();
+    let before = compared();
+    for version in ["1.0", "1.1", "1.2"] {
+        stage.deployed(version).await?;
+    }
+    wait_for("compared", async || Ok((compared() >= before + 3).then_some(()))).await?;
+    assert!(stage.operator.process().ended()?.is_none(), "nothing was missed");
+
+    // The list is told, and of what comes then nothing is.
+    stage.operator.kill();
+    let silent = proxy.hold(watches());
+    stage.operator.start_again().await?;
+    silent.arrived().await?;
+    stage.namespace.apply(SHOP, &stage.wish("1.3")?).await?;
+    // Sooner than the watch's own time-out, after which it would be begun again.
+    let status = stage.operator.process().wait(Duration::from_secs(45)).await?;
+    assert!(!status.success(), "{status}");
+    let log = std::fs::read_to_string(stage.operator.log())?;
+    assert!(log.contains("the watch missed a change"), "{log}");
+    proxy.clear();
+    stage.operator.start_again().await?;
+    stage.deployed("1.3").await?;
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 4);
     Ok(())
 }
 

@@ -1,0 +1,38 @@
+//! The rows of the matrix: a file for each group, each with its own list.
+
+mod answers;
+mod artifacts;
+mod claim;
+mod jobs;
+mod kubernetes;
+mod people;
+mod process;
+mod promotion;
+mod resources;
+mod secrets;
+
+use crate::matrix::Row;
+
+/// All rows, in the order of their numbers.
+pub(crate) fn all() -> Vec<Row> {
+    let mut rows: Vec<Row> = [
+        claim::rows(),
+        answers::rows(),
+        kubernetes::rows(),
+        jobs::rows(),
+        people::rows(),
+        promotion::rows(),
+        secrets::rows(),
+        resources::rows(),
+        artifacts::rows(),
+        process::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    rows.sort_by_key(|row| {
+        let digits = row.number.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
+        (digits.parse::<u32>().unwrap_or_default(), row.number)
+    });
+    rows
+}

@@ -1,0 +1,51 @@
+//! Which pairs of crashes are tried: a sample that moves with the commit, or all (`make sweep PAIRS=all`).
+
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::process::Command;
+
+use crate::case::Case;
+use crate::support::run_folder::package;
+use crate::support::{Context, Failure, Result};
+
+/// How many pairs are tried where `PAIRS` says nothing.
+const SAMPLE: usize = 100;
+
+/// The pairs to try. Each has a number of its own under the seed, and the smallest are taken: so one pair more or less
+/// in the universe, which chance may add, changes little of the sample.
+pub(crate) fn chosen(mut universe: Vec<Case>) -> Result<Vec<Case>> {
+    let sample = match env::var("PAIRS").ok().filter(|text| !text.is_empty()).as_deref() {
+        Some("all") => universe.len(),
+        Some(number) => number.parse().context("reading PAIRS, a number or `all`")?,
+        None => SAMPLE,
+    };
+    let seed = seed()?;
+    println!("\npairs: {} of {}, seed {seed}", sample.min(universe.len()), universe.len());
+    universe.sort_by_cached_key(|case| {
+        let mut hasher = DefaultHasher::new();
+        (&seed, case.name()).hash(&mut hasher);
+        hasher.finish()
+    });
+    universe.truncate(sample);
+    universe.sort_by_key(|case| std::cmp::Reverse(case.flow));
+    Ok(universe)
+}
+
+/// Whether enough of them crashed twice for the sample to say something: nine of ten.
+pub(crate) fn enough(tried: usize, missed: usize) -> Result<()> {
+    if missed * 10 <= tried {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{missed} of {tried} pairs never came to their second crash: too many")))
+}
+
+/// `SEED`, or the commit.
+fn seed() -> Result<String> {
+    if let Some(seed) = env::var("SEED").ok().filter(|text| !text.is_empty()) {
+        return Ok(seed);
+    }
+    let output = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(package()).output();
+    let output = output.context("asking git for the commit; SEED can be set instead")?;
+    let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if commit.is_empty() { Err(Failure::new("git tells no commit: set SEED")) } else { Ok(commit) }
+}
