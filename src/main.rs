@@ -66,12 +66,14 @@ fn print_crd() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    // Before all else: a process that is asked to end while it starts must end in order too.
+    let stop = Stop::default();
+    stop_on_signal(stop.clone())?;
     info!(version = env!("CARGO_PKG_VERSION"), base_url = %config.konigle_base_url, "starting");
     let kube_config = kube::Config::infer().await?;
     let clients = Clients::new(&kube_config)?;
     let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::default()));
-    let (stop, served) = (Stop::default(), CancellationToken::new());
-    stop_on_signal(stop.clone())?;
+    let served = CancellationToken::new();
 
     let pages = tokio::spawn(health::serve(config.listen, readiness.clone(), metrics.clone(), served.clone()));
     let mut crd = tokio::spawn(health::watch_crd(clients.api.clone(), readiness.clone(), stop.shutdown.clone()));

@@ -86,9 +86,7 @@ impl Faults {
             }
             98..100 if restarts && self.ending.is_none() => {
                 self.undo(bed, true)?;
-                bed.operator.process().signal("TERM")?;
-                self.ending = Some(Instant::now());
-                "SIGTERM"
+                self.terminate(bed, random).await?
             }
             // Half of all, and in place of what goes on already or may not be.
             _ => Self::answer(bed, random).await?,
@@ -130,6 +128,17 @@ impl Faults {
             }
         }
         Ok(())
+    }
+
+    /// Asks the operator to end, where it can hear that: the shell that it is started by, which may not have become it
+    /// yet, cannot.
+    async fn terminate(&mut self, bed: &mut Bed, random: &mut Random) -> Result<&'static str> {
+        if bed.operator.readiness().await.is_none() {
+            return Self::answer(bed, random).await;
+        }
+        bed.operator.process().signal("TERM")?;
+        self.ending = Some(Instant::now());
+        Ok("SIGTERM")
     }
 
     /// Something that the simulator does to the next such request.
