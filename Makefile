@@ -31,13 +31,14 @@ demo: controlplane ## from a fresh checkout to a promoted release; KEEP=1 leaves
 	KEEP=$(KEEP) $(CARGO) run --quiet --features sim --example demo
 
 # In the order in which they should fail. STAGES names a file for the time that each takes. The sweep and the fault matrix
-# mostly wait, so they run side by side; the sweep's output follows that of the matrix.
+# mostly wait, so they run side by side; the sweep's output follows that of the matrix. What is started with & does not
+# hear Ctrl-C by itself.
 test: controlplane ## all tests, the ones on a real API server included
 	@.ci/timed lint $(MAKE) lint
 	@.ci/timed generated $(MAKE) check-generated
 	@.ci/timed tests $(MAKE) tests
 	@.ci/timed model $(MAKE) model MODEL=short
-	@log=$$(mktemp); .ci/timed sweep $(MAKE) sweep >$$log 2>&1 & sweep=$$!; \
+	@trap 'kill 0' INT TERM; log=$$(mktemp); .ci/timed sweep $(MAKE) sweep >$$log 2>&1 & sweep=$$!; \
 	faults=0; .ci/timed faults $(MAKE) faults FAULTS_TABLE=compare || faults=$$?; \
 	wait $$sweep; sweep=$$?; cat $$log; rm -f $$log; exit $$((sweep + faults))
 	@.ci/timed soak $(MAKE) soak MINUTES=3
@@ -86,10 +87,11 @@ build: ## the operator, optimised
 controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; prints their folder
 	@tests/controlplane/build
 
-lint: tools ## rustfmt, clippy, cargo-deny
+lint: tools ## rustfmt, clippy, cargo-deny, and whether the targets of make fuzz build
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-features --all-targets -- --deny warnings
 	$(CARGO) clippy --all-features --test sweep --test faults --test soak --test model -- --deny warnings
+	$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml --bins --target-dir target/fuzz-check
 	$(DENY) --all-features check --hide-inclusion-graph bans licenses sources
 
 tools: $(DENY) ## the tools that lint needs, built unless they are there

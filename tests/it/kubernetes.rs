@@ -49,7 +49,7 @@ fn ready_message(space: &KonigleSpace) -> String {
 async fn readiness_waits_for_the_crd_and_names_what_an_older_one_lacks() -> Result<()> {
     let control_plane = ControlPlane::start().await?;
     let namespace = Namespace::create(&control_plane, "readiness").await?;
-    namespace.tolerate(Property::TraceIsWhole, WATCHES_END);
+    namespace.tolerate(Property::NoGap, WATCHES_END);
     let kubeconfig = operator_account(&control_plane, &namespace).await?;
     let operator = Operator::start_unready(OperatorOptions::new(&kubeconfig, "http://127.0.0.1:9", namespace.name()))?;
     let says = async |status: u16, text: &str| {
@@ -90,7 +90,7 @@ async fn a_stop_is_not_kept_waiting_by_a_list_that_never_comes() -> Result<()> {
 async fn k18_nothing_is_posted_while_the_crd_would_lose_the_claim() -> Result<()> {
     let control_plane = own_control_plane().await?;
     let stage = Stage::open_on(&control_plane, "outdated", JOB_SECONDS, |options| options).await?;
-    stage.tolerate(Property::TraceIsWhole, WATCHES_END);
+    stage.tolerate(Property::NoGap, WATCHES_END);
     let mut wish = stage.wish("1.0")?;
     wish["suspend"] = json!(true);
     stage.namespace.apply(SHOP, &wish).await?;
@@ -127,7 +127,7 @@ async fn k18_nothing_is_posted_while_the_crd_would_lose_the_claim() -> Result<()
 async fn k6_an_object_that_cannot_be_read_does_not_block_the_others() -> Result<()> {
     let control_plane = own_control_plane().await?;
     let mut stage = Stage::open_on(&control_plane, "odd", JOB_SECONDS, |options| options).await?;
-    stage.tolerate(Property::TraceIsWhole, WATCHES_END);
+    stage.tolerate(Property::NoGap, WATCHES_END);
     control_plane
         .install_changed_crd(|schema| *schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}))
         .await?;

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::support::artifacts::application;
 use crate::support::control_plane::ControlPlane;
-use crate::support::namespace::Namespace;
+use crate::support::namespace::{Namespace, wait_for};
 use crate::support::simulator::{TOKEN, UAT};
 use crate::support::stage::{SHOP, Stage};
 use crate::support::trace::history::{Trace, Version};
 use crate::support::trace::recorder::missed;
 use crate::support::trace::{Canary, Property, judge};
-use crate::support::{Failure, Result};
+use crate::support::{Failure, Result, http};
 use rows::rows;
 use story::{
     deployed, lose_receipts, made_anew, made_anew_in_flight, neighbours, promoted, second_attempt, second_promotion,
@@ -152,7 +152,7 @@ fn a_secret_is_found_whatever_it_is_written_as() {
 async fn post(stage: &Stage, display_name: String, version: &str) -> Result<()> {
     let zip = Part::bytes(application(version)?).file_name("app.zip").mime_str("application/zip")?;
     let form = Form::new().text("display_name", display_name).part("zip_file", zip);
-    let http = reqwest::Client::builder().no_proxy().build()?;
+    let http = http()?;
     let url = format!("{}/cloud/api/v1/spaces/{UAT}/deploy", stage.simulator.base_url());
     let request = http.post(url).header("authorization", format!("Token {TOKEN}")).multipart(form);
     request.send().await?.error_for_status()?;
@@ -213,7 +213,7 @@ async fn a_secret_in_a_status_is_found() -> Result<()> {
 async fn a_token_that_is_sent_for_an_artifact_is_found() -> Result<()> {
     let stage = Stage::open("sent").await?;
     stage.allow(Property::SecretsStay, "the test sends Konigle's token to the artifact server");
-    let http = reqwest::Client::builder().no_proxy().build()?;
+    let http = http()?;
     http.get(stage.artifacts.url("/shop.zip")).bearer_auth(TOKEN).send().await?;
     Ok(())
 }
@@ -231,6 +231,17 @@ async fn an_operator_that_gives_no_metrics_at_its_end_is_found() -> Result<()> {
     let mut stage = Stage::open("no-metrics").await?;
     stage.allow(Property::AllIsSearched, "the test has the operator stand still");
     stage.operator.process().signal("STOP")
+}
+
+#[tokio::test]
+async fn an_operator_that_ends_by_itself_is_found() -> Result<()> {
+    let mut stage = Stage::open("dead").await?;
+    stage.allow(Property::NobodyDies, "the test ends the operator behind the harness's back");
+    stage.allow(Property::AllIsSearched, "what is dead gives no metrics");
+    let other = stage.operator.process().id();
+    stage.operator.process().signal("KILL")?;
+    let stat = format!("/proc/{other}/stat");
+    wait_for("dead", async || Ok(std::fs::read_to_string(&stat)?.contains(") Z ").then_some(()))).await
 }
 
 #[tokio::test]

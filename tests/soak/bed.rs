@@ -59,8 +59,6 @@ impl Bed {
     pub(crate) async fn open() -> Result<Self> {
         let control_plane = ControlPlane::shared().await?;
         let namespace = Namespace::create(control_plane, "soak").await?;
-        namespace
-            .tolerate(Property::ConfirmedIsOurs, "a person who deploys during a job of ours cannot be told from it");
         namespace.tolerate(Property::AllIsSearched, "a process that stands still when it is killed gives no metrics");
         let simulator = Simulator::start(JOB_SECONDS).await?;
         let artifacts = Artifacts::start().await?;
@@ -73,6 +71,10 @@ impl Bed {
                 edits: 0,
             })
             .collect();
+        let shared: Vec<&str> =
+            resources.iter().filter(|resource| resource.shared).map(|resource| resource.name.as_str()).collect();
+        let why = "a person who deploys during a job of ours cannot be told from it";
+        namespace.tolerate_of(&shared, Property::ConfirmedIsOurs, why);
         let webapp = |resource: &Resource| json!({"name": resource.name, "uat": {"id": resource.space}});
         let webapps: Vec<Value> = resources.iter().map(webapp).collect();
         let tenant =
@@ -85,7 +87,9 @@ impl Bed {
         let options = OperatorOptions::new(&kubeconfig, &konigle.base_url(), namespace.name())
             .flag(&format!("--unknown-outcome-settle={SETTLE}s"))
             .flag("--api-rate=10000")
-            .flag("--api-burst=10000");
+            .flag("--api-burst=10000")
+            // Tells of each pass.
+            .flag("--log-level=info,konigle_operator=debug");
         let operator = Operator::start(options).await?;
         let mut bed = Self { namespace, simulator, operator, resources, konigle, kubernetes, artifacts, token: 0 };
         let specs: Vec<(String, Value)> =

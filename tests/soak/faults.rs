@@ -116,8 +116,12 @@ impl Faults {
         if is_over(&mut self.stopped_until) {
             bed.operator.process().signal("CONT")?;
         }
+        let ended = bed.operator.process().ended()?;
+        if let (None, Some(status)) = (self.ending, ended) {
+            return Err(Failure::new(format!("the operator ended by itself with {status}")));
+        }
         if let Some(since) = self.ending {
-            if let Some(status) = bed.operator.process().ended()? {
+            if let Some(status) = ended {
                 self.ending = None;
                 bed.operator.restart_unready()?;
                 if !status.success() {

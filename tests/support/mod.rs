@@ -23,4 +23,14 @@ pub(crate) mod stage;
 pub(crate) mod trace;
 pub(crate) mod wire;
 
+use std::time::Duration;
+
 pub(crate) use failure::{Context, Failure, Result};
+
+/// How long any part may take to answer a question of the tests. Generous: only one that hangs reaches it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A client for the parts on loopback, whatever proxy the machine has.
+pub(crate) fn http() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?)
+}

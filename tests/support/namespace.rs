@@ -65,6 +65,11 @@ impl Namespace {
         self.witness.allow(property, why, false);
     }
 
+    /// As [`Namespace::tolerate`], for these resources alone.
+    pub(crate) fn tolerate_of(&self, resources: &[&str], property: Property, why: &str) {
+        self.witness.tolerate_of(resources, property, why);
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name

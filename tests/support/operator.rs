@@ -5,10 +5,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::process::{Process, free_port};
+use super::process::{Port, Process, free_port};
 use super::run_folder::{new_folder, program};
 use super::trace::{Started, Witness};
-use super::{Context, Failure, Result};
+use super::{Context, Failure, Result, http};
 
 /// The folder of artifacts, in the folder of the operator.
 const ARTIFACTS: &str = "artifacts";
@@ -72,7 +72,7 @@ impl OperatorOptions {
 pub(crate) struct Operator {
     options: OperatorOptions,
     folder: PathBuf,
-    port: u16,
+    port: Port,
     process: Process,
     witness: Arc<Witness>,
     started: Started,
@@ -90,7 +90,7 @@ impl Operator {
     pub(crate) fn start_unready(options: OperatorOptions) -> Result<Self> {
         let folder = new_folder(&format!("operator-{}", options.watch_namespace.as_deref().unwrap_or("all")))?;
         let port = free_port()?;
-        let process = spawn(&options, &folder, port)?;
+        let process = spawn(&options, &folder, &port)?;
         let witness = Witness::current();
         let started = witness.begin_life(process.log(), options.settle());
         Ok(Self { options, folder, port, process, witness, started })
@@ -105,7 +105,7 @@ impl Operator {
     /// As [`Operator::start_again`], and waits for nothing.
     pub(crate) fn restart_unready(&mut self) -> Result<()> {
         self.kill();
-        self.process = spawn(&self.options, &self.folder, self.port)?;
+        self.process = spawn(&self.options, &self.folder, &self.port)?;
         self.started = self.witness.begin_life(self.process.log(), self.options.settle());
         Ok(())
     }
@@ -118,6 +118,9 @@ impl Operator {
 
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(&mut self) {
+        if let Ok(Some(status)) = self.process.ended_unseen() {
+            self.witness.died(format!("an operator ended by itself with {status}; {}", self.process.see_log()));
+        }
         self.keep_metrics();
         self.process.kill();
         self.witness.end_life(&self.started);
@@ -156,15 +159,14 @@ impl Operator {
 
     /// What it answers when asked whether it is ready: the HTTP status and the text. Nothing while it does not listen.
     pub(crate) async fn readiness(&self) -> Option<(u16, String)> {
-        let reply = reqwest::get(self.url("/readyz")).await.ok()?;
+        let reply = http().ok()?.get(self.url("/readyz")).send().await.ok()?;
         Some((reply.status().as_u16(), reply.text().await.ok()?))
     }
 
     /// Its metrics, in the text form that Prometheus reads.
     pub(crate) async fn metrics(&self) -> Result<String> {
         let reading = "reading the operator's metrics";
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let reply = http.get(self.url("/metrics")).send().await.context(reading)?;
+        let reply = http()?.get(self.url("/metrics")).send().await.context(reading)?;
         reply.error_for_status().context(reading)?.text().await.context(reading)
     }
 
@@ -188,7 +190,7 @@ impl Operator {
 
     async fn until_ready(&mut self) -> Result<()> {
         let readyz = self.url("/readyz");
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let http = http()?;
         let mut said = "nothing".to_owned();
         let probe = async || {
             let Ok(reply) = http.get(&readyz).send().await else { return false };
@@ -210,7 +212,7 @@ impl Drop for Operator {
     }
 }
 
-fn spawn(options: &OperatorOptions, folder: &Path, port: u16) -> Result<Process> {
+fn spawn(options: &OperatorOptions, folder: &Path, port: &Port) -> Result<Process> {
     let mut command = Command::new("sh");
     command
         .args(["-c", &format!("{}; exec \"$0\" \"$@\"", options.prelude)])

@@ -4,7 +4,7 @@
 //! on a pipe from this program and kills the child when the pipe closes, which the kernel sees to. Both are in process
 //! groups of their own, so that Ctrl-C in a terminal reaches this program alone, and the order of the end is its own.
 
-use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
@@ -12,7 +12,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Context, Failure, Result};
@@ -75,6 +74,11 @@ impl Process {
             }
         }
         Ok(self.ended)
+    }
+
+    /// How it ended, where that was not seen yet.
+    pub(crate) fn ended_unseen(&mut self) -> Result<Option<ExitStatus>> {
+        if self.ended.is_some() { Ok(None) } else { self.ended() }
     }
 
     /// Whether a signal made it stand still.
@@ -190,22 +194,43 @@ pub(crate) fn tail(log: &Path) -> String {
     }
 }
 
-/// A loopback port that nothing listens on, never given out before by this process.
+/// A loopback port that belongs to its owner alone, also while nothing listens on it: no other part of this test bed, in
+/// this process or another, is given it. It is free again when this is dropped.
+pub(crate) struct Port {
+    number: u16,
+    /// Locked as long as it is open.
+    _owned: File,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.number.fmt(formatter)
+    }
+}
+
+/// A port that nothing listens on.
 ///
 /// Below the range from which systems take the ports of outgoing connections, so that none of those takes it before
 /// its process listens.
-pub(crate) fn free_port() -> Result<u16> {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+pub(crate) fn free_port() -> Result<Port> {
+    let folder = cache()?.join("ports");
+    fs::create_dir_all(&folder).context(format!("making {}", folder.display()))?;
     for _ in 0..1000 {
         let random = RandomState::new().build_hasher().finish();
-        let port = 20_000 + u16::try_from(random % 12_000).unwrap_or_default();
-        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            given.insert(port);
-            return Ok(port);
+        let number = 20_000 + u16::try_from(random % 12_000).unwrap_or_default();
+        let owned = File::create(folder.join(number.to_string())).context("marking a port as taken")?;
+        if owned.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+            return Ok(Port { number, _owned: owned });
         }
     }
     Err(Failure::new("found no free port on loopback between 20000 and 32000"))
+}
+
+/// The folder of what outlives a clone of this repository, shared by all clones.
+fn cache() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(cache.ok_or_else(|| Failure::new("neither XDG_CACHE_HOME nor HOME is set"))?.join("konigle-operator"))
 }
 
 fn open_log(log: &Path) -> std::io::Result<File> {

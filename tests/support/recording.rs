@@ -5,10 +5,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use konigle_operator::api::{KonigleSpace, KonigleSpaceStatus};
 use kube::ResourceExt;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use tokio::task::JoinHandle;
 
 use super::Result;
@@ -22,22 +23,16 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Records what is stored from now on, for at most as long as one watch lasts: almost five minutes.
+    /// Records what is stored from now on.
     pub(crate) async fn start(namespace: &Namespace) -> Result<Self> {
         let spaces = namespace.spaces();
         let from = spaces.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
         let versions: Arc<Mutex<Vec<KonigleSpace>>> = Arc::default();
         let kept = Arc::clone(&versions);
-        let events = spaces.watch(&WatchParams::default().timeout(290), &from).await?.boxed();
+        let events = spaces.watch(&WatchParams::default(), &from).await?.boxed();
         let task = tokio::spawn(async move {
-            let keep = events.try_for_each(async |event| {
-                if let WatchEvent::Added(space) | WatchEvent::Modified(space) = event {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(space);
-                }
-                Ok(())
-            });
             // A watch that breaks ends the recording; `versions` then waits in vain, and says so.
-            let _ = keep.await;
+            let _ = keep(&spaces, events, from, &kept).await;
         });
         Ok(Self { versions, namespace: namespace.clone(), task })
     }
@@ -56,6 +51,29 @@ impl Recording {
     /// The statuses of all versions of this resource so far.
     pub(crate) async fn statuses(&self, name: &str) -> Result<Vec<KonigleSpaceStatus>> {
         Ok(self.versions(name).await?.into_iter().filter_map(|space| space.status).collect())
+    }
+}
+
+/// Keeps the versions of this watch, and of those that follow it: an API server ends each after some minutes.
+async fn keep(
+    spaces: &Api<KonigleSpace>,
+    mut events: BoxStream<'_, kube::Result<WatchEvent<KonigleSpace>>>,
+    mut from: String,
+    kept: &Mutex<Vec<KonigleSpace>>,
+) -> kube::Result<()> {
+    loop {
+        while let Some(event) = events.try_next().await? {
+            match event {
+                WatchEvent::Added(space) | WatchEvent::Modified(space) => {
+                    from = space.resource_version().unwrap_or_default();
+                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(space);
+                }
+                WatchEvent::Deleted(space) => from = space.resource_version().unwrap_or_default(),
+                WatchEvent::Bookmark(bookmark) => from = bookmark.metadata.resource_version,
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+            }
+        }
+        events = spaces.watch(&WatchParams::default(), &from).await?.boxed();
     }
 }
 

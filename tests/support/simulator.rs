@@ -9,10 +9,10 @@ use std::sync::Arc;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::process::{Process, free_port};
+use super::process::{Port, Process, free_port};
 use super::run_folder::{new_folder, program};
 use super::trace::{Run, Witness};
-use super::{Context, Failure, Result};
+use super::{Context, Failure, Result, http};
 
 /// The token of the demo tenant.
 pub(crate) const TOKEN: &str = "demo-token";
@@ -24,7 +24,7 @@ pub(crate) const PRODUCTION: &str = "7301962442809343004";
 /// A running simulator with the demo tenant. Dropping it kills it.
 pub(crate) struct Simulator {
     folder: PathBuf,
-    port: u16,
+    port: Port,
     job_seconds: f64,
     seed: Option<PathBuf>,
     process: Process,
@@ -46,8 +46,8 @@ impl Simulator {
         std::fs::write(&path, seed.to_string()).context("writing the seed")?;
         let seed = (!seed.is_null()).then_some(path);
         let port = free_port()?;
-        let process = spawn(&folder, port, job_seconds, seed.as_deref())?;
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let process = spawn(&folder, &port, job_seconds, seed.as_deref())?;
+        let http = http()?;
         let witness = Witness::current();
         let run = witness.begin_run();
         let mut simulator = Self { folder, port, job_seconds, seed, process, http, witness, run };
@@ -64,7 +64,7 @@ impl Simulator {
     /// Starts it again at the same address, with nothing deployed.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         self.kill();
-        self.process = spawn(&self.folder, self.port, self.job_seconds, self.seed.as_deref())?;
+        self.process = spawn(&self.folder, &self.port, self.job_seconds, self.seed.as_deref())?;
         self.run = self.witness.begin_run();
         self.until_ready().await
     }
@@ -187,7 +187,7 @@ impl Drop for Simulator {
     }
 }
 
-fn spawn(folder: &Path, port: u16, job_seconds: f64, seed: Option<&Path>) -> Result<Process> {
+fn spawn(folder: &Path, port: &Port, job_seconds: f64, seed: Option<&Path>) -> Result<Process> {
     let mut command = Command::new(program("konigle-sim")?);
     command.arg(format!("--listen=127.0.0.1:{port}")).arg(format!("--job-seconds={job_seconds}"));
     command.args(seed.map(|path| format!("--seed={}", path.display())));

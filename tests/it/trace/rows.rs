@@ -257,12 +257,13 @@ fn rows_of_promotions_without_a_receipt() -> Vec<Row> {
 }
 
 fn rows_of_what_is_not_read() -> Vec<Row> {
-    use Property::TraceIsWhole;
+    use Property::{NoGap, NobodyDies, TraceIsWhole};
     vec![
-        ("a watch that began anew", TraceIsWhole, deployed, |trace| trace.gaps.push("here".to_owned())),
+        ("a watch that began anew", NoGap, deployed, |trace| trace.gaps.push("here".to_owned())),
         ("a ledger that is not read", TraceIsWhole, deployed, |trace| trace.unread.push("a ledger".to_owned())),
         ("a status that is not read", TraceIsWhole, deployed, |trace| {
             trace.versions[1].unread = Some("no number".to_owned());
         }),
+        ("an operator that ended", NobodyDies, deployed, |trace| trace.deaths.push("one".to_owned())),
     ]
 }

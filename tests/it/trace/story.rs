@@ -94,6 +94,7 @@ pub(super) fn deployed() -> Trace {
         lives: vec![Life { begun_ms: ms(-2), ready_ms: Some(ms(-1)), ended_ms: None, settle: Duration::from_secs(5) }],
         gaps: Vec::new(),
         unread: Vec::new(),
+        deaths: Vec::new(),
         read_lag_ms: 0.0,
     }
 }

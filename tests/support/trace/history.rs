@@ -29,6 +29,8 @@ pub(crate) struct Trace {
     pub(crate) gaps: Vec<String>,
     /// What else could not be read.
     pub(crate) unread: Vec<String>,
+    /// Operators that ended by themselves, and nobody looked.
+    pub(crate) deaths: Vec<String>,
     /// How much later than it happened a Space shows what happened, in milliseconds.
     pub(crate) read_lag_ms: f64,
 }

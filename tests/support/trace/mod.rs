@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 
 use super::artifacts::Heads;
 use super::run_folder::new_folder;
-use super::{Context, Failure, Result};
+use super::{Context, Failure, Result, http};
 use history::{Job, Life, Post, Trace, milliseconds};
 use recorder::{Recorder, now};
 
@@ -74,6 +74,8 @@ struct Seen {
     allowed: Vec<Allowed>,
     /// What is missing in the trace.
     missing: Vec<String>,
+    /// Operators that ended by themselves, and nobody looked.
+    deaths: Vec<String>,
     /// What cannot be searched for secrets.
     unsearched: Vec<String>,
 }
@@ -95,6 +97,15 @@ struct Allowed {
     property: Property,
     why: String,
     must_break: bool,
+    /// Of these resources alone; of everything without a name.
+    resources: Vec<String>,
+}
+
+impl Allowed {
+    fn covers(&self, finding: &Finding) -> bool {
+        let is_named = finding.resource.as_ref().is_some_and(|name| self.resources.contains(name));
+        self.property == finding.property && (self.resources.is_empty() || is_named)
+    }
 }
 
 impl Witness {
@@ -208,9 +219,20 @@ impl Witness {
         }
     }
 
+    /// An operator had ended before the test ended it, and nobody looked at how.
+    pub(crate) fn died(&self, how: String) {
+        self.seen().deaths.push(how);
+    }
+
     /// Suspends a property in this test.
     pub(crate) fn allow(&self, property: Property, why: &str, must_break: bool) {
-        self.seen().allowed.push(Allowed { property, why: why.to_owned(), must_break });
+        self.seen().allowed.push(Allowed { property, why: why.to_owned(), must_break, resources: Vec::new() });
+    }
+
+    /// Suspends a property for these resources.
+    pub(crate) fn tolerate_of(&self, resources: &[&str], property: Property, why: &str) {
+        let resources = resources.iter().map(|&name| name.to_owned()).collect();
+        self.seen().allowed.push(Allowed { property, why: why.to_owned(), must_break: false, resources });
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -259,17 +281,18 @@ impl Seen {
         let mut findings = judge(&self.trace());
         findings.extend(self.leaks(&texts));
         let unsearched = self.unsearched.drain(..);
-        findings.extend(unsearched.map(|text| Finding { property: Property::AllIsSearched, text }));
+        findings.extend(unsearched.map(|text| Finding { property: Property::AllIsSearched, text, resource: None }));
         let held: Vec<_> = self
             .allowed
             .iter()
-            .filter(|allowed| allowed.must_break && !findings.iter().any(|it| it.property == allowed.property))
+            .filter(|allowed| allowed.must_break && !findings.iter().any(|finding| allowed.covers(finding)))
             .map(|Allowed { property, why, .. }| Finding {
                 property: *property,
                 text: format!("it held, although the test says that it breaks it: {why}"),
+                resource: None,
             })
             .collect();
-        findings.retain(|finding| !self.allowed.iter().any(|allowed| allowed.property == finding.property));
+        findings.retain(|finding| !self.allowed.iter().any(|allowed| allowed.covers(finding)));
         findings.extend(held);
         findings
     }
@@ -281,7 +304,7 @@ impl Seen {
             let caught_up = wait(LIMIT, Recorder::catch_up(kubeconfig, namespace, recorder.shared()));
             let mut recorded = recorder.recorded();
             if let Err(failure) = caught_up {
-                recorded.gap(format!("the end of {} was not read: {failure}", recorder.namespace));
+                self.missing.push(format!("the end of {} was not read: {failure}", recorder.namespace));
             }
             for kept in self.runs.values() {
                 kept.posts.iter().for_each(|post| recorded.write(&json!({"post": post})));
@@ -299,6 +322,7 @@ impl Seen {
         }
         trace.lives.clone_from(&self.lives);
         trace.unread.clone_from(&self.missing);
+        trace.deaths.clone_from(&self.deaths);
         for (run, kept) in &self.runs {
             trace.jobs.extend(kept.jobs.iter().cloned());
             trace.posts.extend(kept.posts.iter().cloned());
@@ -326,7 +350,7 @@ impl Seen {
             take(format!("the metrics of the operator with the log {}", log.display()), text);
         }
         for file in &self.files {
-            take(format!("a status in {}", file.display()), statuses(file));
+            take(format!("a status or annotation in {}", file.display()), statuses(file));
         }
         for recorder in &self.recorders {
             let events = wait(LIMIT, recorder::events(recorder.kubeconfig.clone(), recorder.namespace.clone()));
@@ -345,7 +369,8 @@ impl Seen {
             let texts = texts.iter().map(|(place, text)| (place.as_str(), text.as_str())).chain(sent);
             leaks.extend(texts.filter_map(|(place, text)| {
                 let form = canary.found_in(text)?;
-                Some(Finding { property: Property::SecretsStay, text: format!("{} {form} is in {place}", canary.key) })
+                let text = format!("{} {form} is in {place}", canary.key);
+                Some(Finding { property: Property::SecretsStay, text, resource: None })
             }));
         }
         leaks
@@ -403,18 +428,17 @@ async fn get_json(url: String) -> Result<Value> {
 }
 
 async fn get(url: String) -> Result<String> {
-    let http = reqwest::Client::builder().no_proxy().build()?;
-    Ok(http.get(url).send().await?.error_for_status()?.text().await?)
+    Ok(http()?.get(url).send().await?.error_for_status()?.text().await?)
 }
 
-/// The statuses in a recording, as one text.
+/// The statuses and annotations in a recording, as one text: what the operator writes on a resource.
 fn statuses(file: &Path) -> Result<String> {
     let text = std::fs::read_to_string(file).context("reading it")?;
     let mut statuses = String::new();
     for line in text.lines() {
         let line: Value = serde_json::from_str(line).context("reading a line")?;
         if let Some(object) = line.get("version").or_else(|| line.get("deleted")) {
-            statuses.push_str(&object["status"].to_string());
+            statuses.extend([object["status"].to_string(), object["metadata"]["annotations"].to_string()]);
             statuses.push('\n');
         }
     }

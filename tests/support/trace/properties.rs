@@ -51,8 +51,12 @@ pub(crate) enum Property {
     NumbersGrow,
     /// Stalled and Reconciling are never both present.
     ConditionsAgree,
+    /// All versions were recorded: no watch began anew when something may have been missed.
+    NoGap,
     /// The trace is whole: all versions, requests and ledgers that are judged could be read.
     TraceIsWhole,
+    /// An operator ends where the test ends it or looks at its end, and nowhere else.
+    NobodyDies,
     /// S8, whose silence proves nothing: everything that is searched for secrets could be read.
     AllIsSearched,
 }
@@ -62,6 +66,8 @@ pub(crate) enum Property {
 pub(crate) struct Finding {
     pub(crate) property: Property,
     pub(crate) text: String,
+    /// The resource that it is about, where it is about one alone.
+    pub(crate) resource: Option<String>,
 }
 
 impl fmt::Display for Finding {
@@ -75,7 +81,12 @@ pub(super) struct Report<'a>(&'a mut Vec<Finding>, Property);
 
 impl Report<'_> {
     pub(super) fn say(&mut self, text: impl Into<String>) {
-        self.0.push(Finding { property: self.1, text: text.into() });
+        self.0.push(Finding { property: self.1, text: text.into(), resource: None });
+    }
+
+    /// Says it of one resource.
+    fn say_of(&mut self, resource: &str, text: impl Into<String>) {
+        self.0.push(Finding { property: self.1, text: text.into(), resource: Some(resource.to_owned()) });
     }
 }
 
@@ -95,7 +106,9 @@ pub(crate) fn judge(trace: &Trace) -> Vec<Finding> {
     promotions::source_is_held(trace, &claims, Report(&mut findings, Property::SourceIsHeld));
     bounds(trace, &claims, Report(&mut findings, Property::Bounds));
     conditions_agree(trace, Report(&mut findings, Property::ConditionsAgree));
+    trace.gaps.iter().for_each(|text| Report(&mut findings, Property::NoGap).say(text));
     trace_is_whole(trace, Report(&mut findings, Property::TraceIsWhole));
+    trace.deaths.iter().for_each(|text| Report(&mut findings, Property::NobodyDies).say(text));
     for versions in by_resource(trace).values() {
         confirmed_is_ours(trace, versions, Report(&mut findings, Property::ConfirmedIsOurs));
         promoted_is_what_runs(trace, versions, Report(&mut findings, Property::PromotedIsWhatRuns));
@@ -326,13 +339,13 @@ fn confirmed_is_ours(trace: &Trace, versions: &[&Version], mut report: Report<'_
     newly_confirmed(versions, |version, digest, job| {
         let says = format!("{} said that {digest} is Confirmed by job {job:?}", version.name);
         let Some(job) = job.and_then(|id| trace.job(id)) else {
-            report.say(format!("{says}, which no ledger has"));
+            report.say_of(&version.name, format!("{says}, which no ledger has"));
             return;
         };
         let space = version.status.space.as_ref().map(|space| space.id.as_str());
         let is_right = !job.by_person && job.succeeded() && space.is_none_or(|space| space == job.space);
         if !is_right || (job.kind == "deploy" && job.digest() != digest) {
-            report.say(format!("{says}, which was {job:?}"));
+            report.say_of(&version.name, format!("{says}, which was {job:?}"));
         }
         let late = LATE_MS + trace.read_lag_ms;
         let is_between = |other: &&Job| {
@@ -342,7 +355,7 @@ fn confirmed_is_ours(trace: &Trace, versions: &[&Version], mut report: Report<'_
                 && other.ended_ms.is_some_and(|ended| ended + late < version.seen_ms)
         };
         if let Some(other) = trace.jobs.iter().find(is_between) {
-            report.say(format!("{says}, when job {} had succeeded after it", other.id));
+            report.say_of(&version.name, format!("{says}, when job {} had succeeded after it", other.id));
         }
     });
 }
@@ -403,7 +416,7 @@ fn conditions_agree(trace: &Trace, mut report: Report<'_>) {
 }
 
 fn trace_is_whole(trace: &Trace, mut report: Report<'_>) {
-    trace.gaps.iter().chain(&trace.unread).for_each(|text| report.say(text));
+    trace.unread.iter().for_each(|text| report.say(text));
     for version in &trace.versions {
         if let Some(why) = &version.unread {
             report.say(format!("the status of version {} of {} is not read: {why}", version.stored_as, version.name));
