@@ -1,8 +1,8 @@
 //! Writes to Kubernetes: the guarded status, the receipt, the hold, and Events.
 //!
 //! Every status write is one JSON Patch that tests the UID and replaces the resourceVersion that was read, so a stale
-//! pass can write nothing. The receipt is the one exception: it must land whatever else was written meanwhile, so it
-//! tests the attempt instead. Nothing here decides anything.
+//! pass can write nothing. The receipt, and the job's id in a hold, must land whatever else was written meanwhile, so they
+//! test the attempt's nonce instead; the note of a release is an apply of one annotation. Nothing here decides anything.
 
 use std::time::Duration;
 
