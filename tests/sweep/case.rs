@@ -12,7 +12,8 @@ use crate::end::End;
 use crate::flow::Flow;
 use crate::point::{Point, Points};
 use crate::scene::Scene;
-use crate::support::stage::Stage;
+use crate::support::operator::Operator;
+use crate::support::stage::{STOP_LIMIT, Stage};
 use crate::support::{Failure, Result};
 
 /// How long a flow may take after the last crash. Where neither Space nor jobs tell what became of a request, the wait is
@@ -84,7 +85,10 @@ pub(crate) async fn run(case: &Case) -> Result<Run> {
         let log = scene.stage.operator.log().with_file_name(format!("points-{life}"));
         scene.stage.operator.restart_with(environment(&log, crash))?;
         scene.wish(*flow).await?;
-        let died = drive(*flow, &mut scene, life).await?;
+        let mut died = drive(*flow, &mut scene, life).await?;
+        if *flow == Flow::Elected && !died {
+            died = dies_of_a_stop(&mut scene.stage.operator).await?;
+        }
         match (crash, died) {
             (Some(_), true) => {
                 losses.receipts += usize::from(is_without_job(&scene.resources(*flow).await?));
@@ -168,6 +172,15 @@ async fn drive(flow: Flow, scene: &mut Scene, life: usize) -> Result<bool> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Asks the operator to end; whether it died on the way.
+async fn dies_of_a_stop(operator: &mut Operator) -> Result<bool> {
+    let ended = operator.terminate(STOP_LIMIT).await;
+    if operator.process().ended()?.is_some_and(|status| status.signal() == Some(9)) {
+        return Ok(true);
+    }
+    ended.map(|()| false)
 }
 
 /// Whether no status tells of any attempt.

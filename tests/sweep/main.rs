@@ -103,7 +103,7 @@ fn sweep(arguments: &Arguments) -> Result<ExitCode> {
         let (tried, missed) = report.pairs();
         pairs::enough(tried, missed)?;
         if arguments.filter.is_none() {
-            report.compare_with_all_points(sweep.references.values())?;
+            report.compare_with_all_points(&sweep.references)?;
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -128,10 +128,9 @@ impl Sweep {
     fn pairs(&self) -> Vec<Case> {
         let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let pairs = report.rows().iter().filter(|row| row.case.crashes.len() == 1).flat_map(|row| {
-            row.after
-                .firsts()
-                .into_iter()
-                .map(|second| Case { flow: row.case.flow, crashes: vec![row.case.crashes[0].clone(), second] })
+            let Case { flow, crashes } = &row.case;
+            let seconds = flow.to_try_after_a_crash(&row.after).into_iter();
+            seconds.map(|second| Case { flow: *flow, crashes: vec![crashes[0].clone(), second] })
         });
         pairs.collect()
     }
