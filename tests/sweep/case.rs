@@ -19,10 +19,12 @@ use crate::support::{Failure, Result};
 /// How long a flow may take after the last crash. Where neither Space nor jobs tell what became of a request, the wait is
 /// fence (10 s), submit limit (64 s), settle (2 s) and `spec.timeout` (5 s).
 const LIMIT: Duration = Duration::from_mins(4);
-/// How many runs a case gets to pass its point.
+/// How many runs a single case gets to pass its point.
 pub(crate) const TRIES: usize = 4;
-/// Between two looks at the resources.
-const POLL: Duration = Duration::from_millis(200);
+/// How many runs a pair gets to come to its second crash: another is drawn in its place then.
+const TRIES_OF_A_PAIR: usize = 2;
+/// Between two looks at the resources: they are what all cases together ask the API server for most.
+const POLL: Duration = Duration::from_millis(500);
 
 /// Where the operator dies: at the first point in its first life, at the second in its next.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +41,11 @@ impl Case {
     pub(crate) fn name(&self) -> String {
         let crashes: Vec<String> = self.crashes.iter().map(Point::to_string).collect();
         format!("{}/{}", self.flow.name(), crashes.join("+"))
+    }
+
+    /// How many runs it gets to come to all its crashes.
+    pub(crate) fn tries(&self) -> usize {
+        if self.crashes.len() > 1 { TRIES_OF_A_PAIR } else { TRIES }
     }
 
     /// The pair of exactly this name.
