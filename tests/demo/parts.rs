@@ -12,7 +12,7 @@ use crate::support::process::{Process, free_port};
 use crate::support::rights::{INSTALL, installed_account};
 use crate::support::run_folder::{keep, new_folder, package, run_folder};
 use crate::support::simulator::Simulator;
-use crate::support::{Context, Result, http};
+use crate::support::{Context, Result, http_client};
 
 /// The mode in which this program serves the demo's artifact: a process of its own, so that `KEEP=1` can leave it.
 pub(crate) const SERVE_ARTIFACTS: &str = "serve-artifacts";
@@ -105,7 +105,7 @@ async fn start_artifacts() -> Result<(Process, String)> {
     let mut process = Process::start("the artifact server", command, &log)?;
     let url = format!("http://127.0.0.1:{port}");
     let zip = examples::artifact_url(&url);
-    let http = http()?;
+    let http = http_client()?;
     let probe = async || http.get(&zip).send().await.is_ok_and(|reply| reply.status().is_success());
     process.until_ready("ready", probe).await?;
     Ok((process, url))

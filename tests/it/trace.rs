@@ -18,7 +18,7 @@ use crate::support::stage::{SHOP, Stage};
 use crate::support::trace::history::{Trace, Version};
 use crate::support::trace::recorder::missed;
 use crate::support::trace::{Canary, Property, judge};
-use crate::support::{Failure, Result, http};
+use crate::support::{Failure, Result, http_client};
 use rows::rows;
 use story::{
     deployed, lose_receipts, made_anew, made_anew_in_flight, neighbours, promoted, second_attempt, second_promotion,
@@ -152,7 +152,7 @@ fn a_secret_is_found_whatever_it_is_written_as() {
 async fn post(stage: &Stage, display_name: String, version: &str) -> Result<()> {
     let zip = Part::bytes(application(version)?).file_name("app.zip").mime_str("application/zip")?;
     let form = Form::new().text("display_name", display_name).part("zip_file", zip);
-    let http = http()?;
+    let http = http_client()?;
     let url = format!("{}/cloud/api/v1/spaces/{UAT}/deploy", stage.simulator.base_url());
     let request = http.post(url).header("authorization", format!("Token {TOKEN}")).multipart(form);
     request.send().await?.error_for_status()?;
@@ -213,7 +213,7 @@ async fn a_secret_in_a_status_is_found() -> Result<()> {
 async fn a_token_that_is_sent_for_an_artifact_is_found() -> Result<()> {
     let stage = Stage::open("sent").await?;
     stage.allow(Property::SecretsStay, "the test sends Konigle's token to the artifact server");
-    let http = http()?;
+    let http = http_client()?;
     http.get(stage.artifacts.url("/shop.zip")).bearer_auth(TOKEN).send().await?;
     Ok(())
 }

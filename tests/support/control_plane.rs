@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use super::kubectl::Kubectl;
 use super::process::{Port, Process, free_port};
 use super::run_folder::{new_folder, package};
-use super::{Context, Failure, Result, http};
+use super::{Context, Failure, Result, http_client};
 
 /// The administrator's token.
 const ADMIN_TOKEN: &str = "admin-token";
@@ -89,7 +89,7 @@ impl ControlPlane {
             .args(["--initial-cluster", &format!("default={peers}")]);
         let mut etcd = Process::start("etcd", command, &self.folder.join("etcd.log"))?;
         let readyz = format!("{clients}/readyz");
-        let http = http()?;
+        let http = http_client()?;
         etcd.until_ready("ready", async || {
             http.get(&readyz).send().await.is_ok_and(|reply| reply.status().is_success())
         })
@@ -164,7 +164,7 @@ impl ControlPlane {
 
     /// Has etcd forget all but the newest version of everything, as it does of itself every five minutes.
     pub(crate) async fn compact_etcd(&self) -> Result<()> {
-        let http = http()?;
+        let http = http_client()?;
         let ask = async |path: &str, body: serde_json::Value| {
             let request = http.post(format!("http://127.0.0.1:{}/v3/{path}", self.ports.etcd)).json(&body);
             request.send().await?.error_for_status()?.json::<serde_json::Value>().await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::process::{Port, Process, free_port};
 use super::run_folder::{new_folder, program};
 use super::trace::{Started, Witness};
-use super::{Context, Failure, Result, http};
+use super::{Context, Failure, Result, http_client};
 
 /// The folder of artifacts, in the folder of the operator.
 const ARTIFACTS: &str = "artifacts";
@@ -159,14 +159,14 @@ impl Operator {
 
     /// What it answers when asked whether it is ready: the HTTP status and the text. Nothing while it does not listen.
     pub(crate) async fn readiness(&self) -> Option<(u16, String)> {
-        let reply = http().ok()?.get(self.url("/readyz")).send().await.ok()?;
+        let reply = http_client().ok()?.get(self.url("/readyz")).send().await.ok()?;
         Some((reply.status().as_u16(), reply.text().await.ok()?))
     }
 
     /// Its metrics, in the text form that Prometheus reads.
     pub(crate) async fn metrics(&self) -> Result<String> {
         let reading = "reading the operator's metrics";
-        let reply = http()?.get(self.url("/metrics")).send().await.context(reading)?;
+        let reply = http_client()?.get(self.url("/metrics")).send().await.context(reading)?;
         reply.error_for_status().context(reading)?.text().await.context(reading)
     }
 
@@ -188,9 +188,10 @@ impl Operator {
         }
     }
 
-    async fn until_ready(&mut self) -> Result<()> {
+    /// Waits until it says that it is ready.
+    pub(crate) async fn until_ready(&mut self) -> Result<()> {
         let readyz = self.url("/readyz");
-        let http = http()?;
+        let http = http_client()?;
         let mut said = "nothing".to_owned();
         let probe = async || {
             let Ok(reply) = http.get(&readyz).send().await else { return false };

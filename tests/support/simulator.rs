@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::process::{Port, Process, free_port};
 use super::run_folder::{new_folder, program};
 use super::trace::{Run, Witness};
-use super::{Context, Failure, Result, http};
+use super::{Context, Failure, Result, http_client};
 
 /// The token of the demo tenant.
 pub(crate) const TOKEN: &str = "demo-token";
@@ -47,7 +47,7 @@ impl Simulator {
         let seed = (!seed.is_null()).then_some(path);
         let port = free_port()?;
         let process = spawn(&folder, &port, job_seconds, seed.as_deref())?;
-        let http = http()?;
+        let http = http_client()?;
         let witness = Witness::current();
         let run = witness.begin_run();
         let mut simulator = Self { folder, port, job_seconds, seed, process, http, witness, run };

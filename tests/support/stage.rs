@@ -62,6 +62,26 @@ impl Stage {
         job_seconds: f64,
         change: impl FnOnce(OperatorOptions) -> OperatorOptions,
     ) -> Result<Self> {
+        let mut stage = Self::open_unready_on(control_plane, purpose, job_seconds, change).await?;
+        stage.operator.until_ready().await?;
+        Ok(stage)
+    }
+
+    /// As [`Stage::open_with`], and does not wait for the operator.
+    pub(crate) async fn open_unready(
+        purpose: &str,
+        job_seconds: f64,
+        change: impl FnOnce(OperatorOptions) -> OperatorOptions,
+    ) -> Result<Self> {
+        Self::open_unready_on(ControlPlane::shared().await?, purpose, job_seconds, change).await
+    }
+
+    async fn open_unready_on(
+        control_plane: &ControlPlane,
+        purpose: &str,
+        job_seconds: f64,
+        change: impl FnOnce(OperatorOptions) -> OperatorOptions,
+    ) -> Result<Self> {
         let namespace = Namespace::create(control_plane, purpose).await?;
         namespace.write_token(TOKEN).await?;
         let kubeconfig = operator_account(control_plane, &namespace).await?;
@@ -69,8 +89,8 @@ impl Stage {
         let options = OperatorOptions::new(&kubeconfig, &simulator.base_url(), namespace.name())
             .flag("--unknown-outcome-settle=2s");
         let options = change(options);
-        let operator = Operator::start(options.clone()).await?;
         let artifacts = Artifacts::start().await?;
+        let operator = Operator::start_unready(options.clone())?;
         Ok(Self { kubectl: control_plane.kubectl(), namespace, kubeconfig, artifacts, simulator, operator, options })
     }
 

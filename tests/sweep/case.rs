@@ -12,16 +12,19 @@ use crate::end::End;
 use crate::flow::Flow;
 use crate::point::{Point, Points};
 use crate::scene::Scene;
-use crate::support::stage::Stage;
+use crate::support::operator::Operator;
+use crate::support::stage::{STOP_LIMIT, Stage};
 use crate::support::{Failure, Result};
 
 /// How long a flow may take after the last crash. Where neither Space nor jobs tell what became of a request, the wait is
 /// fence (10 s), submit limit (64 s), settle (2 s) and `spec.timeout` (5 s).
 const LIMIT: Duration = Duration::from_mins(4);
-/// How many runs a case gets to pass its point.
+/// How many runs a single case gets to pass its point.
 pub(crate) const TRIES: usize = 4;
-/// Between two looks at the resources.
-const POLL: Duration = Duration::from_millis(200);
+/// How many runs a pair gets to come to its second crash: another is drawn in its place then.
+const TRIES_OF_A_PAIR: usize = 2;
+/// Between two looks at the resources: they are what all cases together ask the API server for most.
+const POLL: Duration = Duration::from_millis(500);
 
 /// Where the operator dies: at the first point in its first life, at the second in its next.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +41,11 @@ impl Case {
     pub(crate) fn name(&self) -> String {
         let crashes: Vec<String> = self.crashes.iter().map(Point::to_string).collect();
         format!("{}/{}", self.flow.name(), crashes.join("+"))
+    }
+
+    /// How many runs it gets to come to all its crashes.
+    pub(crate) fn tries(&self) -> usize {
+        if self.crashes.len() > 1 { TRIES_OF_A_PAIR } else { TRIES }
     }
 
     /// The pair of exactly this name.
@@ -84,7 +92,10 @@ pub(crate) async fn run(case: &Case) -> Result<Run> {
         let log = scene.stage.operator.log().with_file_name(format!("points-{life}"));
         scene.stage.operator.restart_with(environment(&log, crash))?;
         scene.wish(*flow).await?;
-        let died = drive(*flow, &mut scene, life).await?;
+        let mut died = drive(*flow, &mut scene, life).await?;
+        if *flow == Flow::Elected && !died {
+            died = dies_of_a_stop(&mut scene.stage.operator).await?;
+        }
         match (crash, died) {
             (Some(_), true) => {
                 losses.receipts += usize::from(is_without_job(&scene.resources(*flow).await?));
@@ -168,6 +179,15 @@ async fn drive(flow: Flow, scene: &mut Scene, life: usize) -> Result<bool> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Asks the operator to end; whether it died on the way.
+async fn dies_of_a_stop(operator: &mut Operator) -> Result<bool> {
+    let ended = operator.terminate(STOP_LIMIT).await;
+    if operator.process().ended()?.is_some_and(|status| status.signal() == Some(9)) {
+        return Ok(true);
+    }
+    ended.map(|()| false)
 }
 
 /// Whether no status tells of any attempt.

@@ -1,7 +1,9 @@
 //! What the operator is doing when it dies.
 
+use k8s_openapi::api::coordination::v1::Lease;
 use konigle_operator::api::{KonigleSpace, RELEASED};
 use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::point::{Point, Points};
@@ -9,6 +11,7 @@ use crate::scene::Scene;
 use crate::support::Result;
 use crate::support::artifacts::large_application;
 use crate::support::namespace::{deploys, promotes, ready_reason};
+use crate::support::operator::OperatorOptions;
 use crate::support::simulator::{PRODUCTION, UAT};
 use crate::support::stage::{SHOP, digest_of_wish, is_ready, runs};
 
@@ -24,6 +27,12 @@ const ENDLESS_SECONDS: u32 = 600;
 pub(crate) enum Flow {
     /// A first deploy to uat; the list of jobs is not served, so that what became of a request must show in the Space.
     Deploy,
+    /// A deploy that meets what others do not: a damaged file in the place of its artifact, a receipt that is refused once,
+    /// and a comparison of the watch with the API server's list. Only their points are tried.
+    Hindered,
+    /// A deploy under leader election, by an operator that stops in order when it is done. Its successor has another name,
+    /// and waits for the Lease to expire where it was not let go. Only the Lease's points are tried.
+    Elected,
     /// What uat runs is promoted to production, once a person has approved it.
     Promote,
     /// A resource is deleted while its job runs and made anew. It is deleted while the operator lives, which knows of the
@@ -40,8 +49,10 @@ pub(crate) enum Flow {
 }
 
 impl Flow {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Deploy,
+        Self::Hindered,
+        Self::Elected,
         Self::Promote,
         Self::MadeAnew,
         Self::MadeAnewUnseen,
@@ -53,6 +64,8 @@ impl Flow {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Deploy => "deploy",
+            Self::Hindered => "hindered",
+            Self::Elected => "elected",
             Self::Promote => "promote",
             Self::MadeAnew => "made-anew",
             Self::MadeAnewUnseen => "made-anew-unseen",
@@ -97,10 +110,47 @@ impl Flow {
         if self == Self::Promote { PRODUCTION } else { UAT }
     }
 
+    /// The calls that only this flow makes, where it is there for them.
+    fn calls(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Hindered => Some(&["compare-koniglespaces", "discard", "read-the-attempt"]),
+            Self::Elected => Some(&["let-the-lease-go", "make-the-lease", "read-the-lease", "write-the-lease"]),
+            _ => None,
+        }
+    }
+
     /// The points at which it is worth to die. Behind the operator's back something can be deleted in flight only once it
     /// has claimed.
     pub(crate) fn to_try(self, passed: &Points) -> Vec<Point> {
-        if self == Self::MadeAnewUnseen { passed.from("write-the-claim.after").to_try() } else { passed.to_try() }
+        match self {
+            Self::Hindered | Self::Elected => self.to_try_after_a_crash(passed),
+            Self::MadeAnewUnseen => passed.from("write-the-claim.after").to_try(),
+            _ => passed.to_try(),
+        }
+    }
+
+    /// The points at which it is worth to die once more.
+    pub(crate) fn to_try_after_a_crash(self, passed: &Points) -> Vec<Point> {
+        let mut points = passed.firsts();
+        points.retain(|point| self.calls().is_none_or(|calls| calls.contains(&point.call())));
+        points
+    }
+
+    /// How long a job takes: longer than until a comparison of the watch, or the Lease's renewal, where that must come.
+    pub(crate) fn job_seconds(self) -> f64 {
+        if self.calls().is_some() { 6.0 } else { 1.0 }
+    }
+
+    /// What its operators are started with.
+    pub(crate) fn options(self, options: OperatorOptions) -> OperatorOptions {
+        match self {
+            Self::Hindered => options.flag("--watch-check-interval=4s"),
+            Self::Elected => {
+                let namespace = options.watch_namespace.clone().unwrap_or_default();
+                options.flag("--leader-elect=true").flag(&format!("--lease-namespace={namespace}"))
+            }
+            _ => options,
+        }
     }
 
     /// What must be so before the operator that will die is started.
@@ -112,6 +162,14 @@ impl Flow {
         let lost = |when: &str| json!({"operation": "deploy", "when": when, "action": "drop"});
         match self {
             Self::Deploy => Ok(()),
+            Self::Hindered => scene.hinder(self).await,
+            Self::Elected => {
+                // So that there is none, and it makes the Lease.
+                stage.operator.kill();
+                let leases = stage.namespace.api::<Lease>();
+                leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await.map(drop)?;
+                Ok(())
+            }
             Self::Promote => stage.deployed("1.0").await.map(drop),
             Self::MadeAnew | Self::MadeAnewUnseen => {
                 // So that a resource without a past can tell that something runs, and waits for it.
@@ -147,9 +205,10 @@ impl Flow {
             let digest = digest_of_wish(&spec);
             (spec, digest)
         };
+        let job_is_long = self.makes_anew() || self.calls().is_some();
         // Short waits; a promotion that needs no person after a crash, and attempts enough for two lost ones beside the
         // one whose answer is lost in any case. Where the job ends when it is told to, a machine may be slow to tell it.
-        spec["timeout"] = json!(if self.makes_anew() { "30s" } else { "5s" });
+        spec["timeout"] = json!(if job_is_long { "30s" } else { "5s" });
         spec["unknownOutcomePolicy"] = json!("Resolve");
         spec["retry"] = json!({"limit": 6});
         Ok((spec, digest))

@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 
-use case::{Case, Run, TRIES, run};
+use case::{Case, Run, run};
 use flow::Flow;
 use report::{Report, Row};
 use support::{Context, Failure, Result};
@@ -85,11 +85,16 @@ fn sweep(arguments: &Arguments) -> Result<ExitCode> {
     let mut failed = concluded.has_failed();
     let mut ran = ran_in(&concluded);
     if named.is_none() && !arguments.list {
-        let universe = sweep.pairs();
-        let pairs = pairs::chosen(universe)?;
-        let concluded = sweep.try_all(arguments, pairs);
-        failed |= concluded.has_failed();
-        ran += ran_in(&concluded);
+        let (mut pairs, mut due) = pairs::drawn(sweep.pairs())?;
+        while due > 0 && !pairs.is_empty() {
+            let rest = pairs.split_off(due.min(pairs.len()));
+            pairs.sort_by_key(|case| std::cmp::Reverse(case.flow));
+            let missed = sweep.missed_pairs();
+            let concluded = sweep.try_all(arguments, pairs);
+            failed |= concluded.has_failed();
+            ran += ran_in(&concluded);
+            (pairs, due) = (rest, sweep.missed_pairs() - missed);
+        }
     }
     if ran == 0
         && !arguments.list
@@ -103,7 +108,7 @@ fn sweep(arguments: &Arguments) -> Result<ExitCode> {
         let (tried, missed) = report.pairs();
         pairs::enough(tried, missed)?;
         if arguments.filter.is_none() {
-            report.compare_with_all_points(sweep.references.values())?;
+            report.compare_with_all_points(&sweep.references)?;
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -128,12 +133,16 @@ impl Sweep {
     fn pairs(&self) -> Vec<Case> {
         let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let pairs = report.rows().iter().filter(|row| row.case.crashes.len() == 1).flat_map(|row| {
-            row.after
-                .firsts()
-                .into_iter()
-                .map(|second| Case { flow: row.case.flow, crashes: vec![row.case.crashes[0].clone(), second] })
+            let Case { flow, crashes } = &row.case;
+            let seconds = flow.to_try_after_a_crash(&row.after).into_iter();
+            seconds.map(|second| Case { flow: *flow, crashes: vec![crashes[0].clone(), second] })
         });
         pairs.collect()
+    }
+
+    /// How many pairs never came to their second crash so far.
+    fn missed_pairs(&self) -> usize {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).pairs().1
     }
 
     fn try_all(self: &Arc<Self>, arguments: &Arguments, cases: Vec<Case>) -> Conclusion {
@@ -153,7 +162,7 @@ impl Sweep {
         };
         let mut ran = once();
         let mut again = 0;
-        while again + 1 < TRIES && ran.as_ref().is_ok_and(|ran| ran.missed > 0) {
+        while again + 1 < case.tries() && ran.as_ref().is_ok_and(|ran| ran.missed > 0) {
             again += 1;
             ran = once();
         }

@@ -1,4 +1,5 @@
-//! Which pairs of crashes are tried: a sample that moves with the commit, or all (`make sweep PAIRS=all`).
+//! Which pairs of crashes are tried: a sample that moves with the commit, or all (`make sweep PAIRS=all`). Where one never
+//! comes to its second crash, the next is drawn in its place.
 
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,24 +12,24 @@ use crate::support::{Context, Failure, Result};
 /// How many pairs are tried where `PAIRS` says nothing.
 const SAMPLE: usize = 100;
 
-/// The pairs to try. Each has a number of its own under the seed, and the smallest are taken: so one pair more or less
-/// in the universe, which chance may add, changes little of the sample.
-pub(crate) fn chosen(mut universe: Vec<Case>) -> Result<Vec<Case>> {
+/// The pairs in the order in which they are drawn, and how many are to be tried. Each has a number of its own under the
+/// seed, and the smallest come first: so one pair more or less in the universe, which chance may add, changes little of the
+/// sample.
+pub(crate) fn drawn(mut universe: Vec<Case>) -> Result<(Vec<Case>, usize)> {
     let sample = match env::var("PAIRS").ok().filter(|text| !text.is_empty()).as_deref() {
         Some("all") => universe.len(),
         Some(number) => number.parse().context("reading PAIRS, a number or `all`")?,
         None => SAMPLE,
     };
+    let sample = sample.min(universe.len());
     let seed = seed()?;
-    println!("\npairs: {} of {}, seed {seed}", sample.min(universe.len()), universe.len());
+    println!("\npairs: {sample} of {}, seed {seed}", universe.len());
     universe.sort_by_cached_key(|case| {
         let mut hasher = DefaultHasher::new();
         (&seed, case.name()).hash(&mut hasher);
         hasher.finish()
     });
-    universe.truncate(sample);
-    universe.sort_by_key(|case| std::cmp::Reverse(case.flow));
-    Ok(universe)
+    Ok((universe, sample))
 }
 
 /// Whether enough of them crashed twice for the sample to say something: nine of ten.

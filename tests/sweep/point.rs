@@ -26,6 +26,11 @@ impl Point {
         let (name, hit) = text.rsplit_once(':')?;
         Some(Self { name: name.to_owned(), hit: hit.parse().ok()? })
     }
+
+    /// The call that it belongs to.
+    pub(crate) fn call(&self) -> &str {
+        self.name.split_once('.').map_or(&self.name, |(call, _)| call)
+    }
 }
 
 impl fmt::Display for Point {
@@ -57,11 +62,6 @@ impl Points {
     /// How many have a name of their own.
     pub(crate) fn len(&self) -> usize {
         self.firsts().len()
-    }
-
-    /// Their names.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|point| point.name.as_str())
     }
 
     /// Without those that another run did not pass: how often a look is repeated is chance.

@@ -140,20 +140,17 @@ impl Report {
         text
     }
 
-    /// Compares what was passed with the list of all points: a name that no run passes tests nothing, and one that is not
-    /// in the list is not known to be passed.
-    pub(crate) fn compare_with_all_points<'a>(&self, references: impl Iterator<Item = &'a Run>) -> Result<()> {
+    /// Compares what the flows passed where they may die with the list of all points: a name that no run passes there tests
+    /// nothing, and one that is not in the list is not known to be passed.
+    pub(crate) fn compare_with_all_points(&self, references: &BTreeMap<Flow, Run>) -> Result<()> {
         let list = package().join("tests/sweep/points.txt");
         let list = fs::read_to_string(&list).context(format!("reading {}", list.display()))?;
-        let passed: BTreeSet<&str> = references
-            .map(|run| &run.points)
-            .chain(self.rows.iter().map(|row| &row.after))
-            .flat_map(Points::names)
-            .collect();
-        // A line with more than the name says why no run passes the point.
-        let known: BTreeSet<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
-        let due: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty() && !line.contains(' ')).collect();
-        let dead: Vec<&&str> = due.difference(&passed).collect();
+        let known: BTreeSet<&str> = list.lines().collect();
+        let at_first = references.iter().flat_map(|(flow, run)| flow.to_try(&run.points));
+        let after_a_crash = self.rows.iter().flat_map(|row| row.case.flow.to_try_after_a_crash(&row.after));
+        let passed: BTreeSet<String> = at_first.chain(after_a_crash).map(|point| point.name).collect();
+        let passed: BTreeSet<&str> = passed.iter().map(String::as_str).collect();
+        let dead: Vec<&&str> = known.difference(&passed).collect();
         let unknown: Vec<&&str> = passed.difference(&known).collect();
         if dead.is_empty() && unknown.is_empty() {
             return Ok(());

@@ -1,7 +1,9 @@
 //! Where a case is played: the stage, for some flows a second namespace, and what is done there beside waiting.
 
+use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::http::StatusCode;
 use konigle_operator::api::{KonigleSpace, RECONCILE_AT};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -11,13 +13,12 @@ use crate::flow::Flow;
 use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{Namespace, wait_for};
 use crate::support::operator::OperatorOptions;
+use crate::support::proxy::{Proxy, receipts};
 use crate::support::recording::Recording;
 use crate::support::simulator::{TOKEN, UAT};
 use crate::support::stage::{SHOP, Stage};
-use crate::support::{Failure, Result};
+use crate::support::{Context, Failure, Result};
 
-/// How long a job takes.
-const JOB_SECONDS: f64 = 1.0;
 /// The look that is asked for while the first job runs.
 const EARLY_LOOK: &str = "while-it-runs";
 
@@ -30,14 +31,17 @@ pub(crate) struct Scene {
     wish: Option<(Value, String)>,
     /// The resource was deleted while its attempt was open, and made anew.
     pub(crate) made_anew: bool,
+    /// Before the API server, where some answers are not its own.
+    proxy: Option<Proxy>,
 }
 
 impl Scene {
     pub(crate) async fn open(flow: Flow) -> Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(1);
         if flow != Flow::Rivals {
-            let stage = Stage::open_with(flow.name(), JOB_SECONDS, |options| options).await?;
-            return Ok(Self { stage, elsewhere: None, wish: None, made_anew: false });
+            let options = |options| flow.options(options);
+            let stage = Stage::open_unready(flow.name(), flow.job_seconds(), options).await?;
+            return Ok(Self { stage, elsewhere: None, wish: None, made_anew: false, proxy: None });
         }
         // It watches all namespaces, and of them the resources of this case only.
         let label = format!("rivals-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -47,10 +51,26 @@ impl Scene {
             let options = OperatorOptions { watch_namespace: None, kubeconfig, ..options };
             options.flag(&format!("--watch-label-selector=case={label}"))
         };
-        let stage = Stage::open_with(flow.name(), JOB_SECONDS, of_all).await?;
+        let stage = Stage::open_unready(flow.name(), flow.job_seconds(), of_all).await?;
         let elsewhere = Namespace::create(control_plane, "rivals-elsewhere").await?;
         elsewhere.write_token(TOKEN).await?;
-        Ok(Self { stage, elsewhere: Some((elsewhere, label)), wish: None, made_anew: false })
+        Ok(Self { stage, elsewhere: Some((elsewhere, label)), wish: None, made_anew: false, proxy: None })
+    }
+
+    /// Puts something else in the place of the artifact, and has the first receipt refused.
+    pub(crate) async fn hinder(&mut self, flow: Flow) -> Result<()> {
+        // What gave no metrics yet could not be searched for secrets.
+        self.stage.operator.until_ready().await?;
+        let proxy = self.stage.put_proxy_before_the_api_server().await?;
+        // As the API server says where the object changes again and again while it patches it.
+        proxy.answer(receipts(), 1, StatusCode::CONFLICT);
+        self.proxy = Some(proxy);
+        self.stage.operator.kill();
+        let (_, digest) = flow.spec(self).await?;
+        let hex = digest.trim_start_matches("sha256:");
+        let shard = self.stage.operator.artifacts().join("sha256").join(format!("{hex:.2}"));
+        fs::create_dir_all(&shard).context("making a folder of the store")?;
+        fs::write(shard.join(hex), "damaged").context("writing a damaged artifact")
     }
 
     fn namespaces(&self) -> impl Iterator<Item = &Namespace> {

@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 
 use super::artifacts::Heads;
 use super::run_folder::new_folder;
-use super::{Context, Failure, Result, http};
+use super::{Context, Failure, Result, http_client};
 use history::{Job, Life, Post, Trace, milliseconds};
 use recorder::{Recorder, now};
 
@@ -47,7 +47,7 @@ thread_local! {
 
 /// Where recordings run: beside the tests, whose own runtimes stand still while their last parts are dropped.
 static RUNTIME: LazyLock<std::io::Result<Runtime>> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build());
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build());
 
 /// Sees everything that one test does.
 #[derive(Default)]
@@ -428,7 +428,7 @@ async fn get_json(url: String) -> Result<Value> {
 }
 
 async fn get(url: String) -> Result<String> {
-    Ok(http()?.get(url).send().await?.error_for_status()?.text().await?)
+    Ok(http_client()?.get(url).send().await?.error_for_status()?.text().await?)
 }
 
 /// The statuses and annotations in a recording, as one text: what the operator writes on a resource.
