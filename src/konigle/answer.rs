@@ -88,22 +88,6 @@ pub enum Rejection {
     },
 }
 
-impl Rejection {
-    /// Whether the refusal speaks against what was sent, and so counts as a failed attempt; the others heal by themselves
-    /// or through a person, and the same content may be sent again.
-    #[must_use]
-    pub fn is_failure(&self) -> bool {
-        match self {
-            Self::Artifact { .. } | Self::Request { .. } => true,
-            Self::Busy { .. }
-            | Self::RateLimited { .. }
-            | Self::Unauthorized { .. }
-            | Self::Forbidden { .. }
-            | Self::NotFound { .. } => false,
-        }
-    }
-}
-
 /// What an answer that arrived proves about the write it answers.
 ///
 /// `body` is the answer's body, at most 1 MiB; empty where an answer that is not 2xx broke off. The server's words in the
@@ -190,9 +174,6 @@ mod tests {
             let body = r#"{"job_id": "5f0c", "detail": "words"}"#;
             assert_eq!(class(&check(Write::Deploy, code, body)), deploy, "deploy {code}");
             assert_eq!(class(&check(Write::Promote, code, body)), promote, "promote {code}");
-            if let Answer::Rejected(rejection) = check(Write::Deploy, code, body) {
-                assert_eq!(rejection.is_failure(), matches!(deploy, 'a' | 'q'), "{code}");
-            }
         }
     }
 

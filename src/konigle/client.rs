@@ -184,13 +184,6 @@ impl Client {
         &self.account
     }
 
-    /// For how long the account's calls are kept back after a 429. Worth a look before a write is claimed, whose fence
-    /// such a wait would outlast.
-    #[must_use]
-    pub fn paused(&self) -> Option<Duration> {
-        self.pace.paused()
-    }
-
     /// One Space. Its id is the one that was asked for.
     pub async fn space(&self, id: &str) -> Result<Space, ReadError> {
         let json = self.object("get_space", self.endpoint(&["spaces", checked(id)?])).await?;
