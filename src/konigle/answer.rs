@@ -115,12 +115,22 @@ pub fn classify(write: Write, status: StatusCode, headers: &HeaderMap, body: &[u
 }
 
 impl Answer {
-    /// The same answer without secrets in the words that came from the server.
+    /// The same answer without secrets in the words that came from the server. A job's id that holds one cannot be kept, so
+    /// it is none.
     pub fn redacted(self, redactor: &Redactor) -> Self {
         let clean = |detail: Detail| detail.map(|detail| redact(&detail, redactor));
         match self {
-            Self::Accepted(deployment) => {
-                Self::Accepted(Deployment { display_name: clean(deployment.display_name), ..deployment })
+            Self::Accepted(Deployment { job_id, .. }) if redactor.knows(&job_id) => {
+                Self::Unknown("Konigle took it on, but the job's id holds the token".to_owned())
+            }
+            Self::Accepted(Deployment { job_id, id, space_id, created_at, display_name }) => {
+                Self::Accepted(Deployment {
+                    job_id,
+                    id: clean(id),
+                    space_id: clean(space_id),
+                    created_at: clean(created_at),
+                    display_name: clean(display_name),
+                })
             }
             Self::Unsent(why) => Self::Unsent(redact(&why, redactor)),
             Self::Unknown(why) => Self::Unknown(redact(&why, redactor)),
@@ -204,6 +214,17 @@ mod tests {
         let answer =
             check(Write::Promote, 502, r#"{"detail": "canary-1 is gone"}"#).redacted(&Redactor::new(["canary-1"]));
         assert_eq!(answer, Answer::Unknown("Konigle answered 502: *** is gone".to_owned()));
+    }
+
+    #[test]
+    fn the_ids_of_an_accepted_write_show_no_secret() {
+        let accepted = |body: &str| check(Write::Deploy, 200, body).redacted(&Redactor::new(["canary-1"]));
+        let answer = accepted(r#"{"job_id": "5f0c", "id": "canary-1", "space_id": "1", "created_at": "canary-1"}"#);
+        let Answer::Accepted(deployment) = answer else { panic!("{answer:?}") };
+        let texts = [deployment.id, deployment.space_id, deployment.created_at].map(Option::unwrap_or_default);
+        assert_eq!((deployment.job_id.as_str(), texts.each_ref().map(String::as_str)), ("5f0c", ["***", "1", "***"]));
+        let answer = accepted(r#"{"job_id": "job-canary-1"}"#);
+        assert!(matches!(&answer, Answer::Unknown(why) if !why.contains("canary")), "{answer:?}");
     }
 
     #[test]
