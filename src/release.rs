@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use kube::ResourceExt;
 use tracing::{info, warn};
 
@@ -136,21 +138,35 @@ async fn give_way(context: &Context, claimed: &KonigleSpace) -> Result<(), Strin
     let all = context.all();
     let elsewhere = readable(&all).filter(|other| other.namespace().as_ref() != Some(&own.namespace));
     let may_be_at_it = |other: &Footprint| own.meets(other) || own.may_meet(other);
-    for known in elsewhere.filter(|other| may_be_at_it(&Footprint::of(other))) {
-        match within("read a neighbour", context.spaces(known).get(&known.name_any())).await {
-            Ok(live) if goes_first(&Footprint::of(&live)) => return Err(busy(&Footprint::of(&live))),
-            Ok(_) => {}
-            Err(error) if error.code() == Some(404) => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Ok(())
+    let look =
+        async |known: &KonigleSpace| match within("read a neighbour", context.spaces(known).get(&known.name_any()))
+            .await
+        {
+            Ok(live) if goes_first(&Footprint::of(&live)) => Err(busy(&Footprint::of(&live))),
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(404) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+    // Collected: the compiler cannot prove of a lazy chain that it may be sent to another thread.
+    let looks: Vec<_> =
+        elsewhere.filter(|other| may_be_at_it(&Footprint::of(other))).map(|known| look(known).boxed()).collect();
+    all_clear(looks).await
 }
 
-async fn deploy(
-    context: &Context,
-    resource: &KonigleSpace,
-    attempt: &Attempt,
+/// How many neighbours are read at once. Many may be there that have no Space yet, such as of wrong names; one after the
+/// other they would outlast the fence.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// Whether every look is clear; else why the first of them that came to an end is not.
+async fn all_clear(looks: Vec<BoxFuture<'_, Result<(), String>>>) -> Result<(), String> {
+    stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_collect().await
+}
+
+/// The upload, once its file is there.
+async fn deploy<'a>(
+    context: &'a Context,
+    resource: &'a KonigleSpace,
+    attempt: &'a Attempt,
     size: u64,
     (client, sending): (&Arc<Client>, &Sending),
 ) -> Answer {
@@ -294,4 +310,28 @@ fn nonce() -> Result<String, WriteError> {
     let mut bytes = [0_u8; 5];
     SystemRandom::new().fill(&mut bytes).map_err(|_| WriteError::Conflict)?;
     Ok(format!("k{}", &hex::encode(bytes)[..8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    /// Each look ends only when as many others as may be under way at once have begun.
+    #[tokio::test]
+    async fn hundreds_of_neighbours_are_read_many_at_once() {
+        let barrier = Barrier::new(LOOKS_AT_ONCE);
+        let look = async || {
+            barrier.wait().await;
+            Ok(())
+        };
+        let looks = (0..10 * LOOKS_AT_ONCE).map(|_| look().boxed()).collect();
+        let all = tokio::time::timeout(Duration::from_secs(20), all_clear(looks)).await;
+        assert_eq!(all.expect("they do not wait for each other"), Ok(()));
+        let look = async |number| if number == 77 { Err("busy".to_owned()) } else { Ok(()) };
+        assert_eq!(all_clear((0..100).map(|number| look(number).boxed()).collect()).await, Err("busy".to_owned()));
+    }
 }
