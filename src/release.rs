@@ -88,8 +88,8 @@ pub async fn start(
     context.memory.note(&resource);
     info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
 
-    let (answer, held) = match (give_way(context, &resource).await, &release.kind) {
-        (Err(why), _) => (Answer::Unsent(why), None),
+    let (ready, held) = match (give_way(context, &resource).await, &release.kind) {
+        (Err(why), _) => (Err(why), None),
         (Ok(()), ReleaseKind::Deploy { size }) => {
             (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None)
         }
@@ -97,22 +97,48 @@ pub async fn start(
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
         }
     };
+    let Ready { request, event } = ready.unwrap_or_else(Ready::for_nothing);
+    // The Event is told meanwhile. It may be slow, so the receipt does not wait for it.
+    let (submitted, ()) = tokio::join!(submit(context, &resource, &attempt, (request, held.as_ref())), event);
+    record::tell(context, &resource, notes).await;
+    Ok(submitted)
+}
+
+/// A request that is ready to be sent, and the Event that tells of it.
+struct Ready<'a> {
+    request: BoxFuture<'a, Answer>,
+    event: BoxFuture<'a, ()>,
+}
+
+impl Ready<'_> {
+    /// No request at all, and why.
+    fn for_nothing(why: String) -> Self {
+        Self { request: std::future::ready(Answer::Unsent(why)).boxed(), event: std::future::ready(()).boxed() }
+    }
+}
+
+/// Sends the request, remembers its answer, and writes the receipt of one that was accepted. Nothing may stand between
+/// the answer and its receipt: the ids cannot be asked for again.
+async fn submit(
+    context: &Context,
+    resource: &KonigleSpace,
+    attempt: &Attempt,
+    (request, held): (BoxFuture<'_, Answer>, Option<&Held>),
+) -> Started {
+    let uid = uid(resource);
+    let answer = request.await;
     info!(attempt = attempt.number, ?answer, "submitted");
     if matches!(answer, Answer::Unknown(_)) {
         context.metrics.unknown_outcome();
     }
     context.memory.refused(&uid, refusal(&answer));
     context.memory.answered(&uid, &attempt.nonce, answer.clone());
-    let Answer::Accepted(deployment) = answer else {
-        record::tell(context, &resource, notes).await;
-        return Ok(Started::Answered(resource));
-    };
-    let written = record::receipt(context, &resource, &attempt, &deployment).await;
-    record::tell(context, &resource, notes).await;
-    if let Some((uat, held_by)) = &held {
+    let Answer::Accepted(deployment) = answer else { return Started::Answered(resource.clone()) };
+    let written = record::receipt(context, resource, attempt, &deployment).await;
+    if let Some((uat, held_by)) = held {
         record::note_job_in_hold(context, uat, held_by, &deployment.job_id).await;
     }
-    Ok(Started::Accepted(written))
+    Started::Accepted(written)
 }
 
 /// Looks for another open attempt on this Space or on the other half of its pair: live in this namespace, and in the
@@ -168,23 +194,22 @@ async fn deploy<'a>(
     resource: &'a KonigleSpace,
     attempt: &'a Attempt,
     size: u64,
-    (client, sending): (&Arc<Client>, &Sending),
-) -> Answer {
+    (client, sending): (&'a Arc<Client>, &'a Sending),
+) -> Result<Ready<'a>, String> {
     let artifact = match attempt.digest.parse::<Digest>() {
         Ok(digest) => context.artifacts.get(&digest).await,
         Err(_) => None,
     };
     let Some(artifact) = artifact.filter(|artifact| artifact.size == size) else {
-        return Answer::Unsent("the artifact is no longer on disk".to_owned());
+        return Err("the artifact is no longer on disk".to_owned());
     };
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
     let upload = Upload { display_name: display_name(resource, attempt), file: artifact.path, size };
     let started = Note { warning: false, reason: "DeployStarted", message };
-    let (answer, ()) = tokio::join!(
-        client.deploy(&attempt.sent_to.space_id, upload, sending),
-        record::publish(context, resource, started)
-    );
-    answer
+    Ok(Ready {
+        request: client.deploy(&attempt.sent_to.space_id, upload, sending).boxed(),
+        event: record::publish(context, resource, started).boxed(),
+    })
 }
 
 /// For people in Konigle's console; the nonce in brackets finds the job where the API shows names.
@@ -203,37 +228,37 @@ fn display_name(resource: &KonigleSpace, attempt: &Attempt) -> String {
 /// The uat resource with our hold.
 type Held = (KonigleSpace, HeldBy);
 
-async fn promote(
-    context: &Context,
-    resource: &KonigleSpace,
-    desired: &Desired,
-    (attempt, source): (&Attempt, &BaselineSource),
-    (client, sending): (&Arc<Client>, &Sending),
-) -> (Answer, Option<Held>) {
+/// The promotion, once the uat resource is held and both sides are as they were; and the hold, where it was taken.
+async fn promote<'a>(
+    context: &'a Context,
+    resource: &'a KonigleSpace,
+    desired: &'a Desired,
+    (attempt, source): (&'a Attempt, &'a BaselineSource),
+    (client, sending): (&'a Arc<Client>, &'a Sending),
+) -> (Result<Ready<'a>, String>, Option<Held>) {
     let (uat, held_by) = match hold(context, resource, desired, (attempt, source)).await {
         Ok(held) => held,
-        Err(why) => return (Answer::Unsent(why), None),
+        Err(why) => return (Err(why), None),
     };
     let held = Some((uat, held_by.clone()));
     match client.space(&source.space_id).await {
         Ok(space) if pair_of(&space) == source.pair() => {}
         Ok(_) => {
             return (
-                Answer::Unsent(format!(
+                Err(format!(
                     "the Space of {} shows another deployment than the one that was confirmed: somebody deployed there, or it was read in an old state",
                     source.name
                 )),
                 held,
             );
         }
-        Err(error) => return (Answer::Unsent(error.to_string()), held),
+        Err(error) => return (Err(error.to_string()), held),
     }
     if let Err(why) = still_ours(context, resource, source, &held_by).await {
-        return (Answer::Unsent(why), held);
+        return (Err(why), held);
     }
-    let (answer, ()) =
-        tokio::join!(client.promote(&source.space_id, sending), announce(context, resource, desired, attempt));
-    (answer, held)
+    let request = client.promote(&source.space_id, sending).boxed();
+    (Ok(Ready { request, event: announce(context, resource, desired, attempt).boxed() }), held)
 }
 
 /// Takes the hold on the uat resource, on the very version that shows it to be fit.
