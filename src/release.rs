@@ -78,10 +78,9 @@ pub async fn start(
     };
     notes.extend(crate::status::transitions(&resource.status.clone().unwrap_or_default(), &status));
     let claimed = record::claim(context, resource, &status).await;
-    if claimed.is_err() {
+    if matches!(claimed, Err(WriteError::Cluster(_))) {
         // Whether or not the claim was stored, this process sends nothing for it, and no other knows the nonce.
-        let why = "the claim was not confirmed in time".to_owned();
-        context.memory.answered(&uid, &attempt.nonce, Answer::Unsent(why));
+        context.memory.claim_failed(&uid, &attempt.nonce);
     }
     let resource = claimed?;
     let _ = context.memory.attempt(&uid, &attempt.nonce);
