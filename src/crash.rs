@@ -1,7 +1,7 @@
 //! Named points beside every external call, at which the crash sweep (`make sweep`) kills the process.
 //!
 //! Only with the feature `crash-points`, which no shipped program has: without it these functions are empty. With it,
-//! `KONIGLE_CRASH_AT=claim-an-attempt.after:1` kills the process with SIGKILL when it passes that point for the first
+//! `KONIGLE_CRASH_AT=write-the-claim.after:1` kills the process with SIGKILL when it passes that point for the first
 //! time, and `KONIGLE_CRASH_LOG` names a file to which each point that is passed is appended, one a line. Absent:
 //! errors, delays and panics; a point does nothing but pass or kill.
 

@@ -5,6 +5,7 @@
 //! so that a resource of the same name made anew starts with nothing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,19 +15,22 @@ use crate::api::{Attempt, KonigleSpace, KonigleSpaceStatus};
 use crate::artifact::FetchError;
 use crate::footprint::Footprint;
 use crate::judge::{is_spent, tells_of};
-use crate::konigle::Answer;
+use crate::konigle::{Account, Answer};
 use crate::observation::{Predecessor, Problem, Refusal};
 use crate::time::doubled;
 
 /// How long the open attempt of a deleted resource is remembered: longer than any job may run.
 const REMEMBER: Duration = Duration::from_hours(48);
+/// How long it is believed that an account is not served the list of jobs.
+const NOT_SERVED: Duration = Duration::from_hours(1);
 
 /// The memory of all resources.
 #[derive(Debug, Default)]
 pub struct Memory {
     resources: Mutex<HashMap<String, Remembered>>,
-    /// Whether an account's API serves the list of jobs.
-    jobs_served: Mutex<HashMap<String, bool>>,
+    /// Whether an account is served the list of jobs, and when that was learned. By a number, for a token is not kept.
+    jobs_served: Mutex<HashMap<u64, (bool, Instant)>>,
+    numbers: RandomState,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +45,8 @@ struct Remembered {
     base_url: Option<String>,
     errors: u32,
     attempt: Option<RememberedAttempt>,
+    /// The nonce of a claim whose write may or may not have landed. Nothing is ever sent for it.
+    failed_claim: Option<(String, Instant)>,
     hold: Option<RememberedHold>,
     download: Option<Download>,
     refusal: Option<(Refusal, Instant)>,
@@ -363,6 +369,12 @@ impl Memory {
         });
     }
 
+    /// The write of this attempt's claim may or may not have landed; this process sends nothing for it. What is known of
+    /// another attempt, which may be the open one, stays.
+    pub fn claim_failed(&self, uid: &str, nonce: &str) {
+        self.with(uid, |remembered| remembered.failed_claim = Some((nonce.to_owned(), Instant::now())));
+    }
+
     /// Who has this attempt now, where it is not this resource.
     fn heir(&self, uid: &str, nonce: &str) -> Option<String> {
         let has_it = |known: &Remembered| known.attempt.as_ref().is_some_and(|attempt| attempt.nonce == nonce);
@@ -409,7 +421,13 @@ impl Memory {
     fn with_attempt<T>(&self, uid: &str, nonce: &str, change: impl FnOnce(&mut RememberedAttempt) -> T) -> T {
         self.with(uid, |remembered| {
             let known = remembered.attempt.take().filter(|attempt| attempt.nonce == nonce);
-            change(remembered.attempt.insert(known.unwrap_or_else(|| RememberedAttempt::new(nonce))))
+            let attempt = remembered.attempt.insert(known.unwrap_or_else(|| RememberedAttempt::new(nonce)));
+            if let Some((_, at)) = remembered.failed_claim.take_if(|(failed, _)| failed == nonce) {
+                // The claim landed after all.
+                attempt.record = None;
+                attempt.answer = Some((at, Answer::Unsent("the claim was not confirmed in time".to_owned())));
+            }
+            change(attempt)
         })
     }
 
@@ -535,15 +553,23 @@ impl Memory {
         self.with(uid, |remembered| remembered.pair = Some((production.to_owned(), uat.to_owned())));
     }
 
-    /// Whether the API at this base URL serves the list of jobs, where that is known.
+    /// Whether this account is served the list of jobs, where that is known. That it is not may be a gateway's word or a
+    /// token's, and is asked anew after an hour.
     #[must_use]
-    pub fn jobs_served(&self, base_url: &str) -> Option<bool> {
-        self.jobs_served.lock().unwrap_or_else(PoisonError::into_inner).get(base_url).copied()
+    pub fn jobs_served(&self, account: &Account) -> Option<bool> {
+        self.jobs_served_at(account, Instant::now())
     }
 
-    /// The API at this base URL serves the list of jobs, or not.
-    pub fn set_jobs_served(&self, base_url: &str, served: bool) {
-        self.jobs_served.lock().unwrap_or_else(PoisonError::into_inner).insert(base_url.to_owned(), served);
+    fn jobs_served_at(&self, account: &Account, now: Instant) -> Option<bool> {
+        let known = self.jobs_served.lock().unwrap_or_else(PoisonError::into_inner);
+        let (served, learned) = *known.get(&self.numbers.hash_one(account))?;
+        (served || now.duration_since(learned) < NOT_SERVED).then_some(served)
+    }
+
+    /// This account is served the list of jobs, or not.
+    pub fn set_jobs_served(&self, account: &Account, served: bool) {
+        let mut known = self.jobs_served.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(self.numbers.hash_one(account), (served, Instant::now()));
     }
 }
 
@@ -629,6 +655,35 @@ mod tests {
         memory.answered("uid-1", "k3f2a9c1d", why.clone());
         assert_eq!(memory.attempt("uid-2", "k3f2a9c1d").answer.map(|(_, answer)| answer), Some(why));
         assert!(!memory.lock().contains_key("uid-1"), "nothing is kept of what is gone");
+    }
+
+    /// The API server is slow: a claim is stored and proven unsent, and the next pass, which has not seen it yet, claims
+    /// again, in vain.
+    #[test]
+    fn a_claim_that_failed_takes_no_proof_away() {
+        let memory = Memory::default();
+        let why = Answer::Unsent("no route".to_owned());
+        let answer_for = |nonce: &str| memory.attempt("uid-1", nonce).answer.map(|(_, answer)| answer);
+        memory.answered("uid-1", "k00000001", why.clone());
+        memory.claim_failed("uid-1", "k00000002");
+        assert_eq!(answer_for("k00000001"), Some(why), "nothing came of the first");
+        assert!(matches!(answer_for("k00000002"), Some(Answer::Unsent(_))), "the second landed after all: unsent, too");
+        assert_eq!(answer_for("k00000003"), None);
+    }
+
+    #[test]
+    fn that_an_account_is_not_served_the_list_of_jobs_is_its_own_and_not_for_ever() {
+        let memory = Memory::default();
+        let account = |token: &str| Account::new("https://tim.konigle.com".parse().unwrap(), token.into());
+        let (ours, theirs) = (account("canary-1"), account("canary-2"));
+        memory.set_jobs_served(&ours, false);
+        assert_eq!(memory.jobs_served(&ours), Some(false));
+        assert_eq!(memory.jobs_served(&theirs), None, "another token may be served it");
+        let later = Instant::now() + NOT_SERVED;
+        assert_eq!(memory.jobs_served_at(&ours, later), None, "asked anew");
+        memory.set_jobs_served(&ours, true);
+        assert_eq!(memory.jobs_served_at(&ours, later), Some(true));
+        assert!(!format!("{memory:?}").contains("canary"));
     }
 
     #[test]

@@ -250,8 +250,10 @@ pub enum PairProof {
 /// The uat resource of a promotion.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourceFacts {
-    /// Whether it exists; all else is empty where it does not.
+    /// Whether it exists, as far as this operator sees; all else is empty where it does not.
     pub exists: bool,
+    /// It is there, and what it says cannot be read; all else is as if it were not.
+    pub unreadable: bool,
     /// Its UID.
     pub uid: String,
     /// Whether it is being deleted.

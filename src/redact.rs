@@ -1,9 +1,10 @@
 //! Takes secrets out of text that goes to a place where others read it: a status, an Event, a log line, an error.
 //!
-//! Two nets, one behind the other. What is known is looked for exactly: the token and the artifact passwords of this
-//! pass, also base64-encoded (at any alignment, as inside `user:password`), URL-encoded and JSON-escaped. What is not
-//! known is guessed by its surroundings: `Authorization` values, the userinfo and query of URLs, and what follows
-//! `password=`, `token:` and the like.
+//! Two nets, one behind the other. What is known is looked for exactly: the account's token, also base64-encoded
+//! (at any alignment, as inside `user:password`), URL-encoded and JSON-escaped. What is not known is guessed by its
+//! surroundings: `Authorization` values, the userinfo and query of URLs, and what follows `password=`, `token:` and the
+//! like. The password of an artifact's host is not among them: of what such a host says nothing is shown but the name of
+//! an unwanted encoding.
 //!
 //! Pure: no clock, no I/O, no logging. Text that was cut *before* it came here may hold a part of a secret that nobody
 //! recognises: redact first, cut afterwards.

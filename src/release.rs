@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use kube::ResourceExt;
 use tracing::{info, warn};
 
@@ -76,18 +78,17 @@ pub async fn start(
     };
     notes.extend(crate::status::transitions(&resource.status.clone().unwrap_or_default(), &status));
     let claimed = record::claim(context, resource, &status).await;
-    if claimed.is_err() {
+    if matches!(claimed, Err(WriteError::Cluster(_))) {
         // Whether or not the claim was stored, this process sends nothing for it, and no other knows the nonce.
-        let why = "the claim was not confirmed in time".to_owned();
-        context.memory.answered(&uid, &attempt.nonce, Answer::Unsent(why));
+        context.memory.claim_failed(&uid, &attempt.nonce);
     }
     let resource = claimed?;
     let _ = context.memory.attempt(&uid, &attempt.nonce);
     context.memory.note(&resource);
     info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
 
-    let (answer, held) = match (give_way(context, &resource).await, &release.kind) {
-        (Err(why), _) => (Answer::Unsent(why), None),
+    let (ready, held) = match (give_way(context, &resource).await, &release.kind) {
+        (Err(why), _) => (Err(why), None),
         (Ok(()), ReleaseKind::Deploy { size }) => {
             (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None)
         }
@@ -95,22 +96,48 @@ pub async fn start(
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
         }
     };
+    let Ready { request, event } = ready.unwrap_or_else(Ready::for_nothing);
+    // The Event is told meanwhile. It may be slow, so the receipt does not wait for it.
+    let (submitted, ()) = tokio::join!(submit(context, &resource, &attempt, (request, held.as_ref())), event);
+    record::tell(context, &resource, notes).await;
+    Ok(submitted)
+}
+
+/// A request that is ready to be sent, and the Event that tells of it.
+struct Ready<'a> {
+    request: BoxFuture<'a, Answer>,
+    event: BoxFuture<'a, ()>,
+}
+
+impl Ready<'_> {
+    /// No request at all, and why.
+    fn for_nothing(why: String) -> Self {
+        Self { request: std::future::ready(Answer::Unsent(why)).boxed(), event: std::future::ready(()).boxed() }
+    }
+}
+
+/// Sends the request, remembers its answer, and writes the receipt of one that was accepted. Nothing may stand between
+/// the answer and its receipt: the ids cannot be asked for again.
+async fn submit(
+    context: &Context,
+    resource: &KonigleSpace,
+    attempt: &Attempt,
+    (request, held): (BoxFuture<'_, Answer>, Option<&Held>),
+) -> Started {
+    let uid = uid(resource);
+    let answer = request.await;
     info!(attempt = attempt.number, ?answer, "submitted");
     if matches!(answer, Answer::Unknown(_)) {
         context.metrics.unknown_outcome();
     }
     context.memory.refused(&uid, refusal(&answer));
     context.memory.answered(&uid, &attempt.nonce, answer.clone());
-    let Answer::Accepted(deployment) = answer else {
-        record::tell(context, &resource, notes).await;
-        return Ok(Started::Answered(resource));
-    };
-    let written = record::receipt(context, &resource, &attempt, &deployment).await;
-    record::tell(context, &resource, notes).await;
-    if let Some((uat, held_by)) = &held {
+    let Answer::Accepted(deployment) = answer else { return Started::Answered(resource.clone()) };
+    let written = record::receipt(context, resource, attempt, &deployment).await;
+    if let Some((uat, held_by)) = held {
         record::note_job_in_hold(context, uat, held_by, &deployment.job_id).await;
     }
-    Ok(Started::Accepted(written))
+    Started::Accepted(written)
 }
 
 /// Looks for another open attempt on this Space or on the other half of its pair: live in this namespace, and in the
@@ -136,39 +163,52 @@ async fn give_way(context: &Context, claimed: &KonigleSpace) -> Result<(), Strin
     let all = context.all();
     let elsewhere = readable(&all).filter(|other| other.namespace().as_ref() != Some(&own.namespace));
     let may_be_at_it = |other: &Footprint| own.meets(other) || own.may_meet(other);
-    for known in elsewhere.filter(|other| may_be_at_it(&Footprint::of(other))) {
-        match within("read a neighbour", context.spaces(known).get(&known.name_any())).await {
-            Ok(live) if goes_first(&Footprint::of(&live)) => return Err(busy(&Footprint::of(&live))),
-            Ok(_) => {}
-            Err(error) if error.code() == Some(404) => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Ok(())
+    let look =
+        async |known: &KonigleSpace| match within("read a neighbour", context.spaces(known).get(&known.name_any()))
+            .await
+        {
+            Ok(live) if goes_first(&Footprint::of(&live)) => Err(busy(&Footprint::of(&live))),
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(404) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+    // Collected: the compiler cannot prove of a lazy chain that it may be sent to another thread.
+    let looks: Vec<_> =
+        elsewhere.filter(|other| may_be_at_it(&Footprint::of(other))).map(|known| look(known).boxed()).collect();
+    all_clear(looks).await
 }
 
-async fn deploy(
-    context: &Context,
-    resource: &KonigleSpace,
-    attempt: &Attempt,
+/// How many neighbours are read at once. Many may be there that have no Space yet, such as of wrong names; one after the
+/// other they would outlast the fence.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// Whether every look is clear; else why the first of them that came to an end is not.
+async fn all_clear(looks: Vec<BoxFuture<'_, Result<(), String>>>) -> Result<(), String> {
+    stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_collect().await
+}
+
+/// The upload, once its file is there.
+async fn deploy<'a>(
+    context: &'a Context,
+    resource: &'a KonigleSpace,
+    attempt: &'a Attempt,
     size: u64,
-    (client, sending): (&Arc<Client>, &Sending),
-) -> Answer {
+    (client, sending): (&'a Arc<Client>, &'a Sending),
+) -> Result<Ready<'a>, String> {
     let artifact = match attempt.digest.parse::<Digest>() {
         Ok(digest) => context.artifacts.get(&digest).await,
         Err(_) => None,
     };
     let Some(artifact) = artifact.filter(|artifact| artifact.size == size) else {
-        return Answer::Unsent("the artifact is no longer on disk".to_owned());
+        return Err("the artifact is no longer on disk".to_owned());
     };
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
     let upload = Upload { display_name: display_name(resource, attempt), file: artifact.path, size };
     let started = Note { warning: false, reason: "DeployStarted", message };
-    let (answer, ()) = tokio::join!(
-        client.deploy(&attempt.sent_to.space_id, upload, sending),
-        record::publish(context, resource, started)
-    );
-    answer
+    Ok(Ready {
+        request: client.deploy(&attempt.sent_to.space_id, upload, sending).boxed(),
+        event: record::publish(context, resource, started).boxed(),
+    })
 }
 
 /// For people in Konigle's console; the nonce in brackets finds the job where the API shows names.
@@ -187,37 +227,37 @@ fn display_name(resource: &KonigleSpace, attempt: &Attempt) -> String {
 /// The uat resource with our hold.
 type Held = (KonigleSpace, HeldBy);
 
-async fn promote(
-    context: &Context,
-    resource: &KonigleSpace,
-    desired: &Desired,
-    (attempt, source): (&Attempt, &BaselineSource),
-    (client, sending): (&Arc<Client>, &Sending),
-) -> (Answer, Option<Held>) {
+/// The promotion, once the uat resource is held and both sides are as they were; and the hold, where it was taken.
+async fn promote<'a>(
+    context: &'a Context,
+    resource: &'a KonigleSpace,
+    desired: &'a Desired,
+    (attempt, source): (&'a Attempt, &'a BaselineSource),
+    (client, sending): (&'a Arc<Client>, &'a Sending),
+) -> (Result<Ready<'a>, String>, Option<Held>) {
     let (uat, held_by) = match hold(context, resource, desired, (attempt, source)).await {
         Ok(held) => held,
-        Err(why) => return (Answer::Unsent(why), None),
+        Err(why) => return (Err(why), None),
     };
     let held = Some((uat, held_by.clone()));
     match client.space(&source.space_id).await {
         Ok(space) if pair_of(&space) == source.pair() => {}
         Ok(_) => {
             return (
-                Answer::Unsent(format!(
+                Err(format!(
                     "the Space of {} shows another deployment than the one that was confirmed: somebody deployed there, or it was read in an old state",
                     source.name
                 )),
                 held,
             );
         }
-        Err(error) => return (Answer::Unsent(error.to_string()), held),
+        Err(error) => return (Err(error.to_string()), held),
     }
     if let Err(why) = still_ours(context, resource, source, &held_by).await {
-        return (Answer::Unsent(why), held);
+        return (Err(why), held);
     }
-    let (answer, ()) =
-        tokio::join!(client.promote(&source.space_id, sending), announce(context, resource, desired, attempt));
-    (answer, held)
+    let request = client.promote(&source.space_id, sending).boxed();
+    (Ok(Ready { request, event: announce(context, resource, desired, attempt).boxed() }), held)
 }
 
 /// Takes the hold on the uat resource, on the very version that shows it to be fit.
@@ -294,4 +334,28 @@ fn nonce() -> Result<String, WriteError> {
     let mut bytes = [0_u8; 5];
     SystemRandom::new().fill(&mut bytes).map_err(|_| WriteError::Conflict)?;
     Ok(format!("k{}", &hex::encode(bytes)[..8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    /// Each look ends only when as many others as may be under way at once have begun.
+    #[tokio::test]
+    async fn hundreds_of_neighbours_are_read_many_at_once() {
+        let barrier = Barrier::new(LOOKS_AT_ONCE);
+        let look = async || {
+            barrier.wait().await;
+            Ok(())
+        };
+        let looks = (0..10 * LOOKS_AT_ONCE).map(|_| look().boxed()).collect();
+        let all = tokio::time::timeout(Duration::from_secs(20), all_clear(looks)).await;
+        assert_eq!(all.expect("they do not wait for each other"), Ok(()));
+        let look = async |number| if number == 77 { Err("busy".to_owned()) } else { Ok(()) };
+        assert_eq!(all_clear((0..100).map(|number| look(number).boxed()).collect()).await, Err("busy".to_owned()));
+    }
 }

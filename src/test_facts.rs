@@ -160,6 +160,7 @@ impl Facts {
         let uat = Self::uat().runs(A);
         facts.seen.source = Some(SourceFacts {
             exists: true,
+            unreadable: false,
             uid: "uat-uid".to_owned(),
             deleting: false,
             status: KonigleSpaceStatus { space: Some(uat.space().status.clone()), ..uat.status },

@@ -122,11 +122,19 @@ fn pinned(from: &str, source: &SourceFacts) -> Option<BaselineSource> {
 /// Why the gate is closed, the most telling reason first.
 fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) -> Option<(Reason, String)> {
     let status = &source.status;
+    if source.unreadable {
+        return Some((
+            Reason::SourceNotFound,
+            format!(
+                "KonigleSpace {from} is there, but this operator cannot read it, as its log says: apply the CRD of this version, and mend {from}"
+            ),
+        ));
+    }
     if !source.exists {
         return Some((
             Reason::SourceNotFound,
             format!(
-                "there is no KonigleSpace {from} in this namespace: create it, or correct spec.promotion.from.name (a new resource is needed for another web app)"
+                "this operator sees no KonigleSpace {from} in this namespace: create it, or correct spec.promotion.from.name (a new resource is needed for another web app); if it is there, it lacks the labels of the operator's `--watch-label-selector`"
             ),
         ));
     }

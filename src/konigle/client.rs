@@ -184,19 +184,12 @@ impl Client {
         &self.account
     }
 
-    /// For how long the account's calls are kept back after a 429. Worth a look before a write is claimed, whose fence
-    /// such a wait would outlast.
-    #[must_use]
-    pub fn paused(&self) -> Option<Duration> {
-        self.pace.paused()
-    }
-
     /// One Space. Its id is the one that was asked for.
     pub async fn space(&self, id: &str) -> Result<Space, ReadError> {
         let json = self.object("get_space", self.endpoint(&["spaces", checked(id)?])).await?;
         let space = Space::decode(&json).map_err(undecodable)?;
         same_id(id, &space.id)?;
-        Ok(space)
+        Ok(space.redacted(&self.redactor))
     }
 
     /// All Spaces of a web app, without those that say they belong to another one. Never a partial list.
@@ -204,7 +197,7 @@ impl Client {
         let list = List { operation: "list_spaces", path: "spaces", filter: Some(("webapp_id", checked(webapp_id)?)) };
         let mut spaces: Vec<Space> = self.list(list).await?;
         spaces.retain(|space| space.webapp.as_deref().is_none_or(|webapp| webapp == webapp_id));
-        Ok(spaces)
+        Ok(spaces.into_iter().map(|space| space.redacted(&self.redactor)).collect())
     }
 
     /// All computers that the token reaches. Never a partial list.
@@ -261,7 +254,12 @@ impl Client {
             }
             let json = self.object(list.operation, url).await?;
             if !paging.page(&json).map_err(undecodable)? {
-                return Ok(paging.finish());
+                let items = paging.finish();
+                if items.iter().any(|item: &T| self.redactor.knows(item.id())) {
+                    // Ids are shown, and are good for nothing once a part of them is taken out.
+                    return Err(ReadError::Undecodable { what: "an id in the list holds the token".to_owned() });
+                }
+                return Ok(items);
             }
         }
         Err(ReadError::TooLarge)

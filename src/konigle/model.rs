@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::redact::Redactor;
+
 /// Ids and words beyond this many bytes are not taken over: no real one comes near, and a status has no room for them.
 const LONGEST_TEXT: usize = 512;
 
@@ -105,6 +107,24 @@ impl Space {
         let host = if custom { &self.custom_domain } else { &self.platform_domain };
         let usable = !host.is_empty() && host.chars().all(|letter| letter.is_alphanumeric() || "-.:".contains(letter));
         usable.then(|| format!("https://{host}"))
+    }
+
+    /// The same without secrets in its words. Its id is one that was asked for, or was looked at.
+    pub(super) fn redacted(self, redactor: &Redactor) -> Self {
+        let clean = |word: String| redactor.clean(&word);
+        Self {
+            id: self.id,
+            space_type: SpaceType::from(clean(self.space_type.as_str().to_owned())),
+            status: clean(self.status),
+            webapp: self.webapp.map(clean),
+            platform_domain: clean(self.platform_domain),
+            custom_domain: clean(self.custom_domain),
+            custom_domain_status: clean(self.custom_domain_status),
+            pair: Pair {
+                last_deployed_at: self.pair.last_deployed_at.map(clean),
+                last_deployment_status: self.pair.last_deployment_status.map(clean),
+            },
+        }
     }
 
     pub(super) fn decode(json: &str) -> Result<Self, Undecodable> {

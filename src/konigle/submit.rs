@@ -206,6 +206,7 @@ impl Client {
             }
         };
         crash::point("submit", "after");
+        let answer = answer.redacted(&self.redactor);
         match &answer {
             Answer::Rejected(Rejection::RateLimited { retry_after }) => self.pause(*retry_after),
             Answer::Accepted(Deployment { job_id, id: None, .. } | Deployment { job_id, created_at: None, .. }) => {
@@ -213,7 +214,7 @@ impl Client {
             }
             Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unsent(_) | Answer::Unknown(_) => {}
         }
-        answer.redacted(&self.redactor)
+        answer
     }
 
     /// Sends, and waits for the head of the answer; without one, what is known of the request.

@@ -48,13 +48,13 @@ pub(super) async fn look_at_attempt(look: &Look<'_>, seen: &mut Observation) {
 /// Where the API serves the list of jobs, it may show the attempt's own job, or that none is left running.
 async fn look_at_jobs(look: &Look<'_>, attempt: &Attempt, facts: &mut AttemptFacts) {
     let Look { context, client, .. } = look;
-    let base_url = client.account().base_url();
-    if context.memory.jobs_served(base_url) == Some(false) {
+    let account = client.account();
+    if context.memory.jobs_served(account) == Some(false) {
         return;
     }
     match client.jobs().await {
         Ok(Some(jobs)) => {
-            context.memory.set_jobs_served(base_url, true);
+            context.memory.set_jobs_served(account, true);
             let told = listed(attempt, &jobs);
             let all_ended = told.ended.is_some();
             facts.job_with_nonce = told.with_nonce;
@@ -63,7 +63,7 @@ async fn look_at_jobs(look: &Look<'_>, attempt: &Attempt, facts: &mut AttemptFac
                 >= context.settle
                 && all_ended;
         }
-        Ok(None) => context.memory.set_jobs_served(base_url, false),
+        Ok(None) => context.memory.set_jobs_served(account, false),
         Err(_) => {}
     }
 }
@@ -105,7 +105,7 @@ pub(super) async fn look_at_last_job(look: &Look<'_>, seen: &mut Observation) {
 /// waited for. That it does is learned when first a request's outcome is unknown.
 pub(super) async fn newest_job(look: &Look<'_>) -> Option<String> {
     let Look { context, client, .. } = look;
-    if context.memory.jobs_served(client.account().base_url()) != Some(true) {
+    if context.memory.jobs_served(client.account()) != Some(true) {
         return None;
     }
     let jobs = client.jobs().await.ok()??;

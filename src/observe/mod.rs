@@ -7,12 +7,15 @@ mod attempt;
 mod others;
 mod promotion;
 mod space;
+#[cfg(test)]
+mod tests;
 
 pub use promotion::source_facts;
 
 use std::sync::Arc;
 
 use kube::ResourceExt;
+use tracing::warn;
 
 use crate::address::AddressError;
 use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus};
@@ -24,8 +27,9 @@ use crate::judge::last_sent;
 use crate::konigle::model::Space;
 use crate::konigle::{Client, ReadError};
 use crate::memory::{DownloadMemory, uid};
-use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof};
+use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation};
 use crate::text::cut;
+use crate::wish::{Gate, gate, wanted};
 
 use attempt::{look_at_attempt, look_at_last_job, newest_job};
 use others::look_at_others;
@@ -86,20 +90,29 @@ async fn look_at_konigle(
     if let Some(client) = &client {
         let look = Look { context, resource, desired, status, client };
         look_at_attempt(&look, seen).await;
+        // A list may be long. The look at the Space is the baseline of a release: it comes after all that may be slow.
+        if release_is_due(desired, seen, status) {
+            seen.newest_job = newest_job(&look).await;
+        }
         look_at_space(&look, seen).await;
         look_at_last_job(&look, seen).await;
         look_at_others(&look, seen).await;
         look_at_pair(&look, seen).await;
         look_at_hold(&look, seen).await;
-        let release_is_due = match &desired.wish {
-            Wish::Deploy(wish) => may_be_needed(desired, wish, status),
-            Wish::Promote { .. } => seen.pair == PairProof::Proven,
-        };
-        if status.attempt.is_none() && release_is_due {
-            seen.newest_job = newest_job(&look).await;
-        }
+    } else if let Some(Err(error)) = seen.space.clone() {
+        note_look(context, resource, Some(&error), seen);
     }
     client
+}
+
+/// Notes what a look at Konigle came to (`None`: well), and for how long looks have been failing by now.
+fn note_look(context: &Context, resource: &KonigleSpace, failed: Option<&LookError>, seen: &mut Observation) {
+    let unavailable = matches!(failed, Some(LookError::Unavailable(_) | LookError::RateLimited(_)));
+    let unauthorized = matches!(failed, Some(LookError::Unauthorized(_)));
+    (seen.failing_for, seen.unauthorized_for) = context.memory.looked(&uid(resource), unavailable, unauthorized);
+    if let Some(error) = failed.filter(|_| unavailable && seen.failing_for.is_zero()) {
+        warn!(error = text_of(error), "looks at Konigle begin to fail");
+    }
 }
 
 fn unlooked(context: &Context, resource: &KonigleSpace) -> Observation {
@@ -154,9 +167,10 @@ async fn artifact(
         (Some(Ok(space)), Some(settled)) => space.pair() != *settled,
         _ => false,
     };
-    if status.attempt.is_some() || !(moved || may_be_needed(desired, wish, status)) {
+    if status.attempt.is_some() || !(moved || may_be_needed(desired, &wish.digest.to_string(), status)) {
         return ArtifactFacts::Absent;
     }
+    // One that a former process left is hashed beside the passes: here that would come between baseline and claim.
     if let Some(artifact) = context.artifacts.get(&wish.digest).await {
         return ArtifactFacts::OnDisk { size: artifact.size };
     }
@@ -177,10 +191,18 @@ async fn artifact(
     }
 }
 
-/// Whether the resource by itself, without a look at its Space, gives reason to deploy the artifact.
-fn may_be_needed(desired: &Desired, wish: &HttpWish, status: &KonigleSpaceStatus) -> bool {
+/// Whether a release may be due, as far as that is known without a look at the Space.
+fn release_is_due(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus) -> bool {
+    let may_be_released = match &desired.wish {
+        Wish::Deploy(_) => true,
+        Wish::Promote { .. } => matches!(gate(desired, seen), Some(Gate::Open(_))),
+    };
+    may_be_released && wanted(desired, seen).is_some_and(|wanted| may_be_needed(desired, &wanted.digest, status))
+}
+
+/// Whether the resource by itself, without a look at its Space, gives reason to release this digest.
+fn may_be_needed(desired: &Desired, digest: &str, status: &KonigleSpaceStatus) -> bool {
     let asked = desired.requests.reset(status) || desired.requests.redeploy(status);
-    let digest = wish.digest.to_string();
     let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);
     // A digest that runs is released once more where its last attempt, a redeploy, came to nothing.
     let failed = last_sent(status).is_some_and(|last| last.digest == digest && last.result != AttemptResult::Succeeded);

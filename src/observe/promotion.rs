@@ -17,15 +17,19 @@ use super::{Look, look_error, text_of};
 pub(super) fn source(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Option<SourceFacts> {
     let Wish::Promote { from, .. } = &desired.wish else { return None };
     let source = context.known(&resource.namespace().unwrap_or_default(), from);
-    let source = source.as_ref().and_then(|guard| guard.0.as_ref().ok());
-    Some(source.map(source_facts).unwrap_or_default())
+    Some(match source.as_ref().map(|guard| &guard.0) {
+        Some(Ok(source)) => source_facts(source),
+        Some(Err(_)) => SourceFacts { unreadable: true, ..SourceFacts::default() },
+        None => SourceFacts::default(),
+    })
 }
 
 /// The facts of a uat resource.
 #[must_use]
 pub fn source_facts(source: &KonigleSpace) -> SourceFacts {
     let status = source.status.clone().unwrap_or_default();
-    SourceFacts { exists: true, uid: uid(source), deleting: source.meta().deletion_timestamp.is_some(), status }
+    let deleting = source.meta().deletion_timestamp.is_some();
+    SourceFacts { exists: true, unreadable: false, uid: uid(source), deleting, status }
 }
 
 /// Before a promotion, the two Spaces must be proven to be of one web app. The proof is remembered: it costs one look in

@@ -12,7 +12,7 @@ use crate::memory::uid;
 use crate::observation::{LookError, Observation, SpaceFacts};
 use crate::text::cut;
 
-use super::{Look, look_error, pair_of, word};
+use super::{Look, look_error, note_look, pair_of, word};
 
 /// The words of a Space's status that the contract describes (konigle 1.0.3, `models/cloud/space.py`).
 const KNOWN_STATUS: [&str; 4] = ["provisioning", "running", "stopped", "error"];
@@ -45,17 +45,10 @@ pub(super) async fn look_at_space(look: &Look<'_>, seen: &mut Observation) {
         seen.space = Some(found.clone().map(|space| space_facts(&space)));
         Some(found.map(|_| ()))
     };
-    let (failed, unauthorized) = match &outcome {
-        Some(Err(LookError::Unavailable(_) | LookError::RateLimited(_))) => (true, false),
-        Some(Err(LookError::Unauthorized(_))) => (false, true),
-        _ => (false, false),
-    };
     if let Some(Err(LookError::Unauthorized(detail))) = &outcome {
         warn!(detail, secret = desired.secret, "Konigle answered 401; the Secret is read again with each look");
     }
-    let (failing_for, unauthorized_for) = context.memory.looked(&uid(resource), failed, unauthorized);
-    seen.failing_for = failing_for;
-    seen.unauthorized_for = unauthorized_for;
+    note_look(context, resource, outcome.and_then(Result::err).as_ref(), seen);
 }
 
 /// The Space, by its id; by its names only until the id is known, or where a person has it resolved anew.

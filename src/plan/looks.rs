@@ -66,14 +66,7 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
         LookError::RateLimited(detail) | LookError::Unavailable(detail) => {
             let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
             if seen.failing_for > limit {
-                return Some(Step::Unreachable(Problem {
-                    reason: Reason::KonigleUnreachable,
-                    // Nothing here may change from one failed look to the next: that would be a write each minute.
-                    message: format!(
-                        "Konigle has not answered for more than {} min; it is asked again every minute, and all goes on by itself",
-                        limit.as_secs() / 60
-                    ),
-                }));
+                return Some(unreachable(judged, limit, detail));
             }
             let limited = matches!(error, LookError::RateLimited(_));
             let reason = if limited { Reason::RateLimited } else { Reason::Progressing };
@@ -93,7 +86,67 @@ fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, (reason, messa
     Step::Unseen(message)
 }
 
+/// Looks have failed for longer than `limit`, the last one for this reason.
+fn unreachable(judged: &Judged, limit: Duration, detail: &str) -> Step {
+    let minutes = limit.as_secs() / 60;
+    let beginning = format!("looks at Konigle have failed for more than {minutes} min");
+    let known = judged.status.condition("Ready").filter(|ready| {
+        Reason::of(&ready.reason) == Some(Reason::KonigleUnreachable) && ready.message.starts_with(&beginning)
+    });
+    // Nothing here may change from one failed look to the next: that would be a write each minute. So the message keeps
+    // the reason that it began with, without what a server says anew each time.
+    let message = known.map_or_else(
+        || {
+            let gist = [": ", "; ", " ("].iter().filter_map(|end| detail.find(end)).min();
+            let gist = &detail[..gist.unwrap_or(detail.len())];
+            format!(
+                "{beginning} (when this was written: {gist}); it is asked again every minute, and all goes on by itself"
+            )
+        },
+        |ready| ready.message.clone(),
+    );
+    Step::Unreachable(Problem { reason: Reason::KonigleUnreachable, message })
+}
+
 /// A single 401 may be a slip, of a read and of a request alike.
 pub(super) fn unauthorized_once() -> String {
     "Konigle answered 401 once; the Secret is read again and tried once more in 30 s".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_facts::*;
+
+    #[test]
+    fn says_why_looks_have_failed_and_says_it_once() {
+        let failing = |error: LookError| {
+            let mut facts = Facts::uat().runs(A).space_cannot_be_seen(error);
+            facts.seen.failing_for = Duration::from_mins(16);
+            facts
+        };
+        let message = |facts: &Facts| {
+            let Step::Unreachable(problem) = facts.step() else { panic!("{:?}", facts.step()) };
+            problem.message
+        };
+        for (detail, gist) in [
+            ("Konigle answered 502: bad gateway at 10:00:01", "Konigle answered 502"),
+            ("Konigle did not answer in time", "Konigle did not answer in time"),
+            ("no connection to Konigle: no route", "no connection to Konigle"),
+            ("failed to read a Secret: etcd is away", "failed to read a Secret"),
+        ] {
+            let said = message(&failing(LookError::Unavailable(detail.to_owned())));
+            assert!(said.contains(&format!("(when this was written: {gist})")), "{said}");
+            assert!(!said.contains("has not answered"), "{said}");
+        }
+        let limited =
+            LookError::RateLimited("the rate limit is reached; the next request may be sent in 7 s".to_owned());
+        let first = failing(limited);
+        let said = message(&first);
+        assert!(said.contains("the rate limit is reached)"), "{said}");
+        // The next look fails for another reason: no write.
+        let mut next = failing(LookError::Unavailable("Konigle answered 502".to_owned()));
+        next.status.conditions = first.render().conditions;
+        assert_eq!(message(&next), said);
+    }
 }

@@ -329,7 +329,13 @@ fn artifacts() -> BoxedStrategy<ArtifactFacts> {
 
 fn source_facts() -> BoxedStrategy<SourceFacts> {
     (statuses(), prop::bool::weighted(0.9), prop::bool::weighted(0.1))
-        .prop_map(|(status, exists, deleting)| SourceFacts { exists, uid: "uat-uid".to_owned(), deleting, status })
+        .prop_map(|(status, exists, deleting)| SourceFacts {
+            exists,
+            unreadable: false,
+            uid: "uat-uid".to_owned(),
+            deleting,
+            status,
+        })
         .boxed()
 }
 

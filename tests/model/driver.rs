@@ -149,6 +149,7 @@ impl World {
     fn source(&self, setting: &Setting) -> SourceFacts {
         let mut facts = self.resource(UAT).map_or_else(SourceFacts::default, |uat| SourceFacts {
             exists: true,
+            unreadable: false,
             uid: uid_text(UAT, uat.uid),
             deleting: false,
             status: (*uat.status).clone(),

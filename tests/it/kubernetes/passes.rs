@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use konigle_operator::api::KonigleSpace;
 use reqwest::Method;
 use serde_json::json;
 
@@ -89,6 +90,30 @@ async fn k22_events_that_are_refused_are_not_replayed_and_stop_no_deploy() -> Re
         proxy.clear();
     }
     assert_eq!(stage.simulator.ledger(UAT).await?.len(), 3);
+    Ok(())
+}
+
+/// A job's id cannot be asked for again: it is written before anything else is waited for.
+#[tokio::test]
+async fn k22_an_event_that_hangs_holds_up_no_receipt() -> Result<()> {
+    let mut stage = Stage::open("hanging").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    let claim = proxy.hold(claims());
+    stage.namespace.apply(SHOP, &stage.wish("1.0")?).await?;
+    claim.arrived().await?;
+    let event = proxy.hold(Matcher::new(Method::POST, "/events"));
+    claim.open();
+    event.arrived().await?;
+    let accepted = |space: &KonigleSpace| {
+        let attempt = space.status.as_ref().and_then(|status| status.attempt.as_ref());
+        attempt.is_some_and(|attempt| attempt.job_id.is_some())
+    };
+    stage.namespace.wait_longer_for(SHOP, "its receipt written", LIMIT, accepted).await?;
+    let log = std::fs::read_to_string(stage.operator.log())?;
+    assert!(!log.contains("an Event was not published"), "the receipt waited until the Event was given up");
+    event.open();
+    proxy.clear();
+    stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
     Ok(())
 }
 
