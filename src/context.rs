@@ -57,7 +57,7 @@ pub struct Context {
     pub failed: CancellationToken,
     /// What others depend on, of each resource, as it was last seen.
     pub fingerprints: Mutex<HashMap<ObjectRef<Watched>, u64>>,
-    /// Brings a resource its next pass now.
+    /// Brings resources their next pass now.
     pub wakes: UnboundedSender<ObjectRef<Watched>>,
 }
 
@@ -65,6 +65,11 @@ impl Context {
     /// Wakes a resource: its next pass comes now.
     pub fn wake(&self, uid: &str, reference: ObjectRef<Watched>) {
         self.memory.wake(uid);
+        self.trigger(reference);
+    }
+
+    /// Brings a resource a pass now, which looks only where the last one left another version or its next look is due.
+    pub fn trigger(&self, reference: ObjectRef<Watched>) {
         // The receiver lives as long as the controller; after that nobody needs to be woken.
         let _ = self.wakes.unbounded_send(reference);
     }
