@@ -259,18 +259,25 @@ pub async fn check(config: &Config, client: &Client, context: &Context) {
     }
 }
 
-/// All resources of which the store does not have the newest version.
+/// All resources of which the store does not have the newest version, those that are deleted among them.
 async fn all_lagging(
     context: &Context,
     resources: &Api<KonigleSpace>,
     mut parameters: ListParams,
 ) -> Result<HashMap<String, Option<String>>, ClusterError> {
     let mut lagging_now = HashMap::new();
+    // Of before the list: what is there then and not in the list was deleted, and the watch should tell so.
+    let mut unlisted: HashMap<String, Option<String>> =
+        context.all().iter().map(|guard| (name_of(&**guard), guard.meta().resource_version.clone())).collect();
     loop {
         let page = within("compare KonigleSpaces", resources.list_metadata(&parameters)).await?;
+        for item in &page.items {
+            unlisted.remove(&name_of(item));
+        }
         lagging_now.extend(page.items.iter().filter_map(|item| lagging(context, item)));
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
+            lagging_now.extend(unlisted);
             return Ok(lagging_now);
         }
     }
@@ -281,7 +288,11 @@ fn lagging(context: &Context, newest: &PartialObjectMeta<KonigleSpace>) -> Optio
     let (namespace, name) = (newest.metadata.namespace.clone().unwrap_or_default(), newest.metadata.name.clone()?);
     let stored = context.store.get(&ObjectRef::new(&name).within(&namespace));
     let version = stored.and_then(|guard| guard.meta().resource_version.clone());
-    (version != newest.metadata.resource_version).then(|| (format!("{namespace}/{name}"), version))
+    (version != newest.metadata.resource_version).then(|| (name_of(newest), version))
+}
+
+fn name_of(resource: &impl ResourceExt) -> String {
+    format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 #[cfg(test)]

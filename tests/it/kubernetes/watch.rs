@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use konigle_operator::api::{KonigleSpace, RELEASED};
 use kube::ResourceExt;
+use kube::api::DeleteParams;
 use reqwest::Method;
 use serde_json::json;
 
@@ -79,6 +80,25 @@ async fn k3_a_watch_that_misses_a_change_ends_the_process() -> Result<()> {
     stage.operator.start_again().await?;
     stage.deployed("1.3").await?;
     assert_eq!(stage.simulator.ledger(UAT).await?.len(), 4);
+    Ok(())
+}
+
+/// A resource that is gone from the cluster and not from the store would keep others from its Space for ever.
+#[tokio::test]
+async fn k3_a_watch_that_misses_a_deletion_ends_the_process() -> Result<()> {
+    let mut stage = Stage::open_with("ghost", 0.5, |options| options.flag("--watch-check-interval=2s")).await?;
+    stage.deployed("1.0").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    stage.operator.kill();
+    let silent = proxy.hold(watches());
+    stage.operator.start_again().await?;
+    silent.arrived().await?;
+    stage.namespace.spaces().delete(SHOP, &DeleteParams::default()).await?;
+    // Sooner than the watch's own time-out, after which it would be begun again.
+    let status = stage.operator.process().wait(Duration::from_secs(45)).await?;
+    assert!(!status.success(), "{status}");
+    let log = std::fs::read_to_string(stage.operator.log())?;
+    assert!(log.contains("the watch missed a change"), "{log}");
     Ok(())
 }
 
