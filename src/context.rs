@@ -8,7 +8,6 @@ use futures::channel::mpsc::UnboundedSender;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store as Known};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -18,6 +17,7 @@ use crate::konigle::{Clients, Guard};
 use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::turns::Turns;
 
 /// What every pass may use.
 pub struct Context {
@@ -32,9 +32,9 @@ pub struct Context {
     /// Artifacts on disk.
     pub artifacts: Store,
     /// Bounds the downloads.
-    pub downloads: Semaphore,
-    /// Bounds the passes, first come, first served.
-    pub turns: Semaphore,
+    pub downloads: Turns,
+    /// Bounds the passes.
+    pub turns: Turns,
     /// What this process remembers.
     pub memory: Memory,
     /// Counters.
