@@ -8,7 +8,6 @@ use futures::channel::mpsc::UnboundedSender;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{ObjectRef, Store as Known};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -18,6 +17,7 @@ use crate::konigle::{Clients, Guard};
 use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::turns::Turns;
 
 /// What every pass may use.
 pub struct Context {
@@ -32,9 +32,9 @@ pub struct Context {
     /// Artifacts on disk.
     pub artifacts: Store,
     /// Bounds the downloads.
-    pub downloads: Semaphore,
-    /// Bounds the passes, first come, first served.
-    pub turns: Semaphore,
+    pub downloads: Turns,
+    /// Bounds the passes.
+    pub turns: Turns,
     /// What this process remembers.
     pub memory: Memory,
     /// Counters.
@@ -57,7 +57,7 @@ pub struct Context {
     pub failed: CancellationToken,
     /// What others depend on, of each resource, as it was last seen.
     pub fingerprints: Mutex<HashMap<ObjectRef<Watched>, u64>>,
-    /// Brings a resource its next pass now.
+    /// Brings resources their next pass now.
     pub wakes: UnboundedSender<ObjectRef<Watched>>,
 }
 
@@ -65,6 +65,11 @@ impl Context {
     /// Wakes a resource: its next pass comes now.
     pub fn wake(&self, uid: &str, reference: ObjectRef<Watched>) {
         self.memory.wake(uid);
+        self.trigger(reference);
+    }
+
+    /// Brings a resource a pass now, which looks only where the last one left another version or its next look is due.
+    pub fn trigger(&self, reference: ObjectRef<Watched>) {
         // The receiver lives as long as the controller; after that nobody needs to be woken.
         let _ = self.wakes.unbounded_send(reference);
     }

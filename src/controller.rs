@@ -10,7 +10,6 @@ use kube::Resource;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store as Known};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -26,6 +25,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reconcile::{name_of, reconcile};
 use crate::record::{FIELD_MANAGER, WriteError};
+use crate::turns::Turns;
 use crate::watch::{check, watch};
 
 /// How many artifacts are downloaded at once.
@@ -126,8 +126,8 @@ fn context(
         base_url,
         guard,
         artifacts,
-        downloads: Semaphore::new(DOWNLOADS),
-        turns: Semaphore::new(config.concurrency.into()),
+        downloads: Turns::new(DOWNLOADS, config.watch_namespace.is_none()),
+        turns: Turns::new(config.concurrency.into(), config.watch_namespace.is_none()),
         memory: Memory::default(),
         metrics,
         store,
@@ -145,12 +145,13 @@ fn context(
 
 /// One pass, in its turn, measured; a panic in it must not take the others down.
 ///
-/// Turns go in the order in which resources became due. kube's own bound gives a free place to any resource that is due
+/// Turns go in the order in which resources became due, as far as each namespace's share of them goes. kube's own bound gives a free place to any resource that is due
 /// (kube-runtime 5.0, `Scheduler::pending`, a set): where all places are taken for long, the same ones go first again and
 /// again, and others are never looked at.
 async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, PassError> {
+    let namespace = guard.meta().namespace.clone().unwrap_or_default();
     let _turn = tokio::select! {
-        turn = context.turns.acquire() => turn,
+        turn = context.turns.take(&namespace) => turn,
         () = context.shutdown.cancelled() => return Ok(Action::await_change()),
     };
     // As it is after the wait. Of one that was deleted meanwhile nothing is left to do.

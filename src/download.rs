@@ -44,7 +44,7 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired)
 
 async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<(), FetchError> {
     // A bounded number at a time, each for its own file: the disk and the hosts are shared.
-    let _permit = context.downloads.acquire().await.map_err(|_| FetchError::Stopped)?;
+    let _turn = context.downloads.take(namespace).await.map_err(|_| FetchError::Stopped)?;
     let credentials = match &wish.secret {
         None => credentials::ArtifactCredentials::default(),
         Some(secret) => match credentials::artifact(&context.api, namespace, secret).await {

@@ -44,6 +44,7 @@ pub mod memory;
 pub mod metrics;
 pub mod redact;
 pub mod telemetry;
+pub mod turns;
 
 #[cfg(feature = "sim")]
 pub mod sim;

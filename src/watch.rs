@@ -1,9 +1,9 @@
 //! The one watch: it keeps the store, forgets the deleted, and wakes those that depend on what changed.
 //!
-//! kube-runtime 5.0 leaves three gaps, and each is closed here: its backoff starts anew with every relist, so that a
-//! server that keeps answering "gone" is asked without end; a 410 at the start of a watch never leads to a relist; and a
-//! watch that silently tells nothing looks like a quiet cluster. Where a gap cannot be closed from outside, the process
-//! ends, and its successor lists afresh.
+//! kube-runtime 5.0 leaves four gaps, and each is closed here: its backoff starts anew with every relist, so that a
+//! server that keeps answering "gone" is asked without end; a 410 at the start of a watch never leads to a relist; a
+//! watch that silently tells nothing looks like a quiet cluster; and what a page of a relist shows is told before it is in
+//! the store. Where a gap cannot be closed from outside, the process ends, and its successor lists afresh.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -80,16 +80,24 @@ pub fn watch(
                 Event::InitDone => {
                     info!("all resources are listed");
                     crash::point("watch", "listed");
-                    forget_those_missed(&context);
+                    take_in(&context);
                     context.listed.cancel();
                     readiness.set_watch(None);
                 }
-                Event::Apply(_) | Event::Delete(_) => readiness.set_watch(None),
+                Event::Apply(guard) | Event::Delete(guard) => {
+                    readiness.set_watch(None);
+                    notice(&context, guard, matches!(event, Event::Delete(_)));
+                }
                 Event::Init | Event::InitApply(_) => {}
             }
-            notice(&context, event);
         })
-        .applied_objects()
+        .try_filter_map(|event| {
+            std::future::ready(Ok(match event {
+                Event::Apply(guard) => Some(guard),
+                // What a list shows has its pass when the list is complete.
+                Event::Init | Event::InitApply(_) | Event::InitDone | Event::Delete(_) => None,
+            }))
+        })
 }
 
 fn api<K>(config: &Config, client: &Client) -> Api<K>
@@ -135,13 +143,34 @@ impl Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
-/// Wakes those that depend on a resource, where what they depend on changed: a promotion on its uat resource, a uat
-/// resource on the promotion that holds it, and one resource of a Space on another that is older.
-fn notice(context: &Context, event: &Event<Watched>) {
-    let (Event::Apply(guard) | Event::InitApply(guard) | Event::Delete(guard)) = event else { return };
-    let Ok(resource) = &guard.0 else { return };
-    let reference = ObjectRef::from_obj(guard);
-    let gone = matches!(event, Event::Delete(_));
+/// A new list is complete, and in the store: all that it shows has its pass now, and those that depend on what changed
+/// are woken. Not page by page: kube-runtime tells a page before it has the next, so that a pass would see what was before
+/// and nothing would bring the next one. A pass over what did not change costs nothing (`Memory::undisturbed`).
+fn take_in(context: &Context) {
+    forget_those_missed(context);
+    let all = context.all();
+    let changed: Vec<&KonigleSpace> = readable(&all).filter(|resource| note(context, resource, false)).collect();
+    // After the first list all are new, and all have their first pass.
+    if context.listed.is_cancelled() {
+        changed.into_iter().for_each(|resource| wake_dependants(context, &all, resource));
+    }
+    for guard in &all {
+        context.trigger(ObjectRef::from_obj(&**guard));
+    }
+}
+
+/// One resource changed.
+fn notice(context: &Context, guard: &Watched, gone: bool) {
+    if let Ok(resource) = &guard.0
+        && note(context, resource, gone)
+    {
+        wake_dependants(context, &context.all(), resource);
+    }
+}
+
+/// Remembers what the watch tells of a resource; true where what others depend on changed.
+fn note(context: &Context, resource: &KonigleSpace, gone: bool) -> bool {
+    let reference = reference(resource);
     let fingerprint = if gone { 0 } else { fingerprint(resource) };
     let before = {
         let mut fingerprints = context.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,20 +183,25 @@ fn notice(context: &Context, event: &Event<Watched>) {
     } else {
         context.memory.is_there(&uid);
     }
-    if before == Some(fingerprint) {
-        return;
-    }
-    let all = context.all();
-    let neighbours = readable(&all).filter(|other| other.meta().namespace == resource.meta().namespace);
+    before != Some(fingerprint)
+}
+
+/// Wakes those that depend on a resource: a promotion on its uat resource, a uat resource on the promotion that holds it,
+/// and one resource of a Space on another that is older.
+fn wake_dependants(context: &Context, all: &[Arc<Watched>], resource: &KonigleSpace) {
+    let neighbours = readable(all).filter(|other| other.meta().namespace == resource.meta().namespace);
     let promotions = neighbours.filter(|other| promotes(other, resource) || promotes(resource, other));
-    let rivals = readable(&all).filter(|other| shares_its_space(other, resource));
+    let rivals = readable(all).filter(|other| shares_its_space(other, resource));
     for other in promotions.chain(rivals) {
-        let reference = ObjectRef::new(&other.name_any()).within(&other.namespace().unwrap_or_default());
-        context.wake(&crate::memory::uid(other), reference);
+        context.wake(&crate::memory::uid(other), reference(other));
     }
 }
 
-/// A new list is complete: what is not in it was deleted while the watch was away.
+fn reference(resource: &KonigleSpace) -> ObjectRef<Watched> {
+    ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default())
+}
+
+/// What is not in a new list was deleted while the watch was away.
 fn forget_those_missed(context: &Context) {
     let all = context.all();
     let known: HashSet<ObjectRef<Watched>> = all.iter().map(|guard| ObjectRef::from_obj(&**guard)).collect();
@@ -225,18 +259,25 @@ pub async fn check(config: &Config, client: &Client, context: &Context) {
     }
 }
 
-/// All resources of which the store does not have the newest version.
+/// All resources of which the store does not have the newest version, those that are deleted among them.
 async fn all_lagging(
     context: &Context,
     resources: &Api<KonigleSpace>,
     mut parameters: ListParams,
 ) -> Result<HashMap<String, Option<String>>, ClusterError> {
     let mut lagging_now = HashMap::new();
+    // Of before the list: what is there then and not in the list was deleted, and the watch should tell so.
+    let mut unlisted: HashMap<String, Option<String>> =
+        context.all().iter().map(|guard| (name_of(&**guard), guard.meta().resource_version.clone())).collect();
     loop {
         let page = within("compare KonigleSpaces", resources.list_metadata(&parameters)).await?;
+        for item in &page.items {
+            unlisted.remove(&name_of(item));
+        }
         lagging_now.extend(page.items.iter().filter_map(|item| lagging(context, item)));
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
+            lagging_now.extend(unlisted);
             return Ok(lagging_now);
         }
     }
@@ -247,7 +288,11 @@ fn lagging(context: &Context, newest: &PartialObjectMeta<KonigleSpace>) -> Optio
     let (namespace, name) = (newest.metadata.namespace.clone().unwrap_or_default(), newest.metadata.name.clone()?);
     let stored = context.store.get(&ObjectRef::new(&name).within(&namespace));
     let version = stored.and_then(|guard| guard.meta().resource_version.clone());
-    (version != newest.metadata.resource_version).then(|| (format!("{namespace}/{name}"), version))
+    (version != newest.metadata.resource_version).then(|| (name_of(newest), version))
+}
+
+fn name_of(resource: &impl ResourceExt) -> String {
+    format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any())
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ const USER_AGENT: &str = concat!("konigle-operator/", env!("CARGO_PKG_VERSION"))
 const PAGE_SIZE: &str = "100";
 /// Bytes of an error body that are read for its words.
 const ERROR_BYTES: usize = 64 << 10;
+/// The time of how many reads a list has, however many pages: a pass waits for it.
+const LIST_READS: u32 = 4;
 
 /// The bounds of every call. Tests shorten them.
 #[derive(Clone, Debug)]
@@ -243,10 +245,14 @@ impl Client {
         }
     }
 
-    /// All pages of a list.
+    /// All pages of a list. No page is asked for when the list's time is over.
     async fn list<T: Item>(&self, list: List<'_>) -> Result<Vec<T>, ReadError> {
         let mut paging = Paging::new();
+        let deadline = Instant::now() + LIST_READS * self.limits.read;
         for page in 1..=self.limits.pages {
+            if Instant::now() > deadline {
+                return Err(ReadError::Timeout);
+            }
             let mut url = self.endpoint(&[list.path]);
             url.query_pairs_mut().append_pair("page", &page.to_string()).append_pair("page_size", PAGE_SIZE);
             if let Some((name, value)) = list.filter {

@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["status"],
     // What a pass is given.
-    &["credentials", "memory", "live_lists"],
+    &["credentials", "memory", "live_lists", "turns"],
     &["context"],
     // The steps of a pass, and the pass.
     &["observe", "record"],

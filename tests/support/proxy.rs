@@ -116,6 +116,8 @@ enum Action {
     Hold(Gate),
     /// Passes the request on, and holds the true answer back.
     HoldAnswer(Gate),
+    /// Passes the request on with the second in place of the first in its path.
+    Rewrite(&'static str, &'static str),
 }
 
 struct Rule {
@@ -208,6 +210,11 @@ impl Proxy {
         gate
     }
 
+    /// Passes such requests on with `to` in place of `from` in their path and query.
+    pub(crate) fn rewrite(&self, matcher: Matcher, from: &'static str, to: &'static str) {
+        self.rules().push(Rule { matcher, times: usize::MAX, action: Action::Rewrite(from, to) });
+    }
+
     /// Nothing more comes over the watches that are open now; those that are begun later work.
     pub(crate) fn silence_watches(&self) {
         self.state.silenced.fetch_add(1, Ordering::AcqRel);
@@ -258,7 +265,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response<B
 
 async fn forward(shared: &Arc<Shared>, request: Request) -> Result<Response<Body>> {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let mut path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let whole = matches!(parts.method, Method::PATCH | Method::PUT);
     let (text, body) = if whole {
         let bytes = to_bytes(body, 8 << 20).await?;
@@ -275,6 +282,7 @@ async fn forward(shared: &Arc<Shared>, request: Request) -> Result<Response<Body
             gate.arrived.add_permits(1);
             gate.open.acquire().await?.forget();
         }
+        Some(Action::Rewrite(from, to)) => path = path.replace(from, to),
         Some(Action::AnswerAfter(_) | Action::HoldAnswer(_)) | None => {}
     }
     let mut headers = parts.headers;

@@ -270,6 +270,24 @@ async fn a_list_without_end_is_too_large() {
     assert_eq!(server.connections(), 6);
 }
 
+/// Each page comes within the time of a read; all together would take as long as the server likes.
+#[tokio::test]
+async fn a_list_of_slow_pages_ends_in_time() {
+    let pages = Arc::new(AtomicUsize::new(0));
+    let server = Server::start(move |mut stream| {
+        let page = pages.fetch_add(1, Ordering::SeqCst);
+        async move {
+            read_request(&mut stream).await;
+            tokio::time::sleep(impatient().read / 2).await;
+            let body = format!(r#"{{"count": 99999, "next": "x", "payload": [{{"id": "c{page}"}}]}}"#);
+            stream.write_all(ok(&body).as_bytes()).await.ok();
+        }
+    })
+    .await;
+    assert_eq!(client_with(&server.base_url, impatient()).computers().await, Err(ReadError::Timeout));
+    assert!(server.connections() <= 10, "{} pages", server.connections());
+}
+
 #[tokio::test]
 async fn the_job_list_may_be_missing() {
     for (status, served) in

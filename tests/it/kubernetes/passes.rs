@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use konigle_operator::api::KonigleSpace;
+use kube::api::{Patch, PatchParams};
 use reqwest::Method;
 use serde_json::json;
 
 use super::LIMIT;
-use crate::support::Result;
-use crate::support::namespace::{wait_for, wait_longer_for};
+use crate::support::control_plane::ControlPlane;
+use crate::support::namespace::{Namespace, deploys, wait_for, wait_longer_for};
+use crate::support::operator::OperatorOptions;
 use crate::support::proxy::{Matcher, Proxy, claims, nonce_of};
-use crate::support::simulator::UAT;
+use crate::support::simulator::{TOKEN, UAT};
 use crate::support::stage::{SHOP, Stage, digest_of_wish, is_ready, runs};
+use crate::support::{Failure, Result};
 
 /// A pass that begins before the watch has told of a change works on what was; it may not act on it, and it must come back
 /// by itself.
@@ -162,5 +165,43 @@ async fn while_more_are_due_than_can_be_looked_at_all_have_their_turn() -> Resul
     })
     .await?;
     assert!(most <= 2 * LEAST, "one was looked at {most} times before another had its {LEAST}");
+    Ok(())
+}
+
+/// Each look of one namespace takes all the time that a read has, and more of them are due than there are turns.
+#[tokio::test]
+async fn a_namespace_whose_looks_never_end_leaves_turns_to_the_others() -> Result<()> {
+    const SLOW: usize = 12;
+    const LABEL: &str = "shared-turns";
+    let control_plane = ControlPlane::shared().await?;
+    let of_all = |options: OperatorOptions| {
+        let options = OperatorOptions { watch_namespace: None, kubeconfig: control_plane.kubeconfig(), ..options };
+        options.flag("--concurrency=2").flag(&format!("--watch-label-selector=test={LABEL}"))
+    };
+    let mut stage = Stage::open_with("slow-tenant", 0.5, of_all).await?;
+    let elsewhere = Namespace::create(control_plane, "other-tenant").await?;
+    elsewhere.write_token(TOKEN).await?;
+    let labelled = json!({"metadata": {"labels": {"test": LABEL}}});
+    let apply = async |namespace: &Namespace, name: &str, spec: &serde_json::Value| {
+        namespace.apply(name, spec).await?;
+        namespace.spaces().patch(name, &PatchParams::default(), &Patch::Merge(&labelled)).await.map(drop)?;
+        Ok::<_, Failure>(())
+    };
+    let proxy = stage.put_proxy_before_konigle().await?;
+    let never = proxy.hold(Matcher::new(Method::GET, "/spaces/74"));
+    let wish = stage.wish("1.0")?;
+    let source = &wish["source"]["http"];
+    let (url, digest) = (source["url"].as_str().unwrap_or_default(), source["digest"].as_str().unwrap_or_default());
+    for number in 0..SLOW {
+        apply(
+            &stage.namespace,
+            &format!("slow-{number}"),
+            &deploys(&format!("74019624428096{number:05}"), url, digest),
+        )
+        .await?;
+    }
+    never.arrived().await?;
+    apply(&elsewhere, SHOP, &wish).await?;
+    elsewhere.wait_for(SHOP, "deployed while the others wait", is_ready).await?;
     Ok(())
 }

@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use konigle_operator::api::{KonigleSpace, RELEASED};
+use kube::ResourceExt;
+use kube::api::DeleteParams;
 use reqwest::Method;
 use serde_json::json;
 
@@ -11,7 +14,7 @@ use crate::support::Result;
 use crate::support::namespace::{wait_for, wait_longer_for};
 use crate::support::proxy::{Matcher, Proxy, Seen};
 use crate::support::simulator::UAT;
-use crate::support::stage::{SHOP, Stage, is_ready};
+use crate::support::stage::{SHOP, Stage, digest_of_wish, is_ready, runs};
 
 fn watches() -> Matcher {
     Matcher::new(Method::GET, "/koniglespaces?&watch=true")
@@ -21,6 +24,14 @@ fn watches() -> Matcher {
 fn lists(proxy: &Proxy) -> usize {
     let is_list = |seen: &&Seen| seen.path.contains("/koniglespaces?") && !seen.path.contains("watch=true");
     proxy.seen(&Matcher::new(Method::GET, "/koniglespaces?")).iter().filter(is_list).count()
+}
+
+/// What a watch is told whose version is gone: it leads to a new list.
+fn gone() -> String {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410,
+    });
+    format!("{}\n", json!({"type": "ERROR", "object": status}))
 }
 
 #[tokio::test]
@@ -72,14 +83,30 @@ async fn k3_a_watch_that_misses_a_change_ends_the_process() -> Result<()> {
     Ok(())
 }
 
+/// A resource that is gone from the cluster and not from the store would keep others from its Space for ever.
+#[tokio::test]
+async fn k3_a_watch_that_misses_a_deletion_ends_the_process() -> Result<()> {
+    let mut stage = Stage::open_with("ghost", 0.5, |options| options.flag("--watch-check-interval=2s")).await?;
+    stage.deployed("1.0").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    stage.operator.kill();
+    let silent = proxy.hold(watches());
+    stage.operator.start_again().await?;
+    silent.arrived().await?;
+    stage.namespace.spaces().delete(SHOP, &DeleteParams::default()).await?;
+    // Sooner than the watch's own time-out, after which it would be begun again.
+    let status = stage.operator.process().wait(Duration::from_secs(45)).await?;
+    assert!(!status.success(), "{status}");
+    let log = std::fs::read_to_string(stage.operator.log())?;
+    assert!(log.contains("the watch missed a change"), "{log}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn k4_a_watch_that_is_told_gone_again_and_again_lists_ever_more_rarely() -> Result<()> {
     let mut stage = Stage::open("relisting").await?;
     let proxy = stage.put_proxy_before_the_api_server().await?;
-    let gone = json!({"type": "ERROR", "object": {
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410,
-    }});
-    proxy.answer_with(watches(), usize::MAX, StatusCode::OK, &format!("{gone}\n"));
+    proxy.answer_with(watches(), usize::MAX, StatusCode::OK, &gone());
     stage.operator.restart_unready()?;
     let (began, first) = (Instant::now(), lists(&proxy));
     wait_for("four more lists", async || Ok((lists(&proxy) >= first + 4).then_some(()))).await?;
@@ -101,6 +128,57 @@ async fn k5_a_watch_that_is_refused_as_gone_ends_the_process() -> Result<()> {
     proxy.clear();
     stage.operator.start_again().await?;
     stage.deployed("1.0").await?;
+    Ok(())
+}
+
+/// kube-runtime tells each page of a list before it has the next, and stores the list only when it has all of it: a pass in
+/// between sees what was before, and of what is new not even that.
+#[tokio::test]
+async fn what_only_a_relist_tells_is_acted_on_when_all_its_pages_are_there() -> Result<()> {
+    const IDS: [&str; 3] = ["7301962442809600001", "7301962442809600002", "7301962442809600003"];
+    let [edited, made, other] = ["edited", "made", "other"];
+    let mut stage = Stage::open("pages").await?;
+    stage.simulator.add_uat_spaces("web-2", &IDS.map(str::to_owned)).await?;
+    let wish = |id: &str, version: &str| {
+        let mut wish = stage.wish(version)?;
+        // No look that is due by itself may find what was missed.
+        (wish["space"], wish["interval"]) = (json!({"id": id}), json!("24h"));
+        Ok::<_, crate::support::Failure>(wish)
+    };
+    let (first, second, third) = (wish(IDS[0], "1.0")?, wish(IDS[1], "1.0")?, wish(IDS[2], "1.0")?);
+    let edit = wish(IDS[0], "1.1")?;
+    stage.namespace.apply(edited, &first).await?;
+    stage.namespace.apply(other, &third).await?;
+    for name in [edited, other] {
+        let noted = |space: &KonigleSpace| is_ready(space) && space.annotations().contains_key(RELEASED);
+        stage.namespace.wait_for(name, "deployed", noted).await?;
+    }
+
+    // A process that has had its passes, and whose watch tells nothing from then on.
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    stage.operator.kill();
+    let away = proxy.hold(watches());
+    let looks = stage.asked(IDS[0], "get_space").await?;
+    stage.operator.start_again().await?;
+    away.arrived().await?;
+    wait_for("a pass", async || Ok((stage.asked(IDS[0], "get_space").await? > looks).then_some(()))).await?;
+    stage.namespace.apply(edited, &edit).await?;
+    stage.namespace.apply(made, &second).await?;
+
+    // The version from which it would watch on is gone; the new list has a page of two, and one more.
+    proxy.clear();
+    let page = proxy.hold(Matcher::new(Method::GET, "&continue="));
+    proxy.rewrite(Matcher::new(Method::GET, "/koniglespaces?&limit=100"), "limit=100", "limit=2");
+    proxy.answer_with(watches(), 1, StatusCode::OK, &gone());
+    away.refuse();
+    page.arrived().await?;
+    page.open();
+    let newer = digest_of_wish(&edit);
+    stage.namespace.wait_for(edited, "the edit deployed", |space| is_ready(space) && runs(space, &newer)).await?;
+    stage.namespace.wait_for(made, "the new one deployed", is_ready).await?;
+    for (id, deploys) in IDS.into_iter().zip([2, 1, 1]) {
+        assert_eq!(stage.simulator.ledger(id).await?.len(), deploys, "{id}");
+    }
     Ok(())
 }
 
