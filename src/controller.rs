@@ -145,9 +145,9 @@ fn context(
 
 /// One pass, in its turn, measured; a panic in it must not take the others down.
 ///
-/// Turns go in the order in which resources became due, as far as each namespace's share of them goes. kube's own bound gives a free place to any resource that is due
-/// (kube-runtime 5.0, `Scheduler::pending`, a set): where all places are taken for long, the same ones go first again and
-/// again, and others are never looked at.
+/// Turns go in the order in which resources became due, as far as each namespace's share of them goes. kube's own bound
+/// gives a free place to any resource that is due (kube-runtime 5.0, `Scheduler::pending`, a set): where all places are
+/// taken for long, the same ones go first again and again, and others are never looked at.
 async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, PassError> {
     let namespace = guard.meta().namespace.clone().unwrap_or_default();
     let _turn = tokio::select! {
