@@ -244,6 +244,8 @@ async fn the_fence_is_looked_at_again_once_the_connection_stands() {
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let fillers = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+    // Before the fence begins: on a busy machine it takes its time, and a request after the fence makes no connection.
+    let client = client_with(&format!("http://{address}"), limits());
     let allowed = Duration::from_millis(300);
     let fence = Fence::new(Instant::now(), clock::system(), allowed);
     let passed = tokio::time::Instant::now() + allowed;
@@ -257,7 +259,6 @@ async fn the_fence_is_looked_at_again_once_the_connection_stands() {
         stream.read_to_end(&mut bytes).await.ok();
         bytes
     };
-    let client = client_with(&format!("http://{address}"), limits());
     let sending = Sending { fence, ..sending() };
     let (answer, bytes) = tokio::join!(client.promote("7", &sending), server);
     assert_eq!(answer, Answer::Unsent("too much time has passed since the claim".to_owned()));
