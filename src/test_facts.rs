@@ -94,6 +94,7 @@ pub fn job(job_status: JobStatus) -> Job {
         status: job_status,
         log_tail: vec!["building".to_owned()],
         log_count: 1,
+        space_id: None,
         created_at: Some("2026-11-24T08:59:00Z".to_owned()),
         completed_at,
         mentions: Vec::new(),

@@ -405,7 +405,9 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
     }
     let within =
         time::lies_within(pair.last_deployed_at.as_deref(), job.created_at.as_deref(), job.completed_at.as_deref());
-    let (attribution, message) = if moved && (within == Some(false) || word == Class::Failure) {
+    let (attribution, message) = if is_anothers(&attempt, job) {
+        (Attribution::Inferred, "the job succeeded, but it is older than the attempt or for another Space")
+    } else if moved && (within == Some(false) || word == Class::Failure) {
         (Attribution::Inferred, "the job succeeded, but the Space shows a deployment that is not that job's")
     } else {
         (Attribution::Confirmed, "")
@@ -420,6 +422,15 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
     }
     close(judged, desired, seen.now, &End::new(AttemptResult::Succeeded, message));
     None
+}
+
+/// Whether the job cannot be this attempt's: whoever may write a status can write any job's id into it. A promotion's job
+/// may name either of its Spaces.
+fn is_anothers(attempt: &Attempt, job: &Job) -> bool {
+    let elsewhere = job.space_id.as_ref().is_some_and(|space| *space != attempt.sent_to.space_id);
+    let created = job.created_at.as_deref();
+    (elsewhere && attempt.attempt_type == AttemptType::Deploy)
+        || (created.is_some() && time::is_before(created, attempt.baseline.last_deployed_at.as_deref()))
 }
 
 /// The deadline has passed and the uat Space cannot be read, in a way that does not pass by itself.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::api::{AdoptionPolicy, Attribution, DriftPolicy, HeldBy, UnknownOutcomePolicy};
 use crate::desired::Approval;
-use crate::konigle::model::JobStatus;
+use crate::konigle::model::{Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
 use crate::observation::{AccountFacts, AttemptFacts, Holder, HolderFacts, JobTimes, LookError, Predecessor};
 use crate::plan::Step;
@@ -179,6 +179,29 @@ fn a_job_that_ended_is_confirmed_by_the_space() {
     let judged = Facts::uat().in_flight(A).job_failed().shows(LATER, "failed").judge();
     assert_eq!(judged.status.settled, Some(pair(Some(LATER), Some("failed"))), "whatever its result");
     assert_eq!(judged.status.history[0].message, "job job-1 failed: building");
+}
+
+/// Whoever may write a status can write any job's id into it.
+#[test]
+fn a_job_that_cannot_be_the_attempts_confirms_nothing() {
+    let settled = |change: &dyn Fn(&mut Job)| {
+        let mut other = job(JobStatus::Success);
+        change(&mut other);
+        let facts = Facts::uat().shows(BEFORE, "success").in_flight(A).with_job(JobStatus::Success);
+        facts.known(|known| (known.job, known.job_ended_for) = (Some(Ok(other.clone())), SETTLE))
+    };
+    let own = Facts::uat().shows(BEFORE, "success").in_flight(A).judge();
+    let space = own.status.attempt.map(|attempt| attempt.sent_to.space_id);
+    check(vec![
+        (settled(&|job| job.space_id.clone_from(&space)), "Succeeded Confirmed", "it says that it is for this Space"),
+        (settled(&|job| job.space_id = Some("another".to_owned())), "Succeeded Inferred", "it is for another Space"),
+        (
+            settled(&|job| job.created_at = Some("2020-01-01T00:00:00Z".to_owned())),
+            "Succeeded Inferred",
+            "it was there before the attempt",
+        ),
+        (settled(&|job| job.created_at = None), "Succeeded Confirmed", "a server may not say when it was made"),
+    ]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Reads a job from its JSON as the bytes come in, in constant memory however long its log is.
 //!
 //! A log may have a million entries, or one line of 100 MiB; it may be cut at the client's cap, and hold invalid UTF-8.
-//! So the body goes through a push parser (`lexer`), and this keeps of it the four fields, a count and the last lines, and
+//! So the body goes through a push parser (`lexer`), and this keeps of it five fields, a count and the last lines, and
 //! lets the rest pass. Where the body was cut, what was read before still counts, if the
 //! status was in it.
 //!
@@ -64,7 +64,7 @@ impl JobReader {
         if complete && !self.lexer.ended() {
             return Err(JobProblem::Undecodable("the reply ends in the middle of the job"));
         }
-        let Collector { id, status, created_at, completed_at, tail, count, mentions, .. } = self.collector;
+        let Collector { id, status, space_id, created_at, completed_at, tail, count, mentions, .. } = self.collector;
         let (id, status) = match (id, status) {
             (Some(Value::Text(id)), Some(Value::Text(status))) if is_id(&id) => (id, status),
             (Some(_), Some(Value::Text(_))) => return Err(JobProblem::Undecodable("`id` is no string")),
@@ -83,7 +83,7 @@ impl JobReader {
         // A word stays as it was sent.
         let status = if redactor.knows(&status) { clean(&status) } else { cut(&status, LINE_BYTES).to_owned() };
         let status = JobStatus::from(status);
-        Ok(Job { id, status, log_tail, log_count: count, created_at, completed_at, mentions })
+        Ok(Job { id, status, log_tail, log_count: count, space_id, created_at, completed_at, mentions })
     }
 }
 
@@ -98,6 +98,7 @@ enum Value {
 enum Field {
     Id,
     Status,
+    SpaceId,
     CreatedAt,
     CompletedAt,
     Log,
@@ -123,6 +124,7 @@ struct Collector {
     message: String,
     id: Option<Value>,
     status: Option<Value>,
+    space_id: Option<String>,
     created_at: Option<String>,
     completed_at: Option<String>,
     tail: VecDeque<String>,
@@ -137,6 +139,7 @@ impl Collector {
             Value::Other => None,
         };
         match self.field {
+            Field::SpaceId => self.space_id = text(),
             Field::CreatedAt => self.created_at = text(),
             Field::CompletedAt => self.completed_at = text(),
             Field::Id => self.id = Some(value),
@@ -187,6 +190,7 @@ impl Sink for Collector {
                 self.field = match key {
                     "id" => Field::Id,
                     "status" => Field::Status,
+                    "space_id" => Field::SpaceId,
                     "created_at" => Field::CreatedAt,
                     "completed_at" => Field::CompletedAt,
                     "log" => Field::Log,

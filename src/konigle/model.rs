@@ -213,6 +213,8 @@ pub struct Job {
     pub log_tail: Vec<String>,
     /// How many entries the log had, as far as it was read (8 MiB).
     pub log_count: u64,
+    /// The Space that it is for, where the server says it.
+    pub space_id: Option<String>,
     /// When it was made, by the server's clock, as sent.
     pub created_at: Option<String>,
     /// When it ended, by the server's clock, as sent.

@@ -169,6 +169,9 @@ struct SpaceChange {
     next_jobs: Option<Vec<JobSettings>>,
     /// Deploys now, as a person in Konigle's console.
     human_deploy: Option<HumanDeploy>,
+    /// Adds so many jobs that have ended, and that nothing but the list of jobs shows.
+    #[serde(default)]
+    ended_jobs: usize,
 }
 
 #[derive(Deserialize)]
@@ -315,6 +318,7 @@ impl World {
                     };
                     self.deploy_by_person(id, upload)?;
                 }
+                self.add_ended_jobs(id, change.ended_jobs);
             }
             _ => return Err(unknown(method, "spaces")),
         }

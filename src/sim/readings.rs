@@ -288,6 +288,8 @@ pub(super) struct Readings {
     pub(super) webapps_per_computer: WebappsPerComputer,
     /// Question 21: the form of timestamps.
     pub(super) timestamps: Timestamps,
+    /// Question 21: by how many whole seconds the server's clock is off, in all times that a client sees.
+    pub(super) clock_offset_seconds: i64,
 }
 
 impl Default for Readings {
@@ -337,6 +339,7 @@ impl Default for Readings {
             job_timeout_seconds: 0.0,
             webapps_per_computer: WebappsPerComputer::Many,
             timestamps: Timestamps::Microseconds,
+            clock_offset_seconds: 0,
         }
     }
 }

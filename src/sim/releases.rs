@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::jobs::{Job, JobState, Outcome, Release, Work, log_entry};
+use super::jobs::{Job, JobSettings, JobState, Outcome, Release, Work, log_entry};
 use super::readings::{
     BusyPolicy, BusyScope, Dedupe, FailedDeployStatus, Moves, PromoteNeeds, ReadsImage, SpaceType, Verdict,
     WordMeanwhile, YesNo, ZipCheck,
@@ -207,6 +207,27 @@ impl World {
             return Err(Refusal::new(status, "Another deployment is in progress."));
         }
         Ok(())
+    }
+
+    /// Adds jobs of a Space that have ended: of its past, which the ledger does not tell.
+    pub(super) fn add_ended_jobs(&mut self, space: &str, count: usize) {
+        let Some(tenant) = self.spaces.get(space).map(|space| space.identity.tenant.clone()) else { return };
+        for _ in 0..count {
+            let (deployment, id) = (self.uuid(), self.uuid());
+            let release = Release {
+                space: space.to_owned(),
+                source: None,
+                content: None,
+                deployment,
+                display_name: String::new(),
+                defect: None,
+            };
+            let identity = self.identity(&tenant, Some(id.clone()));
+            let mut job = Job::new(identity, Work::Release(release), JobSettings::default(), Vec::new());
+            job.in_effect = true;
+            job.end(self.now, None);
+            self.jobs.insert(id, job);
+        }
     }
 
     /// Writes the accepted request into the ledger and starts its job.

@@ -40,8 +40,10 @@ impl Query {
 }
 
 impl World {
+    /// A time as a client sees it: by the server's clock, which may be wrong.
     pub(super) fn time(&self, micros: Micros) -> String {
-        let time = Timestamp::from_microsecond(micros).unwrap_or_default();
+        let off = self.readings.clock_offset_seconds.saturating_mul(1_000_000);
+        let time = Timestamp::from_microsecond(micros.saturating_add(off)).unwrap_or_default();
         let zoned = |offset: i8| time.to_zoned(Offset::constant(offset).to_time_zone());
         match self.readings.timestamps {
             Timestamps::Microseconds => format!("{time:.6}"),

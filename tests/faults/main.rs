@@ -74,7 +74,7 @@ fn own_trials(matrix: &Arc<Matrix>) -> Vec<Trial> {
     trials
 }
 
-/// One case, or one test elsewhere.
+/// One case, or the sight of the tests elsewhere.
 struct Planned {
     index: usize,
     seed: u64,
@@ -83,26 +83,24 @@ struct Planned {
 
 fn cases_of(matrix: &Arc<Matrix>, index: usize, seeds: u64) -> Vec<Planned> {
     let row = &matrix.rows[index];
-    match &row.how {
-        How::Runs { name, .. } => (0..seeds)
-            .map(|seed| {
-                let matrix = Arc::clone(matrix);
-                let trial = Trial::test(format!("{name}::seed_{seed}"), move || {
-                    let case = Case::new(&matrix.rows[index], index, seed);
-                    let result = matrix.rows[index].run(&case);
-                    matrix.count(index, result.is_ok());
-                    failed(result.map_err(|failure| Failure::new(format!("{}\n{failure}", case.describe()))))
-                });
-                Planned { index, seed, trial }
-            })
-            .collect(),
-        How::Tested(tests) => {
-            let (number, tests) = (row.number, *tests);
-            let name = format!("row_{number}_is_a_test_elsewhere");
-            vec![Planned { index, seed: 0, trial: Trial::test(name, move || failed(matrix::exist(tests))) }]
-        }
-        How::RuledOut(_) => Vec::new(),
+    let How::Runs { name, .. } = &row.how else { return Vec::new() };
+    let case = |seed| {
+        let matrix = Arc::clone(matrix);
+        let trial = Trial::test(format!("{name}::seed_{seed}"), move || {
+            let case = Case::new(&matrix.rows[index], index, seed);
+            let result = matrix.rows[index].run(&case);
+            matrix.count(index, result.is_ok());
+            failed(result.map_err(|failure| Failure::new(format!("{}\n{failure}", case.describe()))))
+        });
+        Planned { index, seed, trial }
+    };
+    let mut planned: Vec<_> = (0..seeds).map(case).collect();
+    let tests = row.tests();
+    if !tests.is_empty() {
+        let trial = Trial::test(format!("{name}::tests_elsewhere"), move || failed(matrix::exist(tests)));
+        planned.push(Planned { index, seed: 0, trial });
     }
+    planned
 }
 
 fn failed(result: support::Result<()>) -> Result<(), Failed> {

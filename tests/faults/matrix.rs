@@ -25,15 +25,16 @@ pub(crate) struct Row {
     pub(crate) is_long: bool,
 }
 
+/// Tests elsewhere: the file, and the function.
+pub(crate) type Tests = &'static [(&'static str, &'static str)];
+
 /// What runs a case: an asynchronous function of a row, in a runtime of its own.
 type Run = Box<dyn Fn(&runtime::Runtime, &Case) -> Result<()> + Send + Sync>;
 
 /// How a row is tested.
 pub(crate) enum How {
     /// By its own function, once for each seed.
-    Runs { name: &'static str, run: Run, fixed: Fixed, why: &'static str },
-    /// By tests elsewhere, which need no seeds: the file, and the function.
-    Tested(&'static [(&'static str, &'static str)]),
+    Runs { name: &'static str, run: Run, fixed: Fixed, why: &'static str, tests: Tests },
     /// Not at all, for this reason: it cannot happen.
     RuledOut(&'static str),
 }
@@ -50,6 +51,7 @@ macro_rules! row {
                 run: Box::new(|runtime, case| runtime.block_on(Box::pin($function(case)))),
                 fixed: &[],
                 why: "",
+                tests: &[],
             },
             is_long: false,
         }
@@ -58,16 +60,6 @@ macro_rules! row {
 pub(crate) use row;
 
 impl Row {
-    /// A row that tests elsewhere try: `("tests/it/client/writes.rs", "the_function")`.
-    pub(crate) fn tested(
-        number: &'static str,
-        fault: &'static str,
-        required: &'static str,
-        tests: &'static [(&'static str, &'static str)],
-    ) -> Self {
-        Self { number, fault, required, how: How::Tested(tests), is_long: false }
-    }
-
     /// A row that cannot happen.
     pub(crate) fn ruled_out(number: &'static str, fault: &'static str, reason: &'static str) -> Self {
         Self { number, fault, required: "–", how: How::RuledOut(reason), is_long: false }
@@ -78,6 +70,14 @@ impl Row {
     pub(crate) fn under(mut self, readings: Fixed, reason: &'static str) -> Self {
         if let How::Runs { fixed, why, .. } = &mut self.how {
             (*fixed, *why) = (readings, reason);
+        }
+        self
+    }
+
+    /// Which these tests elsewhere try too, in more ways and without seeds: `("tests/it/client/writes.rs", "the_function")`.
+    pub(crate) fn tested_by(mut self, elsewhere: Tests) -> Self {
+        if let How::Runs { tests, .. } = &mut self.how {
+            *tests = elsewhere;
         }
         self
     }
@@ -112,6 +112,11 @@ impl Row {
             let text = panic.downcast_ref::<String>().map_or("a panic without a text", String::as_str);
             Err(Failure::new(text))
         })
+    }
+
+    /// The tests elsewhere that try it too.
+    pub(crate) fn tests(&self) -> Tests {
+        if let How::Runs { tests, .. } = &self.how { tests } else { &[] }
     }
 
     /// The readings that it fixes.

@@ -12,6 +12,8 @@ use crate::support::run_folder::package;
 use crate::support::{Context, Failure, Result};
 
 const FILE: &str = "docs/faults.md";
+/// The result of a row that cannot happen.
+const RULED_OUT: &str = "ruled out";
 
 /// Prints the table of what ran; after a whole run by `make faults` (`FAULTS_TABLE=write`) it is the committed file too.
 pub(crate) fn publish(matrix: &Matrix, whole: bool) -> Result<()> {
@@ -63,7 +65,7 @@ pub(crate) fn is_committed(matrix: &Matrix) -> Result<()> {
 
 /// Whether all cases passed, and as many as CI has seeds.
 fn is_good(row: &Row, result: &str) -> bool {
-    let How::Runs { .. } = row.how else { return result == without_seeds(row) };
+    let How::Runs { .. } = row.how else { return result == RULED_OUT };
     let count = |text: &str| text.parse::<u64>().ok();
     result.split_once(" of ").is_some_and(|(passed, ran)| passed == ran && count(ran).is_some_and(|ran| ran >= SEEDS))
 }
@@ -81,8 +83,9 @@ fn file(matrix: &Matrix) -> String {
          moment of the fault, and picks one of {} combinations of what nobody knows of the real API, in which every two\n\
          values of two of these come together: {}.\n\nWhat a row does not fix, its first three seeds try in what matters most: a\n\
          `last_deployed_at` that moves at acceptance, at any end, and at success only; a job list that is served, and one\n\
-         that is not.\n\nThe result is how many of the cases passed. Where it says\n\
-         \"named test\", there are no seeds: `make tests` runs those, and this run sees that they are there.\n\n\
+         that is not.\n\nThe result is how many of the cases passed. Tests that a row\n\
+         names beside its own function try more of it, without seeds: `make tests` runs those, and this run sees that they\n\
+         are there.\n\n\
          `make faults ONLY=12` runs one row, `make faults SEEDS=20` all combinations for each.\n\n| row | fault | what must come of it | tested by | result |\n|---|---|---|---|---|\n",
         readings::count(),
         readings::describe(),
@@ -95,17 +98,17 @@ fn file(matrix: &Matrix) -> String {
 
 fn line(row: &Row, result: &str) -> String {
     let how = match &row.how {
-        How::Runs { name, fixed, why, .. } => {
+        How::Runs { name, fixed, why, tests, .. } => {
             let under = fixed
                 .iter()
                 .map(|(name, values)| format!("`{name}` = {}", values.join(" or ")))
                 .collect::<Vec<_>>()
                 .join(", ");
-            if under.is_empty() { format!("`{name}`") } else { format!("`{name}`, always with {under}: {why}") }
-        }
-        How::Tested(tests) => {
-            let names = tests.iter().map(|(file, test)| format!("`{test}` in `{file}`"));
-            names.collect::<Vec<_>>().join(", ")
+            let mut text = format!("`{name}`");
+            for (file, test) in *tests {
+                let _ = write!(text, ", `{test}` in `{file}`");
+            }
+            if under.is_empty() { text } else { format!("{text}, always with {under}: {why}") }
         }
         How::RuledOut(reason) => (*reason).to_owned(),
     };
@@ -116,15 +119,6 @@ fn result(matrix: &Matrix, index: usize) -> String {
     let row = &matrix.rows[index];
     match (&row.how, matrix.counted(index)) {
         (How::Runs { .. }, (passed, ran)) => format!("{passed} of {ran}"),
-        (How::Tested(_) | How::RuledOut(_), _) => without_seeds(row).to_owned(),
-    }
-}
-
-fn without_seeds(row: &Row) -> &'static str {
-    match &row.how {
-        How::Runs { .. } => "",
-        How::Tested(tests) if tests.len() > 1 => "named tests",
-        How::Tested(_) => "named test",
-        How::RuledOut(_) => "ruled out",
+        (How::RuledOut(_), _) => RULED_OUT.to_owned(),
     }
 }

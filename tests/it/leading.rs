@@ -16,11 +16,6 @@ use crate::support::stage::{SHOP, STOP_LIMIT, Stage, is_ready};
 /// What is promised for the time from the leader's last sign to its successor's first pass.
 const FAILOVER: Duration = Duration::from_secs(20);
 
-fn electing(options: OperatorOptions) -> OperatorOptions {
-    let namespace = options.watch_namespace.clone().unwrap_or_default();
-    options.flag("--leader-elect=true").flag(&format!("--lease-namespace={namespace}"))
-}
-
 /// Waits until an operator that stood by has made its first pass.
 async fn takes_over(operator: &Operator) -> Result<()> {
     wait_for("a pass of the one that stood by", async || {
@@ -51,7 +46,7 @@ async fn is_deployed_once(stage: &Stage) -> Result<KonigleSpace> {
 
 #[tokio::test]
 async fn a_killed_leader_is_followed_within_twenty_seconds() -> Result<()> {
-    let mut stage = Stage::open_with("killed", 25.0, electing).await?;
+    let mut stage = Stage::open_with("killed", 25.0, OperatorOptions::electing).await?;
     let other = stage.another_operator(|options| options).await?;
     in_the_middle_of_a_job(&stage).await?;
     assert!(other.metrics().await?.contains("konigle_leader 0"), "it stands by");
@@ -66,7 +61,7 @@ async fn a_killed_leader_is_followed_within_twenty_seconds() -> Result<()> {
 
 #[tokio::test]
 async fn a_leader_that_stands_still_is_followed_and_ends_once_it_goes_on() -> Result<()> {
-    let mut stage = Stage::open_with("still", 25.0, electing).await?;
+    let mut stage = Stage::open_with("still", 25.0, OperatorOptions::electing).await?;
     let other = stage.another_operator(|options| options).await?;
     in_the_middle_of_a_job(&stage).await?;
     let stopped = Instant::now();
@@ -89,7 +84,7 @@ async fn a_leader_that_stands_still_is_followed_and_ends_once_it_goes_on() -> Re
 
 #[tokio::test]
 async fn a_leader_that_stops_in_order_is_followed_at_once() -> Result<()> {
-    let mut stage = Stage::open_with("orderly", 2.0, electing).await?;
+    let mut stage = Stage::open_with("orderly", 2.0, OperatorOptions::electing).await?;
     let other = stage.another_operator(|options| options).await?;
     stage.deployed("1.0").await?;
     stage.operator.terminate(STOP_LIMIT).await?;
@@ -105,7 +100,7 @@ async fn a_leader_that_stops_in_order_is_followed_at_once() -> Result<()> {
 /// The API server takes connections and never answers: whoever leads says that it no longer does, and ends.
 #[tokio::test]
 async fn k17_a_leader_that_cannot_renew_is_not_ready_and_ends() -> Result<()> {
-    let mut stage = Stage::open_with("silenced", 2.0, electing).await?;
+    let mut stage = Stage::open_with("silenced", 2.0, OperatorOptions::electing).await?;
     let proxy = stage.put_proxy_before_the_api_server().await?;
     stage.deployed("1.0").await?;
     let silenced = Instant::now();

@@ -314,6 +314,7 @@ impl Server {
             status,
             log_tail: Vec::new(),
             log_count: 0,
+            space_id: None,
             created_at: Some(rank_text(job.accepted)),
             completed_at: job.ended.map(rank_text),
             mentions: nonce.into_iter().collect(),

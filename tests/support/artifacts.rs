@@ -181,6 +181,81 @@ pub(crate) fn zip(files: &[(&str, &str)]) -> Result<Vec<u8>> {
     Ok(writer.finish()?.into_inner())
 }
 
+/// ZIPs that would unpack to far more than they should, or that lie about it, each with what it is.
+pub(crate) fn bombs() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    const CLAIMED: u32 = u32::MAX - 1;
+    let manifest = format!("[processes.web]\ncommand = \"serve\"\n# {}", "x".repeat(2 << 20));
+    let zeros = "0".repeat(1 << 20);
+    let with = |files: &[(&str, &str)]| zip(&[&[("Dockerfile", "FROM scratch\n")], files].concat());
+    let good = ("bentocloud.toml", "[processes.web]\ncommand = \"serve\"\n");
+    let mut ratio = with(&[good, ("a", &zeros), ("b", &zeros), ("c", &zeros)])?;
+    for name in ["a", "b", "c"] {
+        write_over(&mut ratio, name, 24, &CLAIMED.to_le_bytes());
+    }
+    let large = with(&[("bentocloud.toml", &manifest)])?;
+    let mut lying = large.clone();
+    write_over(&mut lying, "bentocloud.toml", 24, &100_u32.to_le_bytes());
+    let mut inside = with(&[good])?;
+    write_over(&mut inside, "bentocloud.toml", 42, &0_u32.to_le_bytes());
+    let mut hidden = with(&[good, ("more", "")])?;
+    let end = hidden.len() - 22;
+    (hidden[end + 8], hidden[end + 10]) = (2, 2);
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for number in 0..100_001 {
+        writer.start_file(number.to_string(), stored)?;
+    }
+    let many = writer.finish()?.into_inner();
+    Ok(vec![
+        ("12 GiB of almost nothing", ratio),
+        ("a large manifest", large),
+        ("a manifest that says it is small", lying),
+        ("a file inside another", inside),
+        ("more files than it says", hidden),
+        ("too many entries", many),
+    ])
+}
+
+/// Applications with one entry more, whose name no reader should follow.
+pub(crate) fn hostile_names() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let names: [(&str, &[u8]); 10] = [
+        ("an absolute path", b"/etc/passwdx"),
+        ("an absolute path with backslashes", b"\\etc\\passwdx"),
+        ("a drive", b"C:\\temp\\xxxx"),
+        ("a way out", b"../../passwd"),
+        ("a way out from within", b"a/../../pass"),
+        ("a way out with backslashes", b"a\\..\\..\\pass"),
+        ("a way up", b"a/b/c/d/e/.."),
+        ("a NUL", b"abcdef\0ghijk"),
+        ("no UTF-8", b"abc\xff\xfe/defg"),
+        ("a double", b"version.txt"),
+    ];
+    names
+        .into_iter()
+        .map(|(what, name)| {
+            let placeholder = "x".repeat(name.len());
+            let mut bytes = application_with(&placeholder)?;
+            while let Some(at) = bytes.windows(name.len()).position(|window| window == placeholder.as_bytes()) {
+                bytes[at..at + name.len()].copy_from_slice(name);
+            }
+            Ok((what, bytes))
+        })
+        .collect()
+}
+
+fn application_with(more: &str) -> Result<Vec<u8>> {
+    let manifest = "[processes.web]\ncommand = \"serve\"\n";
+    zip(&[("Dockerfile", "FROM scratch\n"), ("bentocloud.toml", manifest), ("version.txt", "1"), (more, "")])
+}
+
+/// Writes over the directory's entry for a name: the writer of the zip crate makes no bad archives by itself.
+fn write_over(bytes: &mut [u8], name: &str, at: usize, value: &[u8]) {
+    let is_it = |window: &[u8]| window.starts_with(b"PK\x01\x02") && window[46..] == *name.as_bytes();
+    if let Some(entry) = bytes.windows(46 + name.len()).rposition(is_it) {
+        bytes[entry + at..entry + at + value.len()].copy_from_slice(value);
+    }
+}
+
 async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let path = uri.path().to_owned();
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);

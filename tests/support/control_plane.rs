@@ -100,7 +100,7 @@ impl ControlPlane {
 
     /// Starts the API server and waits until it is ready.
     pub(crate) async fn start_api_server(&mut self) -> Result<()> {
-        let address = format!("https://127.0.0.1:{}", self.ports.api_server);
+        let address = self.address();
         let mut command = self.command("kube-apiserver");
         command
             .args(["--etcd-servers", &format!("http://127.0.0.1:{}", self.ports.etcd)])
@@ -183,6 +183,11 @@ impl ControlPlane {
         self.api_server.as_mut().map_or(Ok(()), |api_server| api_server.signal(signal))
     }
 
+    /// The API server's address: of a TLS server with a certificate that no public authority signed.
+    pub(crate) fn address(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.api_server)
+    }
+
     /// The administrator's kubeconfig file.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
@@ -227,7 +232,7 @@ impl ControlPlane {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test-bed", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.ports.api_server),
+                "server": self.address(),
                 "certificate-authority": self.certificate(),
             }}],
             "users": [{"name": "user", "user": {"token": token}}],

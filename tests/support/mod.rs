@@ -10,7 +10,9 @@
 pub(crate) mod artifacts;
 pub(crate) mod control_plane;
 pub(crate) mod failure;
+pub(crate) mod in_process;
 pub(crate) mod kubectl;
+pub(crate) mod logs;
 pub(crate) mod namespace;
 pub(crate) mod operator;
 pub(crate) mod process;

@@ -60,6 +60,13 @@ impl OperatorOptions {
         Duration::from_secs(told.and_then(|seconds| seconds.parse().ok()).unwrap_or(120))
     }
 
+    /// With leader election, by a Lease in the namespace that it watches.
+    #[must_use]
+    pub(crate) fn electing(self) -> Self {
+        let namespace = self.watch_namespace.clone().unwrap_or_default();
+        self.flag("--leader-elect=true").flag(&format!("--lease-namespace={namespace}"))
+    }
+
     /// With one more flag, written `--name=value`.
     #[must_use]
     pub(crate) fn flag(mut self, flag: &str) -> Self {

@@ -11,6 +11,7 @@ use crate::oracles::{
     LONGEST_OUTCOME, check, check_results, deploy_once, deployed_once, good, lasts, posted, quick, results,
 };
 use crate::support::Result;
+use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{ready_reason, wait_for};
 use crate::support::proxy::claims;
 use crate::support::recording::Recording;
@@ -30,7 +31,7 @@ pub(crate) fn rows() -> Vec<Row> {
         row!(
             "17b",
             row_17b_a_name_or_a_handshake_that_fails,
-            "Konigle's name does not resolve, or TLS fails",
+            "Konigle's name does not resolve, it speaks no TLS, or its certificate is nobody's",
             "No attempt is made and none counted; with the right address it is deployed once"
         ),
         row!(
@@ -129,7 +130,8 @@ async fn row_17a_no_connection_for_the_request(case: &Case) -> Result<()> {
 }
 
 async fn row_17b_a_name_or_a_handshake_that_fails(case: &Case) -> Result<()> {
-    let bad = *case.pick(&["https://konigle.invalid", "https://127.0.0.1:PORT"]);
+    let stranger = ControlPlane::shared().await?.address();
+    let bad = *case.pick(&["https://konigle.invalid", "https://127.0.0.1:PORT", stranger.as_str()]);
     let mut stage = case
         .open_with(JOB_SECONDS, |mut options| {
             let port = options.konigle_base_url.rsplit(':').next().unwrap_or_default().to_owned();

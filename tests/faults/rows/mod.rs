@@ -1,5 +1,6 @@
 //! The rows of the matrix: a file for each group, each with its own list.
 
+mod anew;
 mod answers;
 mod artifacts;
 mod claim;
@@ -10,6 +11,8 @@ mod process;
 mod promotion;
 mod resources;
 mod secrets;
+mod surroundings;
+mod texts;
 
 use crate::matrix::Row;
 
@@ -24,8 +27,11 @@ pub(crate) fn all() -> Vec<Row> {
         promotion::rows(),
         secrets::rows(),
         resources::rows(),
+        anew::rows(),
         artifacts::rows(),
+        texts::rows(),
         process::rows(),
+        surroundings::rows(),
     ]
     .into_iter()
     .flatten()

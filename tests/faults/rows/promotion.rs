@@ -21,6 +21,13 @@ const LIVE: &str = "shop-production";
 pub(crate) fn rows() -> Vec<Row> {
     vec![
         row!(
+            "29",
+            row_29_an_approved_digest_that_uat_does_not_run,
+            "The approved digest is not what uat runs: it is to come, it ran before, or nobody deployed it",
+            "Nothing is promoted, whatever uat does meanwhile; once it runs what is approved, that is promoted, once"
+        )
+        .tested_by(&[("tests/it/promotion/gates.rs", "an_approved_digest_that_uat_does_not_run_yet_is_waited_for")]),
+        row!(
             "27",
             row_27_a_promotion_races_our_own_deploy,
             "Another digest is wanted on uat at the moment at which a promotion from it is approved",
@@ -56,6 +63,36 @@ async fn promoted_once(stage: &Stage, digest: &str) -> Result<KonigleSpace> {
     let of_digest = |entry: &&Value| digest == format!("sha256:{}", entry["sha256"].as_str().unwrap_or_default());
     check(ledger.iter().filter(of_digest).count() == 1, || format!("not once: {ledger:?}"))?;
     Ok(live)
+}
+
+async fn row_29_an_approved_digest_that_uat_does_not_run(case: &Case) -> Result<()> {
+    let stage = case.open_with(2.0, |options| options).await?;
+    let (first, next) = (stage.wish("1.0")?, stage.wish("2.0")?);
+    deploy_once(&stage, &first).await?;
+    let approved = match *case.pick(&["to come", "before", "of nobody"]) {
+        "to come" => digest_of_wish(&stage.wish("3.0")?),
+        "before" => {
+            deploy_once(&stage, &stage.wish("1.1")?).await?;
+            digest_of_wish(&first)
+        }
+        _ => digest_of_wish(&stage.wish("9.0")?),
+    };
+    stage.namespace.apply(LIVE, &approves(&approved)).await?;
+    stage.namespace.wait_for_reason(LIVE, "AwaitingSource").await?;
+    stage.namespace.apply(SHOP, &next).await?;
+    lasts(case.moment(Duration::from_secs(4))).await?;
+    stage.look_now(LIVE).await?;
+    deployed_once(&stage, &digest_of_wish(&next)).await?;
+    let looked = stage.look_now(LIVE).await?;
+    check(ready_reason(&looked) == Some("AwaitingSource"), || format!("{:?}", looked.status))?;
+    check(posted(&stage, PRODUCTION).await?.is_empty(), || "promoted what was not approved".to_owned())?;
+    // Uat comes to what is approved, or what it runs is approved.
+    let last = stage.wish("3.0")?;
+    stage.namespace.apply(SHOP, &last).await?;
+    deployed_once(&stage, &digest_of_wish(&last)).await?;
+    stage.namespace.apply(LIVE, &approves(&digest_of_wish(&last))).await?;
+    promoted_once(&stage, &digest_of_wish(&last)).await?;
+    check(posted(&stage, PRODUCTION).await?.len() == 1, || "promoted more than once".to_owned())
 }
 
 async fn row_27_a_promotion_races_our_own_deploy(case: &Case) -> Result<()> {

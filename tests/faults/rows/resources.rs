@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konigle_operator::api::{AttemptResult, KonigleSpace};
+use konigle_operator::api::{AttemptResult, Attribution, KonigleSpace};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use reqwest::Method;
@@ -49,29 +49,6 @@ pub(crate) fn rows() -> Vec<Row> {
             "The resource is restored with a status in which an attempt is open whose job ended long ago",
             "That job's outcome is what the status then tells; nothing is sent again"
         ),
-        Row::tested(
-            "35c",
-            "The resource is deleted and made anew while its request or its job is under way, or its status is lost then",
-            "The new one follows the job of the old one; nothing is sent again",
-            &[
-                ("tests/it/journeys/neighbours.rs", "a_resource_made_anew_while_its_job_runs_follows_that_job"),
-                (
-                    "tests/it/journeys/neighbours.rs",
-                    "a_resource_made_anew_before_its_request_was_answered_deploys_nothing_beside_it",
-                ),
-                ("tests/it/journeys/neighbours.rs", "a_status_that_is_lost_during_a_job_comes_back"),
-            ],
-        ),
-        Row::tested(
-            "35d",
-            "The resource is restored without its status, or recreated where the Space runs something",
-            "What is noted on it is taken over where the Space bears it out; else `adoptionPolicy` decides",
-            &[
-                ("tests/it/journeys/neighbours.rs", "a_resource_restored_without_its_status_deploys_nothing"),
-                ("tests/it/journeys/neighbours.rs", "a_note_that_the_space_does_not_bear_out_is_worth_nothing"),
-                ("tests/it/journeys.rs", "adoption_assumes_or_deploys_as_the_policy_says"),
-            ],
-        ),
         row!(
             "36",
             row_36_edited_again_and_again_in_flight,
@@ -90,6 +67,14 @@ pub(crate) fn rows() -> Vec<Row> {
             "Somebody writes an attempt into the status that nobody made",
             "Judged by the Space like any other: of a digest that is not wanted it leads to no request, of the wanted one to its retry at most"
         ),
+        row!(
+            "54c",
+            row_54c_a_job_that_is_forged,
+            "Somebody writes a job's id into the status: of another Space, or of no job",
+            "Never Confirmed by it, and nothing is sent for it"
+        )
+        .under(&[("job_space_id", &["yes"])], "of a job that is newer than our own, nothing else tells whose it is")
+        .long(),
     ]
 }
 
@@ -169,7 +154,7 @@ async fn restore(stage: &mut Stage, wish: &Value, status: &Value) -> Result<()> 
 }
 
 /// Writes a status in place of the one that is there.
-async fn write_status(stage: &Stage, status: &Value) -> Result<()> {
+pub(super) async fn write_status(stage: &Stage, status: &Value) -> Result<()> {
     let mut space = serde_json::to_value(stage.namespace.spaces().get(SHOP).await?)?;
     space["status"] = status.clone();
     let space: KonigleSpace = serde_json::from_value(space)?;
@@ -277,6 +262,28 @@ async fn row_54a_a_status_that_is_cleared(case: &Case) -> Result<()> {
     check(is_ready(&looked), || format!("{:?}", looked.status))
 }
 
+/// Puts an attempt into this status that is written as the operator writes it, but for these fields, and stores it.
+async fn forge(stage: &Stage, mut status: Value, fields: Value) -> Result<()> {
+    let pair = status["space"].clone();
+    let mut attempt = json!({
+        "number": 99, "type": "Deploy", "nonce": "kforged00",
+        "sentTo": {"baseURL": stage.simulator.base_url(), "spaceID": UAT},
+        "baseline": {"lastDeployedAt": pair["lastDeployedAt"], "lastDeploymentStatus": pair["lastDeploymentStatus"]},
+    });
+    for (key, value) in fields.as_object().into_iter().flatten() {
+        attempt[key] = value.clone();
+    }
+    status["attempt"] = attempt;
+    status["lastAttempt"] = json!(-7);
+    wait_for("forged", async || {
+        let newest = stage.namespace.spaces().get(SHOP).await?;
+        let mut forged = status.clone();
+        forged["observedGeneration"] = json!(newest.metadata.generation);
+        Ok(write_status(stage, &forged).await.ok())
+    })
+    .await
+}
+
 async fn row_54b_an_attempt_that_is_forged(case: &Case) -> Result<()> {
     let stage = case.open().await?;
     let wish = quick(&stage, "1.0")?;
@@ -284,28 +291,16 @@ async fn row_54b_an_attempt_that_is_forged(case: &Case) -> Result<()> {
     deploy_once(&stage, &wish).await?;
     // Reads may lag, and a late word too: what is forged fits what is there.
     lasts(Duration::from_secs(2)).await?;
-    let mut status = serde_json::to_value(stage.look_now(SHOP).await?.status)?;
-    let pair = status["space"].clone();
+    let status = serde_json::to_value(stage.look_now(SHOP).await?.status)?;
     stage.tolerate(Property::NumbersGrow, "the number is forged");
     let is_wanted = *case.pick(&[false, true]);
     if is_wanted {
         stage.tolerate(Property::OneJobPerWish, "the status says that an attempt of this digest came to nothing");
     }
     let forged_digest = if is_wanted { digest.clone() } else { format!("sha256:{}", "0".repeat(64)) };
-    status["attempt"] = json!({
-        "number": 99, "type": "Deploy", "nonce": "kforged00", "startedAt": *case.pick(&["2020-01-01T00:00:00Z", "soon", "2099-01-01T00:00:00Z"]),
-        "digest": forged_digest,
-        "sentTo": {"baseURL": stage.simulator.base_url(), "spaceID": UAT},
-        "baseline": {"lastDeployedAt": pair["lastDeployedAt"], "lastDeploymentStatus": pair["lastDeploymentStatus"]},
-    });
-    status["lastAttempt"] = json!(-7);
-    wait_for("forged", async || {
-        let newest = stage.namespace.spaces().get(SHOP).await?;
-        let mut forged = status.clone();
-        forged["observedGeneration"] = json!(newest.metadata.generation);
-        Ok(write_status(&stage, &forged).await.ok())
-    })
-    .await?;
+    let started = *case.pick(&["2020-01-01T00:00:00Z", "soon", "2099-01-01T00:00:00Z"]);
+    let attempt = json!({"digest": forged_digest, "startedAt": started});
+    forge(&stage, status, attempt).await?;
     let over = |space: &KonigleSpace| {
         let status = space.status.clone().unwrap_or_default();
         status.attempt.is_none() && is_ready(space) && runs(space, &digest)
@@ -316,4 +311,52 @@ async fn row_54b_an_attempt_that_is_forged(case: &Case) -> Result<()> {
     // Its number is never given out again.
     let last = judged.status.map(|status| status.last_attempt).unwrap_or_default();
     check(last >= 99, || format!("lastAttempt is {last}"))
+}
+
+async fn row_54c_a_job_that_is_forged(case: &Case) -> Result<()> {
+    const OTHER: &str = "7301962442809705401";
+    let stage = case.open().await?;
+    stage.simulator.add_uat_spaces("web-6", &[OTHER.to_owned()]).await?;
+    let wish = quick(&stage, "1.0")?;
+    let digest = digest_of_wish(&wish);
+    let whose = *case.pick(&["another Space's, newer", "nobody's", "another Space's, older"]);
+    let others = async || -> Result<Value> {
+        stage.simulator.change_space(OTHER, &json!({"human_deploy": {"job": {"seconds": 0}}})).await?;
+        Ok(stage.wait_for_ledger(OTHER, 1).await?[0]["job"].clone())
+    };
+    let mut job = json!("00000000-0000-4000-a000-000000000000");
+    if whose == "another Space's, older" {
+        job = others().await?;
+        lasts(Duration::from_secs(2)).await?;
+    }
+    deploy_once(&stage, &wish).await?;
+    // Reads may lag, and a late word too: what is forged fits what is there.
+    lasts(Duration::from_secs(2)).await?;
+    if whose == "another Space's, newer" {
+        job = others().await?;
+    }
+    let recording = Recording::start(&stage.namespace).await?;
+    let status = serde_json::to_value(stage.look_now(SHOP).await?.status)?;
+    stage.tolerate(Property::NumbersGrow, "the number is forged");
+    let now = konigle_operator::clock::now();
+    let attempt = json!({
+        "digest": digest, "jobID": job, "startedAt": now.to_string(),
+        "deadline": (now + Duration::from_secs(5)).to_string(),
+    });
+    forge(&stage, status, attempt).await?;
+    let is_real = whose != "nobody's";
+    let over = |space: &KonigleSpace| {
+        let status = space.status.clone().unwrap_or_default();
+        // A job that is not there is looked for five minutes long, and is overdue before.
+        if is_real { status.attempt.is_none() } else { ready_reason(space) == Some("JobOverdue") }
+    };
+    stage.namespace.wait_longer_for(SHOP, "judged", LONGEST_OUTCOME, over).await?;
+    stage.look_now(SHOP).await?;
+    for status in recording.statuses(SHOP).await? {
+        let release = status.release.as_ref();
+        let confirmed = release.is_some_and(|it| it.attribution == Attribution::Confirmed);
+        let forged = release.is_some_and(|it| it.job_id.as_deref() == job.as_str());
+        check(!(confirmed && forged), || format!("Confirmed by a job that is {whose}: {status:?}"))?;
+    }
+    check(posted(&stage, UAT).await?.len() == 1, || "sent again".to_owned())
 }

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::case::Case;
 use crate::matrix::{Row, row};
-use crate::oracles::{attribution, check, check_results, deployed_once, lasts, posted, quick};
+use crate::oracles::{attribution, check, check_results, deploy_once, deployed_once, lasts, posted, quick};
 use crate::support::namespace::{SECRET, ready_reason};
 use crate::support::proxy::Matcher;
 use crate::support::simulator::{Simulator, TOKEN, UAT};
@@ -28,12 +28,6 @@ const ANOTHERS: &str = "canary-another-93ab";
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
-        Row::tested(
-            "29",
-            "The approved digest is not what uat runs",
-            "Nothing is promoted; it waits for uat",
-            &[("tests/it/promotion/gates.rs", "an_approved_digest_that_uat_does_not_run_yet_is_waited_for")],
-        ),
         row!(
             "30a",
             row_30a_a_token_rotated_in_flight,
@@ -58,15 +52,16 @@ pub(crate) fn rows() -> Vec<Row> {
             "The operator is pointed at another Konigle, which knows the same Space, while an outcome is not known",
             "`OutcomeUnknown`, nothing is sent to either; pointed back it finds the one job"
         ),
-        Row::tested(
+        row!(
             "30e",
-            "The token is empty, wrong, has a line break, or its key is missing",
-            "A reason that says what to do; slow retries; nothing is posted; a mended Secret heals it",
-            &[
-                ("tests/it/bad_input/credentials.rs", "credentials_that_cannot_be_used"),
-                ("tests/it/bad_input/credentials.rs", "a_rotated_token_is_taken_up_within_half_a_minute"),
-            ],
-        ),
+            row_30e_a_token_that_cannot_be_used,
+            "The token is empty, wrong, has a line break, or its key is missing, at first contact or before a new wish",
+            "A reason that says what to do; few requests and nothing posted; a mended Secret heals it within half a minute"
+        )
+        .tested_by(&[
+            ("tests/it/bad_input/credentials.rs", "credentials_that_cannot_be_used"),
+            ("tests/it/bad_input/credentials.rs", "a_rotated_token_is_taken_up_within_half_a_minute"),
+        ]),
         row!(
             "30f",
             row_30f_the_base_url_of_the_secret_changed_in_flight,
@@ -192,14 +187,14 @@ async fn row_30d_a_base_url_changed_in_flight(case: &Case) -> Result<()> {
 }
 
 /// Somebody who listens, counts who knocks, and never answers.
-struct Door {
+pub(super) struct Door {
     address: SocketAddr,
     knocks: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Door {
-    async fn open() -> Result<Self> {
+    pub(super) async fn open() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let knocks = Arc::new(AtomicUsize::new(0));
@@ -212,7 +207,11 @@ impl Door {
         Ok(Self { address, knocks, task })
     }
 
-    fn was_knocked_at(&self) -> bool {
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(super) fn was_knocked_at(&self) -> bool {
         self.knocks.load(Ordering::Relaxed) > 0
     }
 }
@@ -249,6 +248,46 @@ async fn row_30f_the_base_url_of_the_secret_changed_in_flight(case: &Case) -> Re
     // What is Stalled is looked at again every ten minutes, or when somebody asks for it.
     stage.look_now(SHOP).await?;
     found(&stage, &wish).await
+}
+
+async fn row_30e_a_token_that_cannot_be_used(case: &Case) -> Result<()> {
+    let stage = case.open().await?;
+    let is_new = *case.pick(&[true, false]);
+    if !is_new {
+        deploy_once(&stage, &stage.wish("0.9")?).await?;
+    }
+    let before = posted(&stage, UAT).await?.len();
+    let mut bad = [
+        (json!({"token": ""}), "SecretInvalid"),
+        (json!({"token": format!("{TOKEN}\n")}), "SecretInvalid"),
+        (json!({"TOKEN": TOKEN}), "SecretKeyMissing"),
+        (json!({"token": "canary-nobodys-51f0"}), "CredentialsRejected"),
+    ];
+    // The last one is the one that is mended.
+    bad.rotate_left(*case.pick(&[0, 1, 3]));
+    let wish = stage.wish("1.0")?;
+    stage.namespace.write_secret(SECRET, &bad[0].0).await?;
+    stage.namespace.apply(SHOP, &wish).await?;
+    for (keys, reason) in &bad {
+        stage.namespace.write_secret(SECRET, keys).await?;
+        stage.look_now(SHOP).await?;
+        let space = stage.namespace.wait_for_reason(SHOP, reason).await?;
+        let status = space.status.unwrap_or_default();
+        check(status.is_true("Stalled") && status.attempt.is_none(), || format!("{keys}: {status:?}"))?;
+        let message = status.condition("Ready").map(|ready| ready.message.clone()).unwrap_or_default();
+        check(message.contains(&format!("Secret {SECRET}")), || format!("it does not say which Secret: {message}"))?;
+    }
+    let asked = stage.asked(UAT, "get_space").await?;
+    lasts(case.moment(Duration::from_secs(20))).await?;
+    let asked = stage.asked(UAT, "get_space").await? - asked;
+    check(asked <= 2, || format!("asked {asked} times with a token that cannot be used"))?;
+    check(posted(&stage, UAT).await?.len() == before, || "posted".to_owned())?;
+    stage.namespace.write_token(TOKEN).await?;
+    let mended = Instant::now();
+    stage.wait_for_ledger(UAT, before + 1).await?;
+    check(mended.elapsed() < Duration::from_secs(45), || format!("healed only after {:?}", mended.elapsed()))?;
+    deployed_once(&stage, &digest_of_wish(&wish)).await?;
+    check(posted(&stage, UAT).await?.len() == before + 1, || "sent again".to_owned())
 }
 
 async fn row_31_references_to_another_namespace(case: &Case) -> Result<()> {

@@ -325,6 +325,9 @@ async fn jobs_are_listed_kept_and_named_as_the_readings_say() {
     let others = fixture.send(Method::GET, "jobs", "other-token").await.json::<Value>().await.expect("JSON");
     assert_eq!(others["count"], 0);
 
+    fixture.control("PATCH", &format!("spaces/{UAT}"), json!({"ended_jobs": 2}));
+    assert_eq!(fixture.get("jobs?page_size=1").await.1["count"], 3, "two that ended before");
+    assert_eq!(fixture.simulator.ledger().len(), 1, "of which nothing else tells");
     fixture.control("PATCH", "readings", json!({"job_space_id": "yes", "job_retention_seconds": 60}));
     let path = format!("jobs/{}", id(&deployment, "job_id"));
     let (_, job) = fixture.get(&path).await;
@@ -387,6 +390,8 @@ async fn answers_have_the_form_of_the_readings() {
         fixture.reading("timestamps", form);
         assert_eq!(fixture.pair(UAT).await.0, text);
     }
+    fixture.control("PATCH", "readings", json!({"timestamps": "seconds", "clock_offset_seconds": -3600}));
+    assert_eq!(fixture.pair(UAT).await.0, "2026-11-24T07:29:00Z", "the server's clock is an hour behind");
     assert_eq!(fixture.send(Method::GET, "spaces", "wrong").await.status(), 401);
     assert_eq!(fixture.send(Method::GET, "spaces/", "demo-token").await.status(), 404, "no trailing slash");
     assert_eq!(fixture.send(Method::DELETE, &format!("spaces/{UAT}"), "demo-token").await.status(), 405);
