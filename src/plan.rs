@@ -15,9 +15,9 @@ use crate::api::{
     AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT,
 };
 use crate::desired::{Approval, Desired, Wish};
-use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset};
+use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset, wait_ends};
 use crate::konigle::model::JobStatus;
-use crate::observation::{Observation, Problem};
+use crate::observation::{LookError, Observation, Problem};
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, gate, short, wanted};
@@ -88,7 +88,7 @@ pub fn next_step(desired: &Desired, seen: &Observation, judged: &Judged) -> Step
         return step;
     }
     if let Some(open) = &judged.open {
-        return follow(open, seen, judged);
+        return follow(open, desired, seen, judged);
     }
     if let Some(problem) = misfit(desired, seen) {
         return Step::Stall(problem);
@@ -141,7 +141,7 @@ fn annotate(seen: &Observation, annotation: &str) -> String {
 }
 
 /// An attempt is open: nothing else is started before it is closed.
-fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
+fn follow(open: &Open, desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
     let Some(attempt) = &judged.status.attempt else { return wait(Reason::Progressing, "") };
     let job = attempt.job_id.as_deref().unwrap_or("unknown");
     let running = match attempt.attempt_type {
@@ -165,16 +165,19 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
         Open::Overdue => stall(
             Reason::JobOverdue,
             format!(
-                "job {job}{} has not ended within spec.timeout; it is still followed, and nothing else is started before it ends: {resolve}",
-                odd_word(attempt.job_status.as_deref())
+                "job {job}{} has not ended within spec.timeout; it is still followed{}, and nothing else is started before it ends: {resolve}{}",
+                odd_word(attempt.job_status.as_deref()),
+                unreadable(seen),
+                if line.is_empty() { String::new() } else { format!("; the last line of its log is: {line}") }
             ),
         ),
         Open::Resolving => wait(
             Reason::ResolvingOutcome,
             format!(
-                "whether attempt {} of {} took effect is not known; evidence is awaited, nothing is sent meanwhile",
+                "what became of attempt {} of {} is not known; evidence is awaited until {} at the latest, unless the operator was restarted since or Konigle does not answer, and nothing is sent meanwhile; to end the wait, {resolve}",
                 attempt.number,
-                short(&attempt.digest)
+                short(&attempt.digest),
+                wait_ends(attempt, desired, seen.settle)
             ),
         ),
         Open::Undecided(why) => stall(Reason::OutcomeUnknown, format!("{why}: {resolve}")),
@@ -184,6 +187,14 @@ fn follow(open: &Open, seen: &Observation, judged: &Judged) -> Step {
 /// The command that asks for something by an annotation whose value must only be new.
 fn annotate_now(seen: &Observation, annotation: &str) -> String {
     annotate(seen, &format!("{annotation}=\"$(date +%s)\""))
+}
+
+/// That the token may not read the job: that is why it is not seen to end.
+fn unreadable(seen: &Observation) -> String {
+    match seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()) {
+        Some(Err(LookError::Forbidden(detail))) => format!(", but the token may not read it ({detail})"),
+        _ => String::new(),
+    }
 }
 
 /// A word of a job that is not known: that may be why the job seems not to end.
@@ -306,24 +317,21 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
 }
 
 fn met(seen: &Observation, judged: &Judged) -> Problem {
-    let runs = judged.status.release.as_ref().map_or("nothing", |release| release.digest.as_str());
-    let assumed =
-        judged.status.release.as_ref().is_some_and(|release| release.attribution == crate::api::Attribution::Assumed);
+    let release = judged.status.release.as_ref();
+    let runs = short(release.map_or("nothing", |release| release.digest.as_str()));
+    let assumed = release.is_some_and(|release| release.attribution == crate::api::Attribution::Assumed);
     let space = seen.space_seen().map(|space| space.status.status.as_str());
     let odd = match space {
         None | Some("running") => String::new(),
         Some(word) => format!("; the Space is in status {word}"),
     };
-    if assumed {
-        return Problem {
-            reason: Reason::Assumed,
-            message: format!(
-                "{} is assumed to run, as spec.adoptionPolicy says; no job of this resource proves it{odd}",
-                short(runs)
-            ),
-        };
-    }
-    Problem { reason: Reason::Succeeded, message: format!("{} runs{odd}", short(runs)) }
+    let what = match (&judged.drifted, assumed) {
+        (Some(_), _) => "was recorded as running, but somebody else deployed since",
+        (None, true) => "is assumed to run, as spec.adoptionPolicy says; no job of this resource proves it",
+        (None, false) => "runs",
+    };
+    let reason = if assumed { Reason::Assumed } else { Reason::Succeeded };
+    Problem { reason, message: format!("{runs} {what}{odd}") }
 }
 
 fn provisioning() -> Step {

@@ -197,7 +197,7 @@ fn artifact_ready(
     let status = &judged.status;
     let digest = status.artifact.as_ref().map(|artifact| artifact.digest.clone()).unwrap_or_default();
     let used = status.attempt.as_ref().is_some_and(|attempt| attempt.digest == digest)
-        || status.release.as_ref().is_some_and(|release| release.digest == digest)
+        || status.release.as_ref().is_some_and(|release| release.digest == digest && release.job_id.is_some())
         || status.history.iter().any(|entry| entry.digest == digest);
     let (word, problem) = match (&seen.artifact, step) {
         (ArtifactFacts::OnDisk { .. }, _) => ("True", ready_artifact(&digest)),

@@ -26,6 +26,9 @@ const LATE: Duration = konigle::FENCE.saturating_add(konigle::ANSWER_LIMIT);
 /// The longest pause between attempts of which nothing is wrong with what is sent.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
+/// The largest `spec.timeout`.
+const LONGEST_JOB: Duration = Duration::from_hours(24);
+
 /// The longest that the request of this attempt may take.
 #[must_use]
 pub fn submit_limit(attempt: &Attempt) -> Duration {
@@ -35,6 +38,14 @@ pub fn submit_limit(attempt: &Attempt) -> Duration {
             konigle::submit_limit(attempt.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
         }
     }
+}
+
+/// How long the job of this attempt may run, as the spec said when it was claimed: an edit ends no job.
+#[must_use]
+pub fn job_limit(attempt: &Attempt) -> Duration {
+    let (from, to) = (time::parse(&attempt.started_at), time::parse(&attempt.deadline));
+    let given = from.zip(to).and_then(|(from, to)| Duration::try_from(to.duration_since(from)).ok());
+    given.unwrap_or(LONGEST_JOB).min(LONGEST_JOB)
 }
 
 /// What a list of jobs tells of an attempt whose job is not known.
@@ -267,6 +278,10 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
     let over = wait_is_over(&attempt, desired, seen, facts);
     let Some(pair) = seen.pair_seen() else { return Some(Open::Resolving) };
     let baseline = attempt.baseline.pair();
+    let unheard = match &attempt.job_id {
+        None => "no answer came".to_owned(),
+        Some(job_id) => format!("job {job_id} was accepted, and is not found any more"),
+    };
     // A time that went back for good is that of a Space that was restored: it tells nothing of this attempt.
     let is_older = time::is_before(pair.last_deployed_at.as_deref(), baseline.last_deployed_at.as_deref());
     let moved = pair.last_deployed_at != baseline.last_deployed_at && !is_older;
@@ -278,14 +293,15 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
                 return None;
             }
             adopt(judged, &attempt, pair, seen);
-            let end = End::new(AttemptResult::Succeeded, "no answer came, but the Space shows a new success");
+            let message = format!("{unheard}, but the Space shows a new success");
+            let end = End::new(AttemptResult::Succeeded, message);
             close(judged, desired, seen.now, &end);
             None
         }
         // A word that differs alone may be one from before the baseline, read late.
         Class::Failure if !is_older && pair != baseline && ((moved && word_differs) || over) => {
             judged.status.settled = Some(pair);
-            let end = End::new(AttemptResult::Failed, "no answer came, and the Space shows a new failure");
+            let end = End::new(AttemptResult::Failed, format!("{unheard}, and the Space shows a new failure"));
             close(judged, desired, seen.now, &end);
             None
         }
@@ -296,17 +312,18 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
             attempt.number
         ))),
         _ => match desired.unknown_outcome_policy {
-            UnknownOutcomePolicy::Hold => Some(Open::Undecided(format!(
-                "attempt {} may have been received, and nothing was seen of it",
-                attempt.number
-            ))),
+            UnknownOutcomePolicy::Hold => Some(Open::Undecided(match attempt.job_id {
+                None => format!("attempt {} may have been received, and nothing was seen of it", attempt.number),
+                Some(_) => format!("of attempt {}, {unheard}, and the Space shows nothing new", attempt.number),
+            })),
             UnknownOutcomePolicy::Resolve => {
                 judged.status.settled = Some(pair);
-                let end = End::new(
-                    AttemptResult::Unknown,
-                    "nothing was seen of it until the wait was over: it never took effect",
-                );
-                close(judged, desired, seen.now, &end);
+                let message = match attempt.job_id {
+                    None => "nothing was seen of it until the wait was over: it is taken that it never took effect"
+                        .to_owned(),
+                    Some(_) => format!("{unheard}, and the Space showed nothing new until the wait was over"),
+                };
+                close(judged, desired, seen.now, &End::new(AttemptResult::Unknown, message));
                 None
             }
         },
@@ -319,7 +336,7 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
 /// time is waited for, unless the list of jobs proves that none runs. The durations are this process's own: whoever did
 /// not see the request end must allow for it to be still under way elsewhere.
 fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> bool {
-    let job = if facts.later_jobs_ended { Duration::ZERO } else { desired.timeout };
+    let job = if facts.later_jobs_ended { Duration::ZERO } else { desired.timeout.max(job_limit(attempt)) };
     match &facts.answer {
         Some((ago, _)) => *ago >= seen.settle.saturating_add(job),
         // Whoever sent it may have begun as late as the fence allows, and been slow to give up.
@@ -337,9 +354,15 @@ fn longest_wait(attempt: &Attempt, settle: Duration, job: Duration) -> Duration 
 /// the longest job that the attempt was given.
 #[must_use]
 pub fn is_spent(attempt: &Attempt, seen_for: Duration, settle: Duration) -> bool {
-    let (from, to) = (time::parse(&attempt.started_at), time::parse(&attempt.deadline));
-    let allowed = from.zip(to).and_then(|(from, to)| Duration::try_from(to.duration_since(from)).ok());
-    seen_for >= longest_wait(attempt, settle, allowed.unwrap_or(Duration::from_hours(24)))
+    seen_for >= longest_wait(attempt, settle, job_limit(attempt))
+}
+
+/// When the wait for what becomes of this attempt is over at the latest, where one process has known it since its claim.
+#[must_use]
+pub fn wait_ends(attempt: &Attempt, desired: &Desired, settle: Duration) -> String {
+    let job = desired.timeout.max(job_limit(attempt));
+    time::parse(&attempt.started_at)
+        .map_or_else(String::new, |from| time::after(from, longest_wait(attempt, settle, job)))
 }
 
 /// Rule 7: the job is known, and was read.
@@ -368,7 +391,8 @@ fn follow(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &Job)
                 return Some(Open::Confirming);
             }
             judged.status.settled = Some(pair);
-            let last = job.log_tail.last().map_or("its log is empty", String::as_str);
+            let error = job.log_tail.iter().rfind(|line| line.starts_with("[ERROR]"));
+            let last = error.or(job.log_tail.last()).map_or("its log is empty", String::as_str);
             let message = format!("job {} failed: {last}", attempt.job_id.as_deref().unwrap_or_default());
             close(judged, desired, seen.now, &End::new(AttemptResult::Failed, message));
             None
@@ -405,9 +429,11 @@ fn succeeded(judged: &mut Judged, desired: &Desired, seen: &Observation, job: &J
     }
     let within =
         time::lies_within(pair.last_deployed_at.as_deref(), job.created_at.as_deref(), job.completed_at.as_deref());
+    // A deployment that has not ended by now is somebody else's, whether or not it has moved the time yet.
+    let others = word == Class::Unfinished || moved && (within == Some(false) || word == Class::Failure);
     let (attribution, message) = if is_anothers(&attempt, job) {
         (Attribution::Inferred, "the job succeeded, but it is older than the attempt or for another Space")
-    } else if moved && (within == Some(false) || word == Class::Failure) {
+    } else if others {
         (Attribution::Inferred, "the job succeeded, but the Space shows a deployment that is not that job's")
     } else {
         (Attribution::Confirmed, "")

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Judged;
 use super::words::{Class, class};
-use crate::api::{AttemptResult, HistoryEntry, KonigleSpaceStatus, PairStatus};
+use crate::api::{AttemptResult, Attribution, HistoryEntry, KonigleSpaceStatus, PairStatus};
 use crate::observation::Observation;
 use crate::time;
 
@@ -93,12 +93,17 @@ fn fits(entry: Option<&HistoryEntry>, pair: &PairStatus, is_recent: bool) -> boo
     }
 }
 
+/// Takes this pair as what our own last job left. Where its word is not that of a success, somebody else may have deployed
+/// within that job's bounds: then the job does not prove any more what runs.
 fn pin(judged: &mut Judged, pair: PairStatus) {
     let status = &mut judged.status;
     let last_job = last_job(status).and_then(|entry| entry.job_id.clone());
     if let Some(release) =
         status.release.as_mut().filter(|release| release.job_id.is_some() && release.job_id == last_job)
     {
+        if matches!(class(pair.last_deployment_status.as_deref()), Class::Unfinished | Class::Failure) {
+            release.attribution = Attribution::Inferred;
+        }
         release.last_deployed_at_seen.clone_from(&pair.last_deployed_at);
         release.last_deployment_status_seen.clone_from(&pair.last_deployment_status);
     }

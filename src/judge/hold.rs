@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Judged, Note};
+use super::{Judged, Note, job_limit};
 use crate::api::{Attempt, HeldBy};
 use crate::desired::Desired;
 use crate::observation::{Holder, Observation};
@@ -25,6 +25,12 @@ pub fn holder_now(held: &HeldBy, uid: Option<&str>, attempt: Option<&Attempt>) -
         Some(attempt) => Holder::Promoting { job_id: attempt.job_id.clone() },
         None => Holder::Done,
     }
+}
+
+/// How long the promotion's job may run: as the holder's spec says now, or as it said at the claim.
+#[must_use]
+pub fn holder_timeout(spec: Option<Duration>, held: &HeldBy, attempt: Option<&Attempt>) -> Option<Duration> {
+    spec.max(attempt.filter(|attempt| attempt.nonce == held.nonce).map(job_limit))
 }
 
 /// Clears `heldBy` where nothing needs it any more.

@@ -9,10 +9,10 @@ mod first_contact;
 mod hold;
 pub mod words;
 
-pub use attempt::{Listed, is_spent, listed, refusal, submit_limit};
+pub use attempt::{Listed, is_spent, job_limit, listed, refusal, submit_limit, wait_ends};
 pub use drift::{is_stale, last_job, last_sent};
 pub use first_contact::{is_first_contact, tells_of};
-pub use hold::holder_now;
+pub use hold::{holder_now, holder_timeout};
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -111,6 +111,51 @@ fn the_wait_covers_whatever_may_still_be_under_way() {
     ]);
 }
 
+/// Found in review: a `spec.timeout` that was lowered in flight ended the wait while the job could still run.
+#[test]
+fn an_edit_of_the_timeout_ends_no_wait_early() {
+    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+    let edited = |facts: Facts, minutes: u64| facts.but(|facts| facts.desired.timeout = Duration::from_mins(minutes));
+    let open = || Facts::uat().shows(BEFORE, "success").in_flight(A);
+    let ended =
+        |ago: Duration| open().known(|known| known.answer = Some((ago, Answer::Unknown("time-out".to_owned()))));
+    let silent = |for_so_long: Duration| open().known(|known| known.seen_for = for_so_long);
+    check(vec![
+        (edited(ended(SETTLE + minute), 1), "Resolving", "the job was given 15 min, and may still run"),
+        (edited(ended(SETTLE + 15 * minute - second), 1), "Resolving", "to the last second"),
+        (edited(ended(SETTLE + 15 * minute), 1), "Unknown", "by now it has ended"),
+        (edited(silent(WAIT - second), 1), "Resolving", "another process knows no better"),
+        (edited(silent(WAIT), 1), "Unknown", "and waits no longer"),
+        (edited(ended(SETTLE + 15 * minute), 30), "Resolving", "an engineer who allows more time gets it"),
+        (edited(ended(SETTLE + 30 * minute), 30), "Unknown", "and no more than that"),
+        (
+            ended(SETTLE + 15 * minute).but(|facts| facts.status.attempt.as_mut().unwrap().deadline = String::new()),
+            "Resolving",
+            "what cannot be read allows the longest job that there is",
+        ),
+        (
+            ended(SETTLE + Duration::from_hours(24)).but(|facts| {
+                facts.status.attempt.as_mut().unwrap().deadline = "9999-01-01T00:00:00Z".to_owned();
+            }),
+            "Unknown",
+            "and no job is allowed more",
+        ),
+    ]);
+}
+
+/// The same of the hold that a promotion has on its uat resource.
+#[test]
+fn a_hold_outlasts_an_edit_of_the_holders_timeout() {
+    let attempt = Facts::production().in_flight(A).status.attempt.unwrap();
+    let held = HeldBy { nonce: attempt.nonce.clone(), ..HeldBy::default() };
+    let minutes = |minutes: u64| Some(Duration::from_mins(minutes));
+    assert_eq!(holder_timeout(minutes(1), &held, Some(&attempt)), minutes(15), "as it was at the claim");
+    assert_eq!(holder_timeout(minutes(30), &held, Some(&attempt)), minutes(30), "as it is now");
+    assert_eq!(holder_timeout(None, &held, Some(&attempt)), minutes(15), "the spec cannot be read");
+    let another = HeldBy { nonce: "another".to_owned(), ..HeldBy::default() };
+    assert_eq!(holder_timeout(minutes(1), &another, Some(&attempt)), minutes(1), "another attempt's time");
+}
+
 #[test]
 fn proof_goes_before_evidence_and_before_a_persons_word() {
     let moved = || Facts::uat().shows(BEFORE, "failed").in_flight(A).shows(LATER, "success");
@@ -170,7 +215,17 @@ fn a_job_that_ended_is_confirmed_by_the_space() {
         (failure().shows(LATER, "failed"), "Failed", "the Space shows it"),
         (settled(failure()), "Failed", "it is never shown: the job itself proves it"),
         (success().shows(LATER, "running"), "Confirming", "the word has not ended: a stale read"),
-        (settled(success().shows(LATER, "running")), "Succeeded Confirmed", "it never ends: the job itself proves it"),
+        (
+            settled(success().shows(LATER, "running")),
+            "Succeeded Inferred",
+            "what has not ended by now is somebody else's",
+        ),
+        (settled(success().shows(BEFORE, "running")), "Succeeded Inferred", "also where it has not moved the time yet"),
+        (
+            settled(success().shows(BEFORE, "blue")),
+            "Succeeded Confirmed",
+            "a word that is not known says nothing of it",
+        ),
         (lost(success()), "Resolving", "a job that is gone is judged by the Space"),
         (lost(success()).known(|known| known.seen_for = WAIT), "Unknown", "as if it had never been known"),
     ]);
@@ -202,6 +257,41 @@ fn a_job_that_cannot_be_the_attempts_confirms_nothing() {
         ),
         (settled(&|job| job.created_at = None), "Succeeded Confirmed", "a server may not say when it was made"),
     ]);
+}
+
+#[test]
+fn a_failed_job_is_told_by_its_last_error() {
+    let failed = |log: &[&str]| {
+        let facts = Facts::uat().in_flight(A).job_failed().known(|known| {
+            let Some(Ok(job)) = &mut known.job else { panic!("it has a job") };
+            job.log_tail = log.iter().map(|line| (*line).to_owned()).collect();
+        });
+        facts.judge().status.history[0].message.clone()
+    };
+    let log = ["[ERROR] retrying", "building", "[ERROR] no such table", "[WARNING] cleaning up", "removed 3 layers"];
+    assert_eq!(failed(&log), "job job-1 failed: [ERROR] no such table");
+    assert_eq!(failed(&["building", "exit code 1"]), "job job-1 failed: exit code 1", "its last line, without one");
+    assert_eq!(failed(&[]), "job job-1 failed: its log is empty");
+}
+
+/// Found in review: of a job that was accepted, and then not found any more, it was said that it never took effect.
+#[test]
+fn what_is_said_of_a_lost_job_is_what_is_known_of_it() {
+    let lost = || {
+        let facts = Facts::uat().shows(BEFORE, "failed").in_flight(A).with_job(JobStatus::Running);
+        facts.known(|known| {
+            known.job = Some(Err(LookError::NotFound(String::new())));
+            (known.job_missing_for, known.seen_for) = (LONG, LONG);
+        })
+    };
+    let told = |facts: Facts| facts.judge().status.history[0].message.clone();
+    let gone = "job job-1 was accepted, and is not found any more";
+    assert_eq!(told(lost()), format!("{gone}, and the Space showed nothing new until the wait was over"));
+    assert_eq!(told(lost().shows(LATER, "success")), format!("{gone}, but the Space shows a new success"));
+    assert_eq!(told(lost().shows(LATER, "failed")), format!("{gone}, and the Space shows a new failure"));
+    let held = lost().but(|facts| facts.desired.unknown_outcome_policy = UnknownOutcomePolicy::Hold).judge().open;
+    let undecided = format!("of attempt 1, {gone}, and the Space shows nothing new");
+    assert_eq!(held, Some(Open::Undecided(undecided)));
 }
 
 #[test]
@@ -275,6 +365,38 @@ fn a_move_within_our_own_last_job_is_lag_and_any_other_is_drift() {
         "a Space that was restored"
     );
     assert!(!looked(BEFORE, None).0, "nothing moved");
+}
+
+/// Found in review: a person who deployed a moment after our own job was taken for it, and what that person deployed was
+/// promoted as confirmed.
+#[test]
+fn a_move_within_our_own_last_job_proves_nothing_where_its_word_is_no_success() {
+    let ours = JobTimes {
+        created_at: Some("2026-11-24T08:59:00Z".to_owned()),
+        completed_at: Some("2026-11-24T08:59:40Z".to_owned()),
+    };
+    let after = |word: &str| {
+        let moved = Facts::uat().runs(A).shows(LATER, word).but(|facts| facts.seen.last_job = Some(ours.clone()));
+        let judged = moved.judge();
+        assert_eq!(judged.drifted, None, "{word}: within the job's times it may be that job's");
+        moved.next()
+    };
+    let attribution = |facts: &Facts| facts.status.release.as_ref().unwrap().attribution;
+    for (word, expected) in [
+        ("success", Attribution::Confirmed),
+        ("blue", Attribution::Confirmed),
+        ("running", Attribution::Inferred),
+        ("failed", Attribution::Inferred),
+    ] {
+        assert_eq!(attribution(&after(word)), expected, "{word}");
+    }
+    let ended = after("running").shows(LATER, "success").next();
+    assert_eq!(attribution(&ended), Attribution::Inferred, "whoever's it is, it ended well");
+    let promoting = Facts::production().but(|facts| {
+        let source = facts.seen.source.as_mut().unwrap();
+        (source.status.release, source.status.history) = (ended.status.release, ended.status.history);
+    });
+    assert_eq!(words(&promoting.step()), "Wait AwaitingSource", "and it is not promoted");
 }
 
 /// Found by the random schedules with reads that go back: a request that was refused made the move of the job before it
@@ -591,17 +713,32 @@ fn drift_is_put_back_at_most_so_often_an_hour() {
         });
         words(&facts.shows(ELSEWHEN, "success").step())
     };
-    let (eight, half, nine, ten) =
-        ("2026-11-24T08:00:00Z", "2026-11-24T08:30:00Z", "2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z");
+    let (seven, eight, half, nine) =
+        ("2026-11-24T07:59:59Z", "2026-11-24T08:00:00Z", "2026-11-24T08:30:00Z", "2026-11-24T09:00:00Z");
     assert_eq!(loops(&[Drift, Drift], &[eight, half]), "Deploy Drift");
     assert_eq!(loops(&[Drift, Drift, Drift], &[eight, half, nine]), "Stall DriftLoop");
-    assert_eq!(loops(&[Drift, Drift, Drift], &[eight, half, ten]), "Deploy Drift", "not within one hour");
+    assert_eq!(loops(&[Drift, Drift, Drift], &[seven, half, nine]), "Deploy Drift", "not within one hour");
+    assert_eq!(loops(&[Drift, Drift, Drift], &[seven, seven, seven]), "Deploy Drift", "nor within the last one");
     assert_eq!(
         loops(&[Drift, Retry, Drift, Retry, Drift], &[eight, half, half, half, nine]),
         "Stall DriftLoop",
         "retries hide nothing"
     );
     assert_eq!(loops(&[Drift, Drift, Drift, Reset], &[eight, half, nine, nine]), "Deploy Drift", "a person reset it");
+}
+
+#[test]
+fn a_drift_loop_is_not_taken_back_by_the_hours_end() {
+    let looping = (0..3).fold(Facts::uat().drift_policy(DriftPolicy::Redeploy).runs(A), |facts, _| {
+        facts.ended(A, AttemptResult::Succeeded, "").but(|facts| facts.status.history[0].cause = Cause::Drift)
+    });
+    let stalled = looping.shows(ELSEWHEN, "success").next();
+    assert_eq!(what_people_see(&stalled.status), "False DriftLoop Stalled");
+    let later = stalled.later(LONG);
+    assert_eq!(words(&later.step()), "Stall DriftLoop");
+    assert_eq!(words(&later.clone().reset("1").step()), "Deploy Reset");
+    let allowed = later.but(|facts| facts.desired.retry_limit = 4);
+    assert_eq!(words(&allowed.step()), "Deploy Drift", "a person allows one more");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::api::{BaselineSource, KonigleSpace, SpaceStatus};
 use crate::cluster::within;
 use crate::context::Context;
 use crate::desired::{Desired, Wish};
-use crate::judge::holder_now;
+use crate::judge::{holder_now, holder_timeout};
 use crate::konigle::Client;
 use crate::memory::uid;
 use crate::observation::{Holder, HolderFacts, LookError, Observation, PairProof, SourceFacts};
@@ -116,13 +116,11 @@ pub(super) async fn look_at_hold(look: &Look<'_>, seen: &mut Observation) {
     let mut timeout = None;
     let holder = match within("read the holder", context.spaces(resource).get(&held.name)).await {
         Ok(holder) => {
-            let now = holder_now(
-                held,
-                holder.uid().as_deref(),
-                holder.status.as_ref().and_then(|status| status.attempt.as_ref()),
-            );
+            let attempt = holder.status.as_ref().and_then(|status| status.attempt.as_ref());
+            let now = holder_now(held, holder.uid().as_deref(), attempt);
             if now != Holder::Gone {
-                timeout = Desired::parse(&holder).ok().map(|desired| desired.timeout);
+                let spec = Desired::parse(&holder).ok().map(|desired| desired.timeout);
+                timeout = holder_timeout(spec, held, attempt);
             }
             Some(now)
         }

@@ -17,7 +17,6 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -29,6 +28,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::observation::SourceFacts;
 use crate::test_facts::*;
+use crate::turns::Turns;
 
 const TOKEN: &str = "canary-0123456789";
 
@@ -61,8 +61,8 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
         base_url,
         guard,
         artifacts: Store::open(directory.path(), artifact::Limits::default()).unwrap(),
-        downloads: Semaphore::new(1),
-        turns: Semaphore::new(1),
+        downloads: Turns::new(1, false),
+        turns: Turns::new(1, false),
         memory: Memory::default(),
         metrics,
         store: store.as_reader(),

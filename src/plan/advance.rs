@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::looks::unauthorized_once;
 use super::{
@@ -89,7 +89,7 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
             ),
         ));
     }
-    if cause == Cause::Drift && drift_loops(desired, status) {
+    if cause == Cause::Drift && drift_loops(desired, status, seen.now) {
         return Some(stall(
             Reason::DriftLoop,
             format!(
@@ -147,24 +147,23 @@ pub(super) fn retry_in(status: &KonigleSpaceStatus, now: Timestamp) -> Option<Du
     Duration::try_from(wait).ok().filter(|wait| !wait.is_zero())
 }
 
-/// The newest releases were all made because of drift, within an hour, up to the limit; retries of such a release do not
-/// count, and do not hide it. Sticky until a person acts.
-fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus) -> bool {
+/// The newest releases were made because of drift, as many within the last hour as the limit; retries of such a release do
+/// not count, and do not hide it. Once said, it is not taken back by the hour's end, but by a person.
+fn drift_loops(desired: &Desired, status: &KonigleSpaceStatus, now: Timestamp) -> bool {
     let limit = usize::try_from(desired.retry_limit).unwrap_or(1).min(desired.history_limit);
-    let newest: Vec<_> = status
+    let stands = status
+        .condition("Stalled")
+        .is_some_and(|stalled| stalled.status == "True" && stalled.reason == Reason::DriftLoop.word());
+    let is_recent = |started_at: &str| {
+        time::parse(started_at).is_none_or(|started| now.duration_since(started) <= SignedDuration::from_hours(1))
+    };
+    let releases = status
         .history
         .iter()
         .filter(|entry| entry.result != AttemptResult::NotSent)
         .take_while(|entry| matches!(entry.cause, Cause::Drift | Cause::Retry))
-        .filter(|entry| entry.cause == Cause::Drift)
-        .take(limit)
-        .collect();
-    let within_an_hour = || {
-        let first = newest.last().and_then(|entry| time::parse(&entry.started_at));
-        let last = newest.first().and_then(|entry| time::parse(&entry.started_at));
-        first.zip(last).is_none_or(|(first, last)| last.duration_since(first).as_secs() <= 3600)
-    };
-    newest.len() == limit && within_an_hour()
+        .filter(|entry| entry.cause == Cause::Drift && (stands || is_recent(&entry.started_at)));
+    releases.take(limit).count() == limit
 }
 
 /// Whether the Space itself can take a release now. One in `error` can: a new release may be what mends it.

@@ -26,7 +26,20 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
                 (Reason::Progressing, "the Space was not looked at".to_owned()),
             ));
         }
-        None => of_job().filter(|error| !matches!(error, LookError::NotFound(_) | LookError::Forbidden(_)))?,
+        None => match of_job()? {
+            LookError::Forbidden(detail) if judged.open == Some(Open::Running) => {
+                return Some(stall(
+                    Reason::SpaceForbidden,
+                    format!(
+                        "the token of Secret {} may not read the job that is open ({detail}): use a token that may, which is read again within 30 s; nothing else is started before the job ends",
+                        desired.secret
+                    ),
+                ));
+            }
+            // Where it is overdue, a person may say how it ended.
+            LookError::NotFound(_) | LookError::Forbidden(_) => return None,
+            error => error,
+        },
     };
     let gone = matches!(error, LookError::NotFound(_) | LookError::Changed(_));
     if gone && matches!(judged.open, Some(Open::Undecided(_))) {

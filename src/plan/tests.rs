@@ -35,6 +35,14 @@ fn unavailable() -> LookError {
     LookError::Unavailable("no answer".to_owned())
 }
 
+/// The token was replaced by one that does not see the job.
+fn job_may_not_be_read() -> Facts {
+    Facts::uat().in_flight(A).with_job(JobStatus::Running).but(|facts| {
+        facts.seen.space = None;
+        facts.seen.attempt.as_mut().unwrap().job = Some(Err(LookError::Forbidden("not yours".to_owned())));
+    })
+}
+
 fn source(facts: &mut Facts) -> &mut SourceFacts {
     facts.seen.source.as_mut().unwrap()
 }
@@ -255,6 +263,8 @@ fn looks_that_fail() -> Vec<(Facts, &'static str, &'static str)> {
             "Unreachable",
             "Konigle is silent for long, with a job or without",
         ),
+        (job_may_not_be_read(), "Stall SpaceForbidden", "a job that may not be read is not said to run"),
+        (job_may_not_be_read().later(LONG), "Stall JobOverdue", "and a person may say how it ended"),
     ]
 }
 
@@ -568,6 +578,18 @@ fn messages_say_what_to_do_next() {
     let text = message(overdue);
     assert!(text.contains("in status `paused`, which this operator does not know"), "{text}");
     assert!(text.contains(&format!("cloud.konigle.com/resolve-attempt={NONCE}=succeeded (or")), "{text}");
+    let text = message(job_may_not_be_read());
+    assert!(text.contains("Secret konigle may not read the job") && text.contains("not yours"), "{text}");
+    let text = message(job_may_not_be_read().later(LONG));
+    assert!(text.contains("the token may not read it (not yours)"), "{text}");
+    let overdue = Facts::uat().in_flight(A).with_job(JobStatus::Running).later(LONG);
+    let text = message(overdue);
+    assert!(text.ends_with("=failed, or =retry); the last line of its log is: building"), "{text}");
+    let unknown = || Facts::uat().in_flight(A);
+    let text = message(unknown());
+    assert!(text.contains("awaited until 2026-11-24T09:16:25Z at the latest"), "{text}");
+    assert!(text.contains(&format!("cloud.konigle.com/resolve-attempt={NONCE}=succeeded (or")), "{text}");
+    assert_eq!(message(unknown().later(MINUTE)), text, "the same at each look, else each would be a write");
     let text = message(refused(Reason::SpaceBusy));
     assert!(text.ends_with("; tried again after 2026-11-24T09:00:30Z"), "{text}");
 }

@@ -188,6 +188,33 @@ fn what_stands_beside_ready() {
     assert_eq!(condition(stalled, "CredentialsValid"), "False SecretNotFound");
 }
 
+/// Found in review: what was never fetched, or runs no more, was said to be downloaded, or to run.
+#[test]
+fn nothing_is_said_that_is_not_known() {
+    let told = |facts: &Facts, word: &str| {
+        facts.status.condition(word).map(|it| (it.status.clone(), it.message.clone())).unwrap_or_default()
+    };
+    let assumed = Facts::uat().shows(BEFORE, "success").but(|facts| {
+        facts.seen.artifact = ArtifactFacts::Absent;
+        facts.desired.adoption_policy = crate::api::AdoptionPolicy::AssumeCurrent;
+    });
+    let (word, message) = told(&assumed.next(), "ArtifactReady");
+    assert!(word == "Unknown" && message.starts_with("not needed yet"), "{word}: {message}");
+    let released = Facts::uat().runs(A).but(|facts| {
+        facts.seen.artifact = ArtifactFacts::Absent;
+        facts.status.history.clear();
+    });
+    assert_eq!(told(&released.next(), "ArtifactReady").0, "True", "a job of ours was given it");
+    let drifted = Facts::uat().runs(A).shows(ELSEWHEN, "success").drift_policy(DriftPolicy::Ignore);
+    let (word, message) = told(&drifted.next(), "Ready");
+    assert!(word == "True" && message.ends_with("somebody else deployed since"), "{word}: {message}");
+    let unreadable = Facts::uat().in_flight(A).with_job(JobStatus::Running).but(|facts| {
+        facts.seen.space = None;
+        facts.seen.attempt.as_mut().unwrap().job = Some(Err(LookError::Forbidden("not yours".to_owned())));
+    });
+    assert_eq!(told(&unreadable.next(), "CredentialsValid").0, "False", "a token that may not read the job");
+}
+
 #[test]
 fn drift_that_was_seen_stays_said_while_nothing_can_be_seen() {
     let drifted = Facts::uat().runs(A).shows(ELSEWHEN, "success").next();

@@ -9,6 +9,7 @@
 mod support;
 
 mod case;
+mod halts;
 mod matrix;
 mod oracles;
 mod readings;

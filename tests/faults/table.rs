@@ -49,6 +49,10 @@ pub(crate) fn is_committed(matrix: &Matrix) -> Result<()> {
     let there: Vec<_> = committed.lines().filter(is_row).filter_map(parts).collect();
     let wanted: Vec<_> = matrix.rows.iter().filter_map(|row| Some((row, parts(&line(row, ""))?.0))).collect();
     let again = format!("run `make faults`, and commit {FILE}");
+    let head = |text: &str| text.split("\n| row ").next().unwrap_or_default().to_owned();
+    if head(&committed) != head(&file(matrix)) {
+        return Err(Failure::new(format!("the text above its rows is another one: {again}")));
+    }
     if there.len() != wanted.len() {
         return Err(Failure::new(format!("{} rows are committed, not {}: {again}", there.len(), wanted.len())));
     }

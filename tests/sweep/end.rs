@@ -132,7 +132,7 @@ impl Run {
         };
         // How often a point is passed beyond the first time depends on how many passes the machine fits into a job, and
         // which points come after a crash on what was in flight at it. A pair that misses one is told, and few may
-        // (`pairs::enough`).
+        // (`enough`).
         let must_pass = matches!(&case.crashes[..], [point] if point.hit == 1);
         must(self.missed == 0 || !must_pass, format!("the point was not passed, in {TRIES} runs"));
         self.judge_requests(case.crashes.len(), &reference.end, &mut must);

@@ -105,13 +105,23 @@ fn sweep(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.list {
         let report = sweep.report.lock().unwrap_or_else(PoisonError::into_inner);
         print!("{}", report.table(began.elapsed()));
-        let (tried, missed) = report.pairs();
-        pairs::enough(tried, missed)?;
+        for (crashes, what) in [(1, "points were never come to"), (2, "pairs never came to their second crash")] {
+            let (tried, missed) = report.missed(crashes);
+            enough(tried, missed, what)?;
+        }
         if arguments.filter.is_none() {
             report.compare_with_all_points(&sweep.references)?;
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whether enough of them crashed as they should for the result to say something: nine of ten.
+fn enough(tried: usize, missed: usize, what: &str) -> Result<()> {
+    if missed * 10 <= tried {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{missed} of {tried} {what}: too many")))
 }
 
 /// How many cases were tried.
@@ -142,7 +152,7 @@ impl Sweep {
 
     /// How many pairs never came to their second crash so far.
     fn missed_pairs(&self) -> usize {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).pairs().1
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).missed(2).1
     }
 
     fn try_all(self: &Arc<Self>, arguments: &Arguments, cases: Vec<Case>) -> Conclusion {

@@ -32,14 +32,6 @@ pub(crate) fn drawn(mut universe: Vec<Case>) -> Result<(Vec<Case>, usize)> {
     Ok((universe, sample))
 }
 
-/// Whether enough of them crashed twice for the sample to say something: nine of ten.
-pub(crate) fn enough(tried: usize, missed: usize) -> Result<()> {
-    if missed * 10 <= tried {
-        return Ok(());
-    }
-    Err(Failure::new(format!("{missed} of {tried} pairs never came to their second crash: too many")))
-}
-
 /// `SEED`, or the commit.
 fn seed() -> Result<String> {
     if let Some(seed) = env::var("SEED").ok().filter(|text| !text.is_empty()) {

@@ -119,10 +119,10 @@ impl Report {
         text
     }
 
-    /// How many pairs were tried, and how many of them never came to their second crash.
-    pub(crate) fn pairs(&self) -> (usize, usize) {
-        let pairs = || self.rows.iter().filter(|row| row.case.crashes.len() > 1);
-        (pairs().count(), pairs().filter(|row| row.missed).count())
+    /// How many cases with so many crashes were tried, and how many of them never came to all.
+    pub(crate) fn missed(&self, crashes: usize) -> (usize, usize) {
+        let cases = || self.rows.iter().filter(|row| row.case.crashes.len() == crashes);
+        (cases().count(), cases().filter(|row| row.missed).count())
     }
 
     /// How many cases wrote how many statuses beyond the run without a fault.

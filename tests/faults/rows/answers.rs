@@ -279,7 +279,10 @@ async fn row_22b_a_late_effect_beyond_the_wait(case: &Case) -> Result<()> {
     let looked = stage.look_now(SHOP).await?;
     check(ended(&looked), || format!("{:?}", looked.status))?;
     let jobs = good(&stage, &digest_of_wish(&wish)).await?.len();
-    check(jobs <= 2, || format!("{jobs} jobs of one digest"))
+    check(jobs <= 2, || format!("{jobs} jobs of one digest"))?;
+    // That one of them came late cannot be told; that its outcome was not known is.
+    let told = results(&looked).contains(&AttemptResult::Unknown);
+    check(told, || format!("no unknown outcome in the history: {:?}", results(&looked)))
 }
 
 async fn row_23a_too_many_requests_with_absurd_waits(case: &Case) -> Result<()> {

@@ -118,7 +118,7 @@ async fn row_8_a_crd_that_would_lose_the_claim(case: &Case) -> Result<()> {
     let path = *case.pick(&["attempt", "attempt.nonce", "lastAttempt"]);
     case.on_own_control_plane(async |control_plane| {
         let stage = case.open_on(control_plane, JOB_SECONDS, |options| options).await?;
-        stage.tolerate(Property::TraceIsWhole, "a changed CRD has the API server end its watches");
+        stage.tolerate(Property::NoGap, "a changed CRD has the API server end its watches");
         let mut wish = stage.wish("1.0")?;
         wish["suspend"] = json!(true);
         stage.namespace.apply(SHOP, &wish).await?;
@@ -270,7 +270,7 @@ async fn outage(
     give_back: impl AsyncFnOnce(&mut ControlPlane) -> Result<()>,
 ) -> Result<()> {
     let mut stage = case.open_on(control_plane, 3.0, |options| options).await?;
-    stage.tolerate(Property::TraceIsWhole, "an API server that starts may not know the version any more");
+    stage.tolerate(Property::NoGap, "an API server that starts may not know the version any more");
     let (first, second) = (stage.wish("1.0")?, stage.wish("2.0")?);
     stage.namespace.apply(SHOP, &first).await?;
     let job = stage.wait_for_ledger(UAT, 1).await?[0]["job"].clone();
@@ -313,10 +313,14 @@ fn lists(proxy: &Proxy) -> usize {
 async fn row_15_compaction_and_a_version_that_is_gone(case: &Case) -> Result<()> {
     case.on_own_control_plane(async |control_plane| {
         let mut stage = case.open_on(control_plane, JOB_SECONDS, |options| options).await?;
-        stage.tolerate(Property::TraceIsWhole, "the watch that records begins anew, as the operator's does");
+        stage.tolerate(Property::NoGap, "the watch that records begins anew, as the operator's does");
         let proxy = stage.put_proxy_before_the_api_server().await?;
         deploy_once(&stage, &stage.wish("1.0")?).await?;
         let before = lists(&proxy);
+        let listed = |stage: &Stage| {
+            Ok::<_, Failure>(std::fs::read_to_string(stage.operator.log())?.matches("all resources are listed").count())
+        };
+        let listed_before = listed(&stage)?;
         let began = Instant::now();
         control_plane.stop_api_server();
         control_plane.compact_etcd().await?;
@@ -325,6 +329,7 @@ async fn row_15_compaction_and_a_version_that_is_gone(case: &Case) -> Result<()>
         check(posted(&stage, UAT).await?.len() == 2, || "a digest was deployed again".to_owned())?;
         let (lists, minutes) = (lists(&proxy) - before, began.elapsed().as_secs() / 60 + 1);
         let most = usize::try_from(minutes * 10).unwrap_or(usize::MAX);
+        check(listed(&stage)? > listed_before, || "the version was not gone: nothing was listed anew".to_owned())?;
         check(lists <= most, || format!("{lists} lists in {:?}", began.elapsed()))
     })
     .await

@@ -14,12 +14,13 @@ use serde_json::json;
 
 use super::anew::delete;
 use crate::case::{Case, JOB_SECONDS};
+use crate::halts::{Halts, Moment, arrived};
 use crate::matrix::{Row, row};
 use crate::oracles::{
     LONGEST_OUTCOME, attribution, check, check_results, deploy_once, deployed_once, lasts, posted, quick,
 };
 use crate::support::in_process;
-use crate::support::proxy::claims;
+use crate::support::proxy::{Gate, claims};
 use crate::support::simulator::{TOKEN, UAT};
 use crate::support::stage::{SHOP, STOP_LIMIT, digest_of_wish, is_ready};
 use crate::support::{Context, Failure, Result};
@@ -143,25 +144,41 @@ async fn row_37b_the_servers_clock_is_wrong(case: &Case) -> Result<()> {
 
 async fn row_50_terminated_at_any_moment(case: &Case) -> Result<()> {
     let mut stage = case.open_with(2.0, |options| options).await?;
-    let wish = quick(&stage, "1.0")?;
-    let then = *case.pick(&["in order", "killed", "asked again"]);
-    for _ in 0..2 {
-        stage.namespace.apply(SHOP, &wish).await?;
-        // A whole deploy, from the first look to its confirmation.
-        lasts(case.moment(Duration::from_secs(6))).await?;
-        if then != "in order" {
-            stage.operator.process().signal("TERM")?;
-            lasts(Duration::from_secs(1)).await?;
-        }
-        match then {
-            "killed" => stage.operator.kill(),
-            // It may have ended in the second before.
-            "asked again" => {
-                let status = stage.operator.process().terminate(Duration::from_secs(80)).await?;
-                check(status.success(), || format!("it ended with {status}"))?;
+    let halts = Halts::put(&mut stage).await?;
+    let wish = halts.quick(&stage, "1.0")?;
+    let (then, moments) = *case.pick(&[
+        ("in order", [Moment::Fetching, Moment::Requesting]),
+        ("killed", [Moment::Claiming, Moment::Following]),
+        ("asked again", [Moment::Requesting, Moment::Following]),
+    ]);
+    // Before it starts: what the next life does at once halts too.
+    let gates = moments.map(|moment| halts.halt(moment));
+    stage.namespace.apply(SHOP, &wish).await?;
+    for gate in &gates {
+        arrived(&stage, gate.as_ref()).await?;
+        lasts(case.moment(Duration::from_secs(1))).await?;
+        stage.operator.process().signal("TERM")?;
+        lasts(Duration::from_secs(1)).await?;
+        let process = stage.operator.process();
+        // It may have ended in the second before.
+        let status = match process.ended()? {
+            None if then == "killed" => {
+                stage.operator.kill();
+                None
             }
-            _ => stage.operator.terminate(Duration::from_secs(80)).await?,
-        }
+            ended => {
+                // What it waits for comes.
+                gate.iter().for_each(Gate::open);
+                let limit = Duration::from_secs(80);
+                Some(match (ended, then) {
+                    (Some(status), _) => status,
+                    (None, "asked again") => process.terminate(limit).await?,
+                    (None, _) => process.wait(limit).await?,
+                })
+            }
+        };
+        check(status.is_none_or(|status| status.success()), || format!("it ended with {status:?}"))?;
+        gate.iter().for_each(Gate::open);
         stage.operator.start_again().await?;
     }
     let space = deployed_once(&stage, &digest_of_wish(&wish)).await?;
