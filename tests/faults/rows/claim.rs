@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::case::Case;
 use crate::matrix::{Row, row};
 use crate::oracles::{
-    Reference, attribution, check, check_results, deploy_once, deployed_once, lasts, never_sent, nonce, posted, quick,
+    Reference, attribution, check, check_results, deployed_once, lasts, never_sent, nonce, posted, quick,
 };
 use crate::support::Result;
 use crate::support::artifacts::large_application;

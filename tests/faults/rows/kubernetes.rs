@@ -310,6 +310,11 @@ fn lists(proxy: &Proxy) -> usize {
     proxy.seen(&Matcher::new(Method::GET, "/koniglespaces?")).iter().filter(is_list).count()
 }
 
+/// How often the operator has said that it listed all anew.
+fn listed(stage: &Stage) -> Result<usize> {
+    Ok(std::fs::read_to_string(stage.operator.log())?.matches("all resources are listed").count())
+}
+
 async fn row_15_compaction_and_a_version_that_is_gone(case: &Case) -> Result<()> {
     case.on_own_control_plane(async |control_plane| {
         let mut stage = case.open_on(control_plane, JOB_SECONDS, |options| options).await?;
@@ -317,9 +322,6 @@ async fn row_15_compaction_and_a_version_that_is_gone(case: &Case) -> Result<()>
         let proxy = stage.put_proxy_before_the_api_server().await?;
         deploy_once(&stage, &stage.wish("1.0")?).await?;
         let before = lists(&proxy);
-        let listed = |stage: &Stage| {
-            Ok::<_, Failure>(std::fs::read_to_string(stage.operator.log())?.matches("all resources are listed").count())
-        };
         let listed_before = listed(&stage)?;
         let began = Instant::now();
         control_plane.stop_api_server();

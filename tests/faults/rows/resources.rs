@@ -14,6 +14,7 @@ use crate::matrix::{Row, row};
 use crate::oracles::{LONGEST_OUTCOME, check, check_results, deploy_once, deployed_once, good, lasts, posted, quick};
 use crate::support::Result;
 use crate::support::namespace::{ready_reason, wait_for};
+use crate::support::recording::Recording;
 use crate::support::simulator::UAT;
 use crate::support::stage::{SHOP, Stage, digest_of_wish, is_ready, runs};
 use crate::support::trace::Property;
