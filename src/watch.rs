@@ -152,7 +152,9 @@ fn take_in(context: &Context) {
     let changed: Vec<&KonigleSpace> = readable(&all).filter(|resource| note(context, resource, false)).collect();
     // After the first list all are new, and all have their first pass.
     if context.listed.is_cancelled() {
-        changed.into_iter().for_each(|resource| wake_dependants(context, &all, resource));
+        for resource in changed {
+            wake_dependants(context, &all, resource);
+        }
     }
     for guard in &all {
         context.trigger(ObjectRef::from_obj(&**guard));

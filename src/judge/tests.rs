@@ -122,9 +122,9 @@ fn an_edit_of_the_timeout_ends_no_wait_early() {
     let silent = |for_so_long: Duration| open().known(|known| known.seen_for = for_so_long);
     check(vec![
         (edited(ended(SETTLE + minute), 1), "Resolving", "the job was given 15 min, and may still run"),
-        (edited(ended(SETTLE + 15 * minute - second), 1), "Resolving", "to the last second"),
+        (edited(ended((SETTLE + 15 * minute).saturating_sub(second)), 1), "Resolving", "to the last second"),
         (edited(ended(SETTLE + 15 * minute), 1), "Unknown", "by now it has ended"),
-        (edited(silent(WAIT - second), 1), "Resolving", "another process knows no better"),
+        (edited(silent(WAIT.saturating_sub(second)), 1), "Resolving", "another process knows no better"),
         (edited(silent(WAIT), 1), "Unknown", "and waits no longer"),
         (edited(ended(SETTLE + 15 * minute), 30), "Resolving", "an engineer who allows more time gets it"),
         (edited(ended(SETTLE + 30 * minute), 30), "Unknown", "and no more than that"),
