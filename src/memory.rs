@@ -114,6 +114,24 @@ pub struct AttemptMemory {
     pub answer: Option<(Duration, Answer)>,
 }
 
+impl Remembered {
+    /// The attempt of this nonce; what was remembered of another one is dropped.
+    fn attempt(&mut self, nonce: &str) -> &mut RememberedAttempt {
+        let known = self.attempt.take().filter(|attempt| attempt.nonce == nonce);
+        let attempt = self.attempt.insert(known.unwrap_or_else(|| RememberedAttempt::new(nonce)));
+        if let Some((_, at)) = self.failed_claim.take_if(|(failed, _)| failed == nonce) {
+            // The claim landed after all.
+            attempt.answer = Some((at, unconfirmed()));
+        }
+        attempt
+    }
+}
+
+/// What comes of an attempt whose claim may or may not have landed.
+fn unconfirmed() -> Answer {
+    Answer::Unsent("the claim was not confirmed in time".to_owned())
+}
+
 impl RememberedAttempt {
     fn new(nonce: &str) -> Self {
         Self {
@@ -216,8 +234,7 @@ impl Memory {
             if older {
                 return;
             }
-            let known = remembered.attempt.take().filter(|known| known.nonce == attempt.nonce);
-            let known = remembered.attempt.insert(known.unwrap_or_else(|| RememberedAttempt::new(&attempt.nonce)));
+            let known = remembered.attempt(&attempt.nonce);
             let job_id = known.record.take().and_then(|record| record.attempt.job_id);
             let mut attempt = attempt.clone();
             attempt.job_id = attempt.job_id.or(job_id);
@@ -372,6 +389,11 @@ impl Memory {
     /// The write of this attempt's claim may or may not have landed; this process sends nothing for it. What is known of
     /// another attempt, which may be the open one, stays.
     pub fn claim_failed(&self, uid: &str, nonce: &str) {
+        let is_known = self.lock().values().any(|known| known.attempt.as_ref().is_some_and(|it| it.nonce == nonce));
+        if is_known {
+            // The watch told of it already: it did land.
+            return self.answered(uid, nonce, unconfirmed());
+        }
         self.with(uid, |remembered| remembered.failed_claim = Some((nonce.to_owned(), Instant::now())));
     }
 
@@ -419,16 +441,7 @@ impl Memory {
     }
 
     fn with_attempt<T>(&self, uid: &str, nonce: &str, change: impl FnOnce(&mut RememberedAttempt) -> T) -> T {
-        self.with(uid, |remembered| {
-            let known = remembered.attempt.take().filter(|attempt| attempt.nonce == nonce);
-            let attempt = remembered.attempt.insert(known.unwrap_or_else(|| RememberedAttempt::new(nonce)));
-            if let Some((_, at)) = remembered.failed_claim.take_if(|(failed, _)| failed == nonce) {
-                // The claim landed after all.
-                attempt.record = None;
-                attempt.answer = Some((at, Answer::Unsent("the claim was not confirmed in time".to_owned())));
-            }
-            change(attempt)
-        })
+        self.with(uid, |remembered| change(remembered.attempt(nonce)))
     }
 
     /// How long this hold has been known (the first call is its first sight), and how long a job of the holder may run,
@@ -669,6 +682,45 @@ mod tests {
         assert_eq!(answer_for("k00000001"), Some(why), "nothing came of the first");
         assert!(matches!(answer_for("k00000002"), Some(Answer::Unsent(_))), "the second landed after all: unsent, too");
         assert_eq!(answer_for("k00000003"), None);
+    }
+
+    /// The claim's answer is lost, the resource is deleted and made anew meanwhile, and its successor takes over what the
+    /// watch told: before the claim is given up, or after.
+    #[test]
+    fn that_a_claim_failed_is_known_of_its_successor_too() {
+        let claimed = || {
+            let mut resource = resource();
+            let attempt = serde_json::json!({"number": 1, "nonce": "k3f2a9c1d", "type": "Deploy"});
+            let status = serde_json::json!({ "attempt": attempt });
+            resource.status = Some(serde_json::from_value(status).expect("it is a status"));
+            resource
+        };
+        let steps: [fn(&Memory); 2] = [
+            |memory| {
+                memory.forget("uid-1");
+                memory.inherit("uid-1", "uid-2");
+                memory.claim_failed("uid-1", "k3f2a9c1d");
+            },
+            |memory| {
+                memory.claim_failed("uid-1", "k3f2a9c1d");
+                memory.forget("uid-1");
+                memory.inherit("uid-1", "uid-2");
+            },
+        ];
+        for step in steps {
+            let memory = Memory::default();
+            memory.note(&claimed());
+            step(&memory);
+            let open = memory.lock().values().any(|known| {
+                known.attempt.as_ref().is_some_and(|attempt| attempt.open(Duration::from_mins(2)).is_some())
+            });
+            assert!(!open, "nothing can come of it");
+        }
+        let memory = Memory::default();
+        memory.claim_failed("uid-1", "k3f2a9c1d");
+        memory.note(&claimed());
+        let lost = memory.lost_attempts(&Footprint::of(&resource()), &KonigleSpaceStatus::default(), Duration::ZERO);
+        assert_eq!(lost, [], "the watch tells of it only now");
     }
 
     #[test]
