@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::SEEDS;
 use crate::matrix::Row;
@@ -82,15 +82,17 @@ impl Case {
         within.mul_f64((f64::from(start) * 0.37 + f64::from(seed) * 0.618_033_988_749).fract())
     }
 
-    /// The control plane of the rows that stop parts of it. They have one together, and take turns; one that a failed case
-    /// left behind is not used again.
+    /// A control plane of the rows that stop parts of it. They have two together, and take turns; one that a failed case left
+    /// behind is not used again.
     pub(crate) async fn on_own_control_plane(
         &self,
         row: impl AsyncFnOnce(&mut ControlPlane) -> Result<()>,
     ) -> Result<()> {
-        static OWN: Mutex<Option<ControlPlane>> = Mutex::const_new(None);
-        let mut own = OWN.lock().await;
-        let mut control_plane = if let Some(control_plane) = own.take() {
+        static TURNS: Semaphore = Semaphore::const_new(2);
+        static IDLE: Mutex<Vec<ControlPlane>> = Mutex::const_new(Vec::new());
+        let _turn = TURNS.acquire().await?;
+        let idle = IDLE.lock().await.pop();
+        let mut control_plane = if let Some(control_plane) = idle {
             control_plane
         } else {
             let control_plane = ControlPlane::start().await?;
@@ -98,7 +100,7 @@ impl Case {
             control_plane
         };
         row(&mut control_plane).await?;
-        *own = Some(control_plane);
+        IDLE.lock().await.push(control_plane);
         Ok(())
     }
 }

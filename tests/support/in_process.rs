@@ -45,6 +45,7 @@ pub(crate) async fn clients(stage: &Stage) -> Result<Clients> {
 }
 
 /// The first `times` answers to such requests panic when they are read. The requests themselves take effect.
+#[expect(clippy::panic, reason = "it is what this is for")]
 pub(crate) fn panicking(client: Client, method: Method, path: &'static str, times: usize) -> Client {
     let left = Arc::new(AtomicUsize::new(times));
     let namespace = client.default_namespace().to_owned();
@@ -57,7 +58,7 @@ pub(crate) fn panicking(client: Client, method: Method, path: &'static str, time
             let fewer = |left: usize| left.checked_sub(1);
             let body = if meets && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
                 Body::from_stream(stream::poll_fn(|_| -> std::task::Poll<Option<std::io::Result<String>>> {
-                    std::panic::panic_any("a bug that this test makes up")
+                    panic!("a bug that this test makes up")
                 }))
             } else {
                 Body::new(body)
