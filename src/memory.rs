@@ -226,6 +226,14 @@ impl Memory {
     }
 
     fn note_attempt(&self, resource: &KonigleSpace, attempt: &Attempt) {
+        // Another process may have taken it over for this resource: what is known of it goes with it, or it would be taken
+        // over once more by the resource that comes after this one.
+        let left_it =
+            |known: &Remembered| known.gone && known.attempt.as_ref().is_some_and(|known| known.nonce == attempt.nonce);
+        let left_by = self.lock().iter().find(|(_, known)| left_it(known)).map(|(uid, _)| uid.clone());
+        if let Some(left_by) = left_by {
+            self.inherit(&left_by, &uid(resource));
+        }
         self.with(&uid(resource), |remembered| {
             let older = remembered.attempt.as_ref().is_some_and(|known| {
                 known.nonce != attempt.nonce
@@ -649,17 +657,38 @@ mod tests {
         assert_eq!(unlisted(&[]), None, "nothing came of it");
     }
 
+    fn claimed(uid: &str) -> KonigleSpace {
+        let mut resource = resource();
+        resource.metadata.uid = Some(uid.to_owned());
+        let attempt = serde_json::json!({"number": 1, "nonce": "k3f2a9c1d", "type": "Deploy"});
+        let status = serde_json::json!({ "attempt": attempt });
+        resource.status = Some(serde_json::from_value(status).expect("it is a status"));
+        resource
+    }
+
+    /// Found by the model: of two processes one takes over what a deleted resource left, and the other sees that by the
+    /// watch. When the successor is deleted too, the third resource must not take over the first one's attempt.
+    #[test]
+    fn what_another_process_took_over_and_ended_is_not_taken_over_again() {
+        let memory = Memory::default();
+        memory.note(&claimed("uid-1"));
+        memory.forget("uid-1");
+        let own = Footprint { uid: "uid-3".to_owned(), ..Footprint::of(&resource()) };
+        let lost = || memory.lost_attempts(&own, &KonigleSpaceStatus::default(), Duration::from_mins(2)).len();
+        assert_eq!(lost(), 1, "it is open, and nobody has it");
+        memory.note(&claimed("uid-2"));
+        assert_eq!(lost(), 0, "the successor has it");
+        let mut ended = claimed("uid-2");
+        let history = serde_json::json!({"history": [{"number": 1, "result": "Failed"}]});
+        ended.status = Some(serde_json::from_value(history).expect("it is a status"));
+        memory.note(&ended);
+        memory.forget("uid-2");
+        assert_eq!(lost(), 0, "it has ended");
+    }
+
     #[test]
     fn the_answer_to_an_attempt_that_was_taken_over_meanwhile_is_the_successors() {
         let memory = Memory::default();
-        let claimed = |uid: &str| {
-            let mut resource = resource();
-            resource.metadata.uid = Some(uid.to_owned());
-            let attempt = serde_json::json!({"number": 1, "nonce": "k3f2a9c1d", "type": "Deploy"});
-            let status = serde_json::json!({ "attempt": attempt });
-            resource.status = Some(serde_json::from_value(status).expect("it is a status"));
-            resource
-        };
         memory.note(&claimed("uid-1"));
         memory.forget("uid-1");
         memory.inherit("uid-1", "uid-2");

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Judged;
 use super::words::{Class, class};
-use crate::api::{AttemptResult, Attribution, HistoryEntry, KonigleSpaceStatus, PairStatus};
+use crate::api::{AttemptResult, Attribution, HistoryEntry, KonigleSpaceStatus, PairStatus, ReleaseStatus};
 use crate::observation::Observation;
 use crate::time;
 
@@ -63,6 +63,10 @@ fn is_ours(status: &KonigleSpaceStatus, (settled, pair): (&PairStatus, &PairStat
         time::lies_within(pair.last_deployed_at.as_deref(), job.created_at.as_deref(), job.completed_at.as_deref())
     });
     if settled.last_deployed_at == pair.last_deployed_at {
+        if is_taken_over(status) && class(pair.last_deployment_status.as_deref()) == Class::Success {
+            // What was taken over had succeeded at this very time: the word before was read in an old state.
+            return true;
+        }
         // Only the word changed: our own, seen late, or somebody else's deployment that has not moved the time yet. It may be
         // that of the job before an attempt that came to nothing; then the time must say that it is that job's.
         let of_the_job = last_job(status).filter(|_| within == Some(true));
@@ -71,6 +75,12 @@ fn is_ours(status: &KonigleSpaceStatus, (settled, pair): (&PairStatus, &PairStat
     }
     // A server that sends no times leaves only our own clock: what moves within settle of the end is taken as lag.
     job.is_some() && within.unwrap_or_else(|| ended_within(last_job(status), seen.now, seen.settle))
+}
+
+/// Whether what runs is known by the note on the resource alone, which is written of successes only.
+fn is_taken_over(status: &KonigleSpaceStatus) -> bool {
+    let is_noted = |release: &ReleaseStatus| release.attribution == Attribution::Inferred && release.job_id.is_none();
+    status.history.is_empty() && status.release.as_ref().is_some_and(is_noted)
 }
 
 /// Whether this attempt ended at most so long ago, by our own clock.

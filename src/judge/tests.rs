@@ -642,6 +642,10 @@ fn what_the_operator_noted_of_its_last_release_outlives_the_status() {
     assert_eq!(taken.status.release.as_ref().unwrap().attribution, Attribution::Inferred);
     assert_eq!(words(&taken.step()), "Rest Succeeded", "nothing is deployed a second time");
     assert_eq!(words(&taken.wants(B).step()), "Deploy Spec", "a new digest is");
+    // Found by the model: read in an old state when it is taken over, so that the word of its success comes later.
+    let stale = restored(noted(BEFORE)).shows(BEFORE, "failed").next();
+    assert_eq!(words(&stale.clone().shows(BEFORE, "success").step()), "Rest Succeeded", "that is no drift");
+    assert_eq!(words(&stale.shows(ELSEWHEN, "success").step()), "Stall Drifted", "that is");
 
     let rows = vec![
         (restored(noted(ELSEWHEN)), "Deploy Spec", "somebody deployed since"),

@@ -23,7 +23,7 @@ use crate::mutants::Mutant;
 use crate::process::{Flow, Lost, Said, Sending};
 use crate::server::{ACCEPTED, BUSY, Content, FAILED_AFTER, Nonce, Owner, REFUSED, Root, TURNED_AWAY};
 use crate::setting::{Second, Setting};
-use crate::world::{Course, Resource, Status, World};
+use crate::world::{Course, Resource, Status, TakenOver, World};
 
 impl World {
     fn flow(&mut self, process: u8, slot: u8) -> &mut Flow {
@@ -48,6 +48,7 @@ impl World {
         let source = self.resource(UAT).filter(|_| setting.promotes(slot)).map(|uat| &uat.status);
         let key = memo::key(&wish, &resource.status, source, &seen);
         if let Some(status) = setting.memo.pass(key) {
+            self.check_said(setting, slot, &status);
             let flow = Flow::Record { uid: resource.uid, status, fresh: true };
             return self.record(setting, (process, slot), &resource.status, flow);
         }
@@ -56,6 +57,7 @@ impl World {
         let Step::Start(release) = &step else {
             let status = self.kept(render(&desired, &seen, &judged, &step), setting);
             setting.memo.learn(key, status.clone());
+            self.check_said(setting, slot, &status);
             let flow = Flow::Record { uid: resource.uid, status, fresh: true };
             return self.record(setting, (process, slot), &resource.status, flow);
         };
@@ -67,6 +69,7 @@ impl World {
             attempt.number = number;
         }
         let status = self.kept(render(&desired, &seen, &claimed, &step), setting);
+        self.check_said(setting, slot, &status);
         let content = release.wanted.digest.chars().last().unwrap_or_default();
         let owner = self.owner(&resource, nonce, release.cause, content, setting);
         let sending = Sending::new(resource.uid, owner, status, ((*desired).clone(), seen));
@@ -78,7 +81,8 @@ impl World {
     }
 
     fn owner(&self, resource: &Resource, nonce: Nonce, cause: Cause, digest: Content, setting: &Setting) -> Owner {
-        let uat = self.resource(UAT).map_or(0, |uat| uat.generation);
+        // Each version of each uat resource, of which there are few.
+        let uat = self.resource(UAT).map_or(0, |uat| 16 * uat.uid + uat.generation);
         let fresh = |cause, epoch| Root { cause, epoch };
         let root = match cause {
             Cause::Retry => self.roots[usize::from(nonce.slot)],
@@ -296,9 +300,10 @@ impl World {
                 return;
             }
             let job = attempt.job_id.as_ref().and_then(|id| id.parse().ok());
-            if job.is_some_and(|id| jobs.job(id, setting.reading).status.ended()) {
+            let ended = job.is_some_and(|id| jobs.job(id, setting.reading).status.ended());
+            if ended || is_spent(&attempt, lost.memory.seen_for(), seen.settle) {
                 lost.ended = true;
-            } else if !is_spent(&attempt, lost.memory.seen_for(), seen.settle) {
+            } else {
                 seen.rivals.push(format!("{} (deleted)", footprint.full_name()));
             }
         }
@@ -317,16 +322,27 @@ impl World {
         }
     }
 
-    /// After its claim: another's open release on the pair goes first.
+    /// After its claim: another's open release on the pair goes first, also that of a resource which is gone. Whoever is gone
+    /// itself, or has no open attempt any more, sends nothing.
     pub fn give_way(&mut self, setting: &Setting, process: u8, slot: u8) {
         let Flow::GiveWay(sending) = self.take(process, slot) else { return };
+        let live = self.resource(slot).filter(|live| live.uid == sending.uid && live.status.attempt.is_some());
+        if live.is_none() {
+            return self.answered(setting, (process, slot), &sending, Said::Unsent);
+        }
         let own = Footprint::of(&facts::resource(setting, slot, sending.uid, &sending.status));
         let known = &self.processes[usize::from(process)].memory[usize::from(1 - slot)];
         let goes_first = |other: &Resource| {
             let footprint = Footprint::of(&facts::resource(setting, 1 - slot, other.uid, &other.status));
             own.gives_way_to(&footprint) && !known.is_over(&footprint, &other.status, setting)
         };
-        if self.resource(1 - slot).is_some_and(goes_first) {
+        let unlisted = |lost: &Lost| {
+            let footprint = Footprint::of(&facts::resource(setting, lost.slot, lost.uid, &lost.status));
+            let is_over = lost.ended || lost.memory.is_over(&footprint, &lost.status, setting);
+            own.gives_way_to(&footprint) && !is_over
+        };
+        let lost = &self.processes[usize::from(process)].lost;
+        if self.resource(1 - slot).is_some_and(goes_first) || lost.iter().any(unlisted) {
             return self.give_up(setting, (process, slot), &sending);
         }
         *self.flow(process, slot) = if setting.promotes(slot) { Flow::Hold(sending) } else { Flow::Send(sending) };
@@ -338,7 +354,7 @@ impl World {
         match self.take(process, slot) {
             Flow::Record { uid, status, fresh } => {
                 if self.is_live(slot, uid) && (fresh || unguarded) {
-                    self.inherit(process, slot, &status);
+                    self.inherit((slot, uid), &status);
                     self.store(setting, slot, status);
                 }
             }
@@ -374,12 +390,14 @@ impl World {
         self.answered(setting, (process, slot), sending, Said::Unsent);
     }
 
-    /// The attempt of a deleted resource is this one's now.
-    fn inherit(&mut self, process: u8, slot: u8, status: &Status) {
-        let Some(attempt) = &status.attempt else { return };
-        let process = &mut self.processes[usize::from(process)];
-        let of = process.lost.iter().position(|lost| lost.memory.nonce().text() == attempt.nonce);
-        if let Some(index) = of {
+    /// The attempt of a deleted resource is this one's now, and every process sees that.
+    fn inherit(&mut self, (slot, uid): (u8, u8), status: &Status) {
+        let nonce = status.attempt.as_ref().and_then(|attempt| Nonce::parse(&attempt.nonce));
+        let Some(nonce) = nonce.filter(|nonce| (nonce.slot, nonce.uid) != (slot, uid)) else { return };
+        let generation = self.resource(slot).map_or(1, |resource| resource.generation);
+        self.inherited[usize::from(slot)].get_or_insert(TakenOver { nonce, uid, generation });
+        for process in &mut self.processes {
+            let Some(index) = process.lost.iter().position(|lost| lost.memory.nonce() == nonce) else { continue };
             let lost = process.lost.remove(index);
             process.memory[usize::from(slot)].inherit(lost.memory);
         }

@@ -75,7 +75,7 @@ fn doubles(rng: &mut Rng, lag: u8) -> bool {
         running.iter_mut().take(world.server.jobs.len()).for_each(|age| *age += 1);
         world = world.after(&setting, Action::Tick).unwrap_or(world);
     }
-    world.server.duplicates() > 0
+    world.duplicates() > 0
 }
 
 /// What this process does next; requests lose their answers as long as the budget lasts.

@@ -1,8 +1,8 @@
 //! What must never happen, as `reliability.md` 4.6 numbers it, and what the states show of it.
 
-use konigle_operator::api::{Attribution, KonigleSpaceStatus};
+use konigle_operator::api::{Attribution, KonigleSpaceStatus, ReleaseStatus};
 
-use crate::facts::{PRODUCTION, digest};
+use crate::facts::{PRODUCTION, UAT, digest};
 use crate::process::Sending;
 use crate::server::Owner;
 use crate::setting::{Second, Setting};
@@ -47,13 +47,34 @@ impl Broken {
     }
 }
 
+/// Whether this is another release than the one recorded before.
+fn is_new(before: &KonigleSpaceStatus, release: &ReleaseStatus) -> bool {
+    before.release.as_ref().is_none_or(|known| known.job_id != release.job_id || known.digest != release.digest)
+}
+
 impl World {
+    /// What was released twice. An attempt that a resource took over counts as its own.
+    pub fn duplicates(&self) -> usize {
+        self.server.duplicates(|Owner { nonce, generation, .. }| {
+            let mut taken = (0_u8..).zip(self.inherited).filter_map(|(slot, taken)| Some((slot, taken?)));
+            let heir = taken.find(|(_, taken)| taken.nonce == nonce);
+            heir.map_or((nonce.slot, nonce.uid, generation), |(slot, taken)| (slot, taken.uid, taken.generation))
+        })
+    }
+
+    /// Whether this resource's own job, or one that it took over, brought what runs in its Space.
+    fn runs_its_own(&self, setting: &Setting, slot: u8) -> bool {
+        let taken_over = self.inherited[usize::from(slot)].map(|taken| taken.nonce);
+        let owner = self.server.last_owner(setting.space_of(slot));
+        owner.is_some_and(|owner| owner.nonce.slot == slot || taken_over == Some(owner.nonce))
+    }
+
     /// A job of the operator was accepted.
     pub fn check_accepted(&mut self, owner: Owner) {
         let same = |job: &&crate::server::Job| job.owner.is_some_and(|other| other.nonce == owner.nonce);
         let attempts = self.server.jobs.iter().filter(same).count();
         let open = self.server.open_of_ours().count();
-        let duplicates = self.server.duplicates();
+        let duplicates = self.duplicates();
         self.broken.note("S1", attempts <= 1);
         self.broken.note("S1d", duplicates == 0);
         self.broken.note("S4", open <= 1);
@@ -95,14 +116,11 @@ impl World {
         let Some(release) = after.release.as_ref().filter(|release| before.release.as_ref() != Some(release)) else {
             return;
         };
-        let is_new = before
-            .release
-            .as_ref()
-            .is_none_or(|known| known.job_id != release.job_id || known.digest != release.digest);
+        let is_new = is_new(before, release);
         let space = setting.space_of(slot);
         // What was taken over at first contact is known by its note, and not by a job.
         let noted = release.job_id.is_none() && after.history.is_empty();
-        let ours = noted || self.server.runs_by(space, slot);
+        let ours = noted || self.runs_its_own(setting, slot);
         let runs = ours && digest(self.server.content(space)) == release.digest;
         // Another resource for the same Space is somebody else, too.
         let alone = setting.budget.humans == 0;
@@ -112,8 +130,29 @@ impl World {
             Attribution::Inferred if is_new && single => self.broken.note("S3i", runs),
             _ => {}
         }
-        if setting.promotes(slot) && after.is_true("ContentVerified") {
+        if setting.promotes(slot) && alone && after.is_true("ContentVerified") {
             self.broken.note("S7", digest(self.server.content(PRODUCTION)) == release.digest);
+        }
+    }
+
+    /// A pass says this of what it has just read. Where somebody else deploys, that is another thing a moment later: so what
+    /// is said to be ours is judged here, and the promoted content by the promotion's own job. Not told apart, and not
+    /// promised, is a deployment in one Space while our own job runs there.
+    pub fn check_said(&mut self, setting: &Setting, slot: u8, after: &KonigleSpaceStatus) {
+        let Some(release) = after.release.as_ref().filter(|_| setting.budget.humans > 0 && setting.read_lag == 0)
+        else {
+            return;
+        };
+        let job = release.job_id.as_ref().and_then(|id| id.parse().ok());
+        let brought = job.and_then(|job| self.server.brought(job, slot)).map(digest).as_ref() == Some(&release.digest);
+        let brought = brought || (setting.promotes(slot) && self.server.ran_beside_ours(UAT, &release.digest));
+        if setting.promotes(slot) && after.is_true("ContentVerified") {
+            self.broken.note("S7", brought);
+        }
+        let is_new = self.resource(slot).is_some_and(|known| is_new(&known.status, release));
+        if is_new && release.attribution == Attribution::Confirmed {
+            let runs = self.runs_its_own(setting, slot) || job.is_some_and(|job| self.server.ran_beside(job));
+            self.broken.note("S3", brought && runs);
         }
     }
 

@@ -149,11 +149,32 @@ impl Server {
         self.spaces[usize::from(space)].content
     }
 
-    /// Whether what runs there was brought by this resource's own job.
-    pub fn runs_by(&self, space: u8, slot: u8) -> bool {
+    /// Whose job brought what runs there.
+    pub fn last_owner(&self, space: u8) -> Option<Owner> {
         let last = self.spaces[usize::from(space)].last;
-        let owner = last.and_then(|job| self.jobs[usize::from(job)].owner);
-        owner.is_some_and(|owner| owner.nonce.slot == slot)
+        last.and_then(|job| self.jobs[usize::from(job)].owner)
+    }
+
+    /// What this resource's job brought, if it did.
+    pub fn brought(&self, job: u8, slot: u8) -> Option<Content> {
+        let job = &self.jobs[usize::from(job)];
+        let ours = job.state == State::Succeeded && job.owner.is_some_and(|owner| owner.nonce.slot == slot);
+        job.content.filter(|_| ours)
+    }
+
+    /// Whether another job ran in its Space while it did.
+    pub fn ran_beside(&self, job: u8) -> bool {
+        let ours = &self.jobs[usize::from(job)];
+        let until = |job: &Job| job.ended.unwrap_or(u8::MAX);
+        let beside = |other: &Job| other.accepted < until(ours) && ours.accepted < until(other);
+        self.jobs.iter().any(|other| other.space == ours.space && other.accepted != ours.accepted && beside(other))
+    }
+
+    /// Whether another job ran in its Space while one of this resource's did that brought this digest.
+    pub fn ran_beside_ours(&self, slot: u8, brought: &str) -> bool {
+        (0_u8..).zip(&self.jobs).any(|(index, _)| {
+            self.brought(index, slot).is_some_and(|content| digest(content) == brought) && self.ran_beside(index)
+        })
     }
 
     /// Whether something must happen before time or anybody else goes on.
@@ -358,15 +379,12 @@ impl Server {
         self.jobs.iter().filter(|job| job.owner.is_some() && job.is_open())
     }
 
-    /// The jobs of the operator that S1d counts together and that did not fail.
-    pub fn duplicates(&self) -> usize {
+    /// The jobs of the operator that S1d counts together and that did not fail; `wish` tells which resource's
+    /// they are, and of which generation.
+    pub fn duplicates(&self, wish: impl Fn(Owner) -> (u8, u8, u8)) -> usize {
         let mut known = BTreeSet::new();
         let sent = self.jobs.iter().filter(|job| job.state != State::Failed).filter_map(|job| job.owner);
-        sent.filter(|owner| {
-            let Owner { nonce, generation, root, digest: content } = owner;
-            !known.insert((nonce.slot, nonce.uid, *generation, root.cause, root.epoch, digest(*content)))
-        })
-        .count()
+        sent.filter(|owner| !known.insert((wish(*owner), owner.root.cause, owner.root.epoch, owner.digest))).count()
     }
 
     fn show(&mut self, space: u8, pair: Pair) {

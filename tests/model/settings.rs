@@ -37,6 +37,7 @@ pub fn alone(large: bool) -> Vec<Setting> {
     }
     let none = Budget::default();
     let one = Budget { crashes: 1, lost: 1, edits: 1, slow: 1, total: total - 1, ..none };
+    let fault = Budget { crashes: 1, lost: 1, failures: 1, refused: 1, unheard: 1, slow: 1, ..none };
     let beside = Budget { collisions: 2, ..none };
     let some = Budget { crashes: 1, lost: 1, edits: 1, slow: 1, total, ..Budget::default() };
     for (moves, moves_at) in MOVES {
@@ -55,6 +56,11 @@ pub fn alone(large: bool) -> Vec<Setting> {
         Setting::uat("reset").within(Budget { resets: 1, ..some }),
         Setting::pair("pair").within(none),
         pair_with_an_edit("pair; an edit"),
+        quick_pair("pair; a late effect", Budget { lost: 1, ..none }).but(|setting| setting.effect_lag = Some(1)),
+        quick_pair("pair; a deletion", Budget { deletions: 1, ..none }),
+        quick_pair("pair; a deletion, restored", Budget { deletions: 1, ..none })
+            .but(|setting| setting.restored = true),
+        quick_pair("pair; a fault", fault),
         Setting::uat("made anew").within(Budget { deletions: 1, crashes: 0, ..some }),
         Setting::uat("restored")
             .within(Budget { deletions: 1, crashes: 0, ..some })
@@ -67,6 +73,8 @@ pub fn alone(large: bool) -> Vec<Setting> {
         let manual = |setting: &mut Setting| (setting.automatic, setting.reading.image) = (false, Image::AtAccept);
         let one = Budget { collisions: 1, ..one };
         settings.extend([
+            quick_pair("pair; two replicas", none)
+                .but(|setting| (setting.replicas, setting.budget.collisions) = (2, 0)),
             Setting::pair("pair; faults").within(one),
             Setting::pair("pair; the image at accept, manual").within(one).but(manual),
         ]);
@@ -76,7 +84,12 @@ pub fn alone(large: bool) -> Vec<Setting> {
 
 /// An edit at any moment, also while what uat runs is promoted; with the least times, so that the search stays small.
 fn pair_with_an_edit(name: &'static str) -> Setting {
-    Setting::pair(name).within(Budget { edits: 1, total: 1, collisions: 1, ..Budget::default() }).but(quick)
+    quick_pair(name, Budget { edits: 1, ..Budget::default() })
+}
+
+/// A promotion with one thing of these in one history, and the least times.
+fn quick_pair(name: &'static str, budget: Budget) -> Setting {
+    Setting::pair(name).within(Budget { total: 1, collisions: 1, ..budget }).but(quick)
 }
 
 /// The least times.
@@ -87,13 +100,20 @@ fn quick(setting: &mut Setting) {
 /// With one deployment of somebody else's, at any moment. What holds then is less.
 pub fn with_a_human() -> Vec<Setting> {
     let budget = Budget { crashes: 1, lost: 1, humans: 1, edits: 1, total: 2, ..Budget::default() };
-    vec![Setting::uat("human").within(budget)]
+    let mut settings = vec![Setting::uat("human").within(budget)];
+    for (moves, moves_at) in MOVES {
+        let name = format!("pair; human; {moves_at}");
+        let pair = quick_pair(name.leak(), Budget { humans: 1, ..Budget::default() });
+        settings.push(pair.server(moves, Standing::OldWord, false));
+    }
+    settings
 }
 
 /// What the short run does not look into. It is printed with it.
-pub const LEFT_OUT: &str = "Not in the short run: in a promotion (pair) any fault but one edit beyond the random schedules, any fault with two resources \
-     for one Space (twins), a manual approval, three faults in one history, two with two replicas or with reads that lag. \
-     Not in the random schedules: deletions, two resources for one Space. Not in any: more than one deployment of somebody else's, or one during a promotion.";
+pub const LEFT_OUT: &str = "Not in the short run: in a promotion (pair) two things in one history or two replicas, beyond the random schedules; \
+     any fault with two resources for one Space (twins), beyond them; a manual approval, beyond them; three faults in one history, two with two \
+     replicas or with reads that lag. Not in any: more than one deployment of somebody else's; a crash of the only process that saw a resource which was deleted; one that \
+     is made anew while reads still lag; two processes beside two resources for one Space, or beside two deletions.";
 
 /// How much goes wrong in one history; `MODEL_TOTAL` says otherwise.
 fn total(large: bool) -> u8 {

@@ -23,6 +23,15 @@ pub struct Resource {
     pub released: Option<String>,
 }
 
+/// The attempt of a deleted resource that the present one took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TakenOver {
+    pub nonce: Nonce,
+    /// Of the present one, when it did.
+    pub uid: u8,
+    pub generation: u8,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub resources: [Option<Resource>; 2],
@@ -35,8 +44,9 @@ pub struct World {
     pub backup: [Option<String>; 2],
     /// The highest number that was ever given to an attempt of the present resource.
     pub numbers: [u8; 2],
-    /// What the present run of attempts goes back to.
+    /// What the present run of attempts goes back to; a successor goes on with what it takes over.
     pub roots: [Root; 2],
+    pub inherited: [Option<TakenOver>; 2],
     pub broken: Broken,
     /// Only where records are kept whole: the real time.
     pub elapsed: i64,
@@ -154,6 +164,7 @@ impl World {
             backup: [None, None],
             numbers: [0, 0],
             roots: [Root::default(), Root::default()],
+            inherited: [None, None],
             broken: Broken::default(),
             elapsed: 0,
         }
@@ -282,7 +293,8 @@ impl World {
                 if self.budget.left().deletions > 0 {
                     actions.push(Action::Delete { slot });
                 }
-            } else if there {
+            } else if there && !self.server.lags(setting) {
+                // One that knows nothing would not know an old state.
                 actions.push(Action::Make { slot });
             }
             if self.budget.left().humans > 0 && there && setting.space_of(slot) == slot {
@@ -354,7 +366,7 @@ impl World {
                 let index = usize::from(slot);
                 self.made[index] += 1;
                 self.numbers[index] = 0;
-                self.roots[index] = Root::default();
+                self.inherited[index] = None;
                 self.resources[index] = Some(Self::made_now(self.made[index], self.backup[index].take()));
             }
             Action::Tick => self.tick(setting),
@@ -400,6 +412,10 @@ impl World {
                 if let Some(status) = flow.status_mut() {
                     *status = age(status);
                 }
+            }
+            // A successor takes it over with its deadline.
+            for lost in self.processes.iter_mut().flat_map(|process| &mut process.lost) {
+                lost.status = age(&lost.status);
             }
         }
         for process in &mut self.processes {
@@ -464,6 +480,8 @@ impl World {
         let human = setting.budget.humans > 0;
         match reason {
             "OutcomeUnknown" => setting.unknown_outcome == UnknownOutcomePolicy::Hold || human,
+            // What was promoted has no source any more that could be compared.
+            "ContentNotVerified" if setting.budget.deletions > 0 => true,
             "Drifted" | "ContentNotVerified" | "DriftLoop" => {
                 human || setting.effect_lag.is_none() || setting.second == Second::Twin
             }
