@@ -103,8 +103,18 @@ impl Store {
         Ok(Self { directory, limits, index: Mutex::new(index), flights: Mutex::default() })
     }
 
+    /// Hashes and inspects what a former process left under this digest, unless this one did so before; a file that is not
+    /// what its name says is removed. Takes as long as reading it.
+    pub async fn check(&self, digest: &Digest) {
+        if matches!(self.look(digest).await, Look::Unverified) {
+            let flight = self.flight(digest);
+            let _alone = flight.lock().await;
+            self.verify(digest).await;
+        }
+    }
+
     /// The artifact, if it is on disk and this process has hashed and inspected it. Takes no longer than asking the file
-    /// system for its size: what a former process left is hashed and inspected by [`Store::fetch`].
+    /// system for its size: what a former process left is hashed and inspected by [`Store::check`] and [`Store::fetch`].
     pub async fn get(&self, digest: &Digest) -> Option<Artifact> {
         match self.look(digest).await {
             Look::Ready(artifact) => Some(artifact),

@@ -71,6 +71,12 @@ impl Observed {
 pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Observed {
     let status = resource.status.clone().unwrap_or_default();
     let mut seen = unlooked(context, resource);
+    if let Wish::Deploy(wish) = &desired.wish
+        && may_be_needed(desired, &wish.digest.to_string(), &status)
+    {
+        // Before the look at the Space: after it this would come between baseline and claim.
+        context.artifacts.check(&wish.digest).await;
+    }
     let client = look_at_konigle(context, resource, desired, &status, &mut seen).await;
     if let Wish::Deploy(wish) = &desired.wish {
         seen.artifact = artifact(context, resource, desired, wish, &status, &seen).await;
@@ -170,7 +176,7 @@ async fn artifact(
     if status.attempt.is_some() || !(moved || may_be_needed(desired, &wish.digest.to_string(), status)) {
         return ArtifactFacts::Absent;
     }
-    // One that a former process left is hashed beside the passes: here that would come between baseline and claim.
+    // What was not hashed before the look at the Space is hashed beside the passes.
     if let Some(artifact) = context.artifacts.get(&wish.digest).await {
         return ArtifactFacts::OnDisk { size: artifact.size };
     }

@@ -11,7 +11,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use konigle_operator::api::{KonigleSpace, RECONCILE_AT};
+use konigle_operator::api::{AttemptResult, KonigleSpace, RECONCILE_AT};
 use kube::api::{Patch, PatchParams, ValidationDirective};
 use serde_json::json;
 
@@ -190,5 +190,31 @@ async fn k1_a_refused_claim_is_not_replayed_and_posts_nothing() -> Result<()> {
     assert!(!shown.contains(&first), "what was never stored was never sent: {shown}");
     // The receipt is the one write that is tried until it lands, each time as a request of its own.
     assert_eq!(proxy.seen(&receipts()).len(), 2);
+    Ok(())
+}
+
+/// The claim is stored, its answer is lost, and the watch has not told of it yet: the next pass claims by the old view, and
+/// is refused. What it tried must not make the process forget that it sent nothing for the first one.
+#[tokio::test]
+async fn a_claim_without_an_answer_is_known_as_not_sent_whatever_an_old_view_claims() -> Result<()> {
+    let mut stage = Stage::open("old-view").await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    let gate = proxy.hold(claims());
+    let mut wish = stage.wish("1.0")?;
+    // Longer than the test: nothing is waited out.
+    wish["timeout"] = json!("1h");
+    stage.namespace.apply(SHOP, &wish).await?;
+    gate.arrived().await?;
+    proxy.silence_watches();
+    proxy.clear();
+    proxy.answer_after(claims(), 1, StatusCode::GATEWAY_TIMEOUT);
+    gate.open();
+    wait_for("a claim by the old view", async || Ok((proxy.seen(&claims()).len() > 1).then_some(()))).await?;
+    // A silent watch is given up after 75 s.
+    let space = stage.namespace.wait_longer_for(SHOP, "deployed", LIMIT, is_ready).await?;
+    let history = space.status.unwrap_or_default().history;
+    let results: Vec<_> = history.iter().map(|entry| entry.result).collect();
+    assert_eq!(results, [AttemptResult::Succeeded, AttemptResult::NotSent]);
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1);
     Ok(())
 }

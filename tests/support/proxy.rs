@@ -274,16 +274,18 @@ async fn forward(shared: &Arc<Shared>, request: Request) -> Result<Response<Body
         (String::new(), reqwest::Body::wrap_stream(body.into_data_stream()))
     };
     let seen = Seen { method: parts.method.clone(), path: path.clone(), body: text, headers: parts.headers.clone() };
-    let action = shared.act(&seen);
-    shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    let mut action = shared.act(&seen);
+    shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
+    if let Some(Action::Hold(gate)) = &action {
+        gate.arrived.add_permits(1);
+        gate.open.acquire().await?.forget();
+        // By the rules as they are now.
+        action = shared.act(&seen);
+    }
     match &action {
         Some(Action::Answer(status, body)) => return Ok(answer(*status, body.clone())),
-        Some(Action::Hold(gate)) => {
-            gate.arrived.add_permits(1);
-            gate.open.acquire().await?.forget();
-        }
         Some(Action::Rewrite(from, to)) => path = path.replace(from, to),
-        Some(Action::AnswerAfter(_) | Action::HoldAnswer(_)) | None => {}
+        Some(Action::Hold(_) | Action::AnswerAfter(_) | Action::HoldAnswer(_)) | None => {}
     }
     let mut headers = parts.headers;
     headers.remove(header::HOST);

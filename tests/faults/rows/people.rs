@@ -57,7 +57,7 @@ pub(crate) fn rows() -> Vec<Row> {
             "26f",
             row_26f_the_space_lags_behind_the_job,
             "The Space is read as it was up to one and a half times settle ago, while its jobs are read as they are",
-            "Never `Drifted`, each digest once, and Confirmed"
+            "Never `Drifted`, and each digest once; Confirmed, beyond settle at least Inferred"
         )
         .under(
             &[("status_lag_seconds", &["0"]), ("effect_lag_seconds", &["0"])],
@@ -219,7 +219,9 @@ async fn row_26f_the_space_lags_behind_the_job(case: &Case) -> Result<()> {
     let recording = Recording::start(&stage.namespace).await?;
     for version in versions {
         let space = deploy_once(&stage, &stage.wish(version)?).await?;
-        check(attribution(&space) == Some(Attribution::Confirmed), || format!("{:?}", space.status))?;
+        // Later than that it may show our own job as if it were another one that runs.
+        let inferred = lag > 3.0 && attribution(&space) == Some(Attribution::Inferred);
+        check(inferred || attribution(&space) == Some(Attribution::Confirmed), || format!("{:?}", space.status))?;
     }
     lasts(Duration::from_secs(5)).await?;
     stage.look_now(SHOP).await?;

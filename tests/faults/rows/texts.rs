@@ -73,7 +73,10 @@ async fn row_45_a_log_that_nobody_should_write(case: &Case) -> Result<()> {
         lasts(case.moment(Duration::from_secs(2))).await?;
         let (change, shown) = match *kind {
             "many lines" => (json!({"append_lines": {"count": 10_000, "bytes": 1_000}}), "xxx"),
-            "one line" => (json!({"append_lines": {"count": 1, "bytes": 10_000_000}}), ""),
+            "one line" => (
+                json!({"append_log": [{"message": "before it"}], "append_lines": {"count": 1, "bytes": 10_000_000}}),
+                "before it",
+            ),
             "strange" => (json!({"append_log": strange_entries()}), "the last one"),
             "no UTF-8" => {
                 stage.simulator.fault(&json!({"operation": "get_job", "times": null, "action": "latin1"})).await?;
