@@ -40,12 +40,21 @@ pub fn submit_limit(attempt: &Attempt) -> Duration {
     }
 }
 
-/// How long the job of this attempt may run, as the spec said when it was claimed: an edit ends no job.
+/// How long the job of this attempt may run, as the spec said when it was claimed: an edit ends no job. The most where the
+/// record does not tell.
 #[must_use]
 pub fn job_limit(attempt: &Attempt) -> Duration {
-    let (from, to) = (time::parse(&attempt.started_at), time::parse(&attempt.deadline));
-    let given = from.zip(to).and_then(|(from, to)| Duration::try_from(to.duration_since(from)).ok());
-    given.unwrap_or(LONGEST_JOB).min(LONGEST_JOB)
+    given_to_the_job(attempt).unwrap_or(LONGEST_JOB)
+}
+
+/// The same where the spec is known: it serves where the record does not tell, as that of an attempt that nobody made.
+fn longest_job(attempt: &Attempt, desired: &Desired) -> Duration {
+    given_to_the_job(attempt).map_or(desired.timeout, |given| given.max(desired.timeout))
+}
+
+fn given_to_the_job(attempt: &Attempt) -> Option<Duration> {
+    let (from, to) = (time::parse(&attempt.started_at)?, time::parse(&attempt.deadline)?);
+    Some(Duration::try_from(to.duration_since(from)).ok()?.min(LONGEST_JOB))
 }
 
 /// What a list of jobs tells of an attempt whose job is not known.
@@ -336,7 +345,7 @@ fn resolve(judged: &mut Judged, desired: &Desired, seen: &Observation, facts: &A
 /// time is waited for, unless the list of jobs proves that none runs. The durations are this process's own: whoever did
 /// not see the request end must allow for it to be still under way elsewhere.
 fn wait_is_over(attempt: &Attempt, desired: &Desired, seen: &Observation, facts: &AttemptFacts) -> bool {
-    let job = if facts.later_jobs_ended { Duration::ZERO } else { desired.timeout.max(job_limit(attempt)) };
+    let job = if facts.later_jobs_ended { Duration::ZERO } else { longest_job(attempt, desired) };
     match &facts.answer {
         Some((ago, _)) => *ago >= seen.settle.saturating_add(job),
         // Whoever sent it may have begun as late as the fence allows, and been slow to give up.
@@ -360,7 +369,7 @@ pub fn is_spent(attempt: &Attempt, seen_for: Duration, settle: Duration) -> bool
 /// When the wait for what becomes of this attempt is over at the latest, where one process has known it since its claim.
 #[must_use]
 pub fn wait_ends(attempt: &Attempt, desired: &Desired, settle: Duration) -> String {
-    let job = desired.timeout.max(job_limit(attempt));
+    let job = longest_job(attempt, desired);
     time::parse(&attempt.started_at)
         .map_or_else(String::new, |from| time::after(from, longest_wait(attempt, settle, job)))
 }

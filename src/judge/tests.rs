@@ -130,8 +130,8 @@ fn an_edit_of_the_timeout_ends_no_wait_early() {
         (edited(ended(SETTLE + 30 * minute), 30), "Unknown", "and no more than that"),
         (
             ended(SETTLE + 15 * minute).but(|facts| facts.status.attempt.as_mut().unwrap().deadline = String::new()),
-            "Resolving",
-            "what cannot be read allows the longest job that there is",
+            "Unknown",
+            "where the record does not tell, as of an attempt that nobody made, the spec does",
         ),
         (
             ended(SETTLE + Duration::from_hours(24)).but(|facts| {

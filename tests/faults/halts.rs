@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::oracles::quick;
+use crate::oracles::{LONGEST_OUTCOME, quick};
 use crate::support::Result;
 use crate::support::proxy::{Gate, Matcher, Proxy, claims};
 use crate::support::simulator::UAT;
@@ -62,6 +62,7 @@ impl Halts {
 pub(crate) async fn arrived(stage: &Stage, gate: Option<&Gate>) -> Result<()> {
     match gate {
         Some(gate) => gate.arrived().await,
-        None => stage.wait_for_ledger(UAT, 1).await.map(drop),
+        // Where the one before was killed, what became of its claim is waited for first.
+        None => stage.wait_longer_for_ledger(UAT, 1, LONGEST_OUTCOME).await.map(drop),
     }
 }
