@@ -64,12 +64,12 @@ impl Life {
             return Ok(());
         }
         let spaces = bed.namespace.spaces().list(&ListParams::default()).await?;
-        let passes = self.passes(bed.operator.log())?;
+        let ended = self.passes(bed.operator.log())?;
         let now = Instant::now();
         self.newest = Some(now);
         for space in &spaces {
             let name = space.metadata.name.clone().unwrap_or_default();
-            let passed = passes.contains(&format!("{}/{name}", bed.namespace.name()));
+            let passed = ended.contains(&format!("{}/{name}", bed.namespace.name()));
             self.note(now, &name, space, passed);
         }
         Ok(())
