@@ -4,7 +4,9 @@
 use konigle_operator::api::{AttemptType, BaselineSource, Cause, HeldBy, KonigleSpace, KonigleSpaceStatus};
 use konigle_operator::desired::Desired;
 use konigle_operator::footprint::{Footprint, conflict};
-use konigle_operator::judge::{holder_now, is_first_contact, is_spent, is_stale, judge, last_job, listed, refusal};
+use konigle_operator::judge::{
+    holder_now, holder_timeout, is_first_contact, is_spent, is_stale, judge, last_job, listed, refusal,
+};
 use konigle_operator::konigle::model::JobStatus;
 use konigle_operator::konigle::{Answer, Write};
 use konigle_operator::observation::{
@@ -221,16 +223,18 @@ impl World {
         let Some(held) = &status.held_by else { return };
         let Some(nonce) = Nonce::parse(&held.nonce) else { return };
         let uid = self.live_uid(PRODUCTION).filter(|_| setting.promotes(SECOND));
-        let attempt = self.resource(PRODUCTION).and_then(|holder| holder.status.attempt.as_ref());
+        let production = self.resource(PRODUCTION);
+        let attempt = production.and_then(|holder| holder.status.attempt.as_ref());
         let holder = holder_now(held, uid.as_deref(), attempt);
+        let spec = production.map(|holder| ticks(setting.timeout_of(holder.generation)));
+        let timeout = (holder != Holder::Gone).then(|| holder_timeout(spec, held, attempt)).flatten();
         let job = held.job_id.as_ref().and_then(|id| id.parse().ok());
         let gone = holder == Holder::Gone;
         let job_ended = job
             .filter(|_| gone)
             .map(|id| matches!(self.server.job(id, setting.reading).status, JobStatus::Success | JobStatus::Failed));
         let memory = &mut self.processes[usize::from(process)].memory[usize::from(UAT)];
-        let seen_for = memory.hold(nonce);
-        let timeout = (!gone).then(|| ticks(setting.timeout));
+        let (seen_for, timeout) = memory.hold(nonce, timeout);
         seen.holder = Some(HolderFacts { holder: Some(holder), seen_for, timeout, job_ended });
     }
 

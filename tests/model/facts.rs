@@ -58,11 +58,6 @@ pub fn digest(content: Content) -> String {
     format!("sha256:{}", content.to_string().repeat(64))
 }
 
-/// What the `edits`th version of a spec asks for.
-pub fn wanted(edits: u8) -> Content {
-    ['a', 'b'][usize::from(edits % 2)]
-}
-
 pub fn name(slot: u8) -> &'static str {
     ["shop-uat", "shop-production"][usize::from(slot)]
 }
@@ -78,7 +73,7 @@ pub fn uid_text(slot: u8, uid: u8) -> String {
 /// What a resource asks for.
 pub fn desired(setting: &Setting, slot: u8, generation: u8, resets: u8, released: Option<Released>) -> Desired {
     let promotes = setting.promotes(slot);
-    let content = digest(wanted(generation - 1)).parse().expect("it is a digest");
+    let content = digest(setting.wanted(generation)).parse().expect("it is a digest");
     let wish = if promotes {
         let approval = if setting.automatic { Approval::Automatic } else { Approval::Manual(Some(content)) };
         Wish::Promote { from: name(UAT).to_owned(), approval }
@@ -92,7 +87,7 @@ pub fn desired(setting: &Setting, slot: u8, generation: u8, resets: u8, released
         secret: "konigle".to_owned(),
         wish,
         interval: TICK,
-        timeout: ticks(setting.timeout),
+        timeout: ticks(setting.timeout_of(generation)),
         retry_limit: RETRY_LIMIT,
         drift_policy: setting.drift,
         adoption_policy: setting.adoption,
@@ -179,8 +174,9 @@ pub fn canonical(mut status: KonigleSpaceStatus, now: Timestamp, setting: &Setti
         release.deployed_at = None;
     }
     if let Some(attempt) = &mut status.attempt {
+        let given = ahead(&attempt.deadline) - ahead(&attempt.started_at);
         let deadline = ahead(&attempt.deadline).max(-1);
-        attempt.started_at = time::text(ticks_after(begin(), deadline - i64::from(setting.timeout)));
+        attempt.started_at = time::text(ticks_after(begin(), deadline - given));
         attempt.deadline = time::text(ticks_after(begin(), deadline));
         attempt.log = None;
     }

@@ -1,9 +1,11 @@
 //! Wrong protocols. Each is a change of what the shipped functions are given, of what is done with what they say, or of the
 //! order of the calls; the shipped code has no seam for it.
 
+use jiff::SignedDuration;
 use konigle_operator::api::{Attribution, KonigleSpaceStatus};
 use konigle_operator::desired::{Desired, Wish};
 use konigle_operator::observation::{Observation, SourceFacts};
+use konigle_operator::time;
 
 use crate::facts::ticks;
 use crate::process::Said;
@@ -34,6 +36,8 @@ pub enum Mutant {
     UnguardedWrites,
     /// The attempt's number is one more than the history has entries.
     NumberFromHistory,
+    /// An edit of `spec.timeout` ends the wait for a job that was claimed with a longer one.
+    TimeoutOfNow,
     /// A job's end pins the pair that is read with it, whether or not it moved.
     PinAtOnce,
 }
@@ -41,6 +45,14 @@ pub enum Mutant {
 impl Mutant {
     /// The record as the pass takes it.
     pub fn before(setting: &Setting, before: &mut KonigleSpaceStatus, desired: &Desired) {
+        if setting.mutant == Some(Self::TimeoutOfNow) {
+            if let Some(attempt) = &mut before.attempt {
+                let until = time::parse(&attempt.deadline).expect("it was written by the claim");
+                let given = SignedDuration::try_from(desired.timeout).expect("it is short");
+                attempt.started_at = time::text(until.checked_sub(given).expect("it is short"));
+            }
+            return;
+        }
         if setting.mutant != Some(Self::AbandonForNewer) {
             return;
         }

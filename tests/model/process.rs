@@ -156,9 +156,16 @@ impl Flow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Memory {
     attempt: Option<AttemptMemory>,
-    hold: Option<(Nonce, u8)>,
+    hold: Option<RememberedHold>,
     /// Since when the Space has been shown in an old state.
     stale: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct RememberedHold {
+    nonce: Nonce,
+    seen: u8,
+    timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -226,10 +233,12 @@ impl Memory {
         }))
     }
 
-    /// How long this hold has been known.
-    pub fn hold(&mut self, nonce: Nonce) -> Duration {
-        let known = self.hold.filter(|(known, _)| *known == nonce);
-        ticks(self.hold.insert(known.unwrap_or((nonce, 0))).1)
+    /// How long this hold has been known, and how long a job of the holder may run, as it was last read.
+    pub fn hold(&mut self, nonce: Nonce, timeout: Option<Duration>) -> (Duration, Option<Duration>) {
+        let known = self.hold.filter(|known| known.nonce == nonce);
+        let hold = self.hold.insert(known.unwrap_or(RememberedHold { nonce, seen: 0, timeout: None }));
+        hold.timeout = timeout.or(hold.timeout);
+        (ticks(hold.seen), hold.timeout)
     }
 
     /// How long the Space has been shown in an old state.
@@ -353,8 +362,8 @@ impl Process {
             }
         }
         for memory in &mut self.memory {
-            if let Some((_, age)) = &mut memory.hold {
-                *age = (*age + 1).min(longest);
+            if let Some(hold) = &mut memory.hold {
+                hold.seen = (hold.seen + 1).min(longest);
             }
             if let Some(age) = &mut memory.stale {
                 *age = (*age + 1).min(setting.settle);

@@ -180,7 +180,10 @@ impl Server {
     /// Whether something must happen before time or anybody else goes on.
     pub fn is_due(&self, setting: &Setting) -> bool {
         self.pending.iter().any(|pending| pending.left == 0)
-            || self.jobs.iter().any(|job| job.is_open() && job.age >= setting.longest_job)
+            || self.jobs.iter().any(|job| {
+                let generation = job.owner.map_or(1, |owner| owner.generation);
+                job.is_open() && job.age >= setting.longest_job_of(generation)
+            })
     }
 
     /// A request arrives. `None`: refused, for the Space is busy.

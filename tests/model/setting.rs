@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::facts::SECOND;
 use crate::memo::Memo;
 use crate::mutants::Mutant;
+use crate::server::Content;
 
 /// When `last_deployed_at` moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,8 @@ pub struct Setting {
     /// In ticks, like all that follows.
     pub settle: u8,
     pub timeout: u8,
+    /// What an edit does: lowers `timeout` to this, or, where it is `None`, asks for another digest.
+    pub timeout_after_an_edit: Option<u8>,
     /// How long a job really takes at most.
     pub longest_job: u8,
     /// How long a request may still take effect; `None`: without bound.
@@ -163,6 +166,7 @@ impl Setting {
             },
             settle: 2,
             timeout: 2,
+            timeout_after_an_edit: None,
             longest_job: 2,
             effect_lag: Some(2),
             read_lag: 0,
@@ -213,6 +217,22 @@ impl Setting {
     /// Whether there is such a resource.
     pub fn has(&self, slot: u8) -> bool {
         slot != SECOND || self.second != Second::None
+    }
+
+    /// What this version of a spec asks for.
+    pub fn wanted(&self, generation: u8) -> Content {
+        let edits = if self.timeout_after_an_edit.is_some() { 0 } else { generation - 1 };
+        ['a', 'b'][usize::from(edits % 2)]
+    }
+
+    /// How long this version lets a job run.
+    pub fn timeout_of(&self, generation: u8) -> u8 {
+        self.timeout_after_an_edit.filter(|_| generation > 1).unwrap_or(self.timeout)
+    }
+
+    /// How long a job of this version really takes at most.
+    pub fn longest_job_of(&self, generation: u8) -> u8 {
+        self.timeout_after_an_edit.filter(|_| generation > 1).unwrap_or(self.longest_job)
     }
 
     /// How long a wait can be at most; longer ages are all the same.

@@ -55,6 +55,7 @@ pub fn alone(large: bool) -> Vec<Setting> {
         Setting::uat("busy: refused").within(some).but(|setting| setting.reading.busy = Busy::Refuse),
         Setting::uat("reset").within(Budget { resets: 1, ..some }),
         Setting::pair("pair").within(none),
+        Setting::uat("an edit of the timeout").within(some).but(lowers_timeout),
         pair_with_an_edit("pair; an edit"),
         quick_pair("pair; a late effect", Budget { lost: 1, ..none }).but(|setting| setting.effect_lag = Some(1)),
         quick_pair("pair; a deletion", Budget { deletions: 1, ..none }),
@@ -75,6 +76,9 @@ pub fn alone(large: bool) -> Vec<Setting> {
         settings.extend([
             quick_pair("pair; two replicas", none)
                 .but(|setting| (setting.replicas, setting.budget.collisions) = (2, 0)),
+            quick_pair("pair; a fault and an edit of a timeout", Budget { lost: 1, edits: 1, ..none })
+                .but(lowers_timeout)
+                .but(|setting| setting.budget.total = 2),
             Setting::pair("pair; faults").within(one),
             Setting::pair("pair; the image at accept, manual").within(one).but(manual),
         ]);
@@ -95,6 +99,11 @@ fn quick_pair(name: &'static str, budget: Budget) -> Setting {
 /// The least times.
 fn quick(setting: &mut Setting) {
     (setting.settle, setting.timeout, setting.longest_job, setting.effect_lag) = (1, 1, 1, Some(0));
+}
+
+/// An edit lowers `spec.timeout` by two ticks: by one, the pause before a retry would hide a wait that ends too early.
+fn lowers_timeout(setting: &mut Setting) {
+    (setting.timeout, setting.longest_job, setting.timeout_after_an_edit) = (3, 3, Some(1));
 }
 
 /// With one deployment of somebody else's, at any moment. What holds then is less.
@@ -145,6 +154,7 @@ pub fn mutants() -> Vec<(Mutant, &'static str, Setting)> {
         (Mutant::PromoteAssumed, "S3", pair().but(|setting| setting.adoption = AdoptionPolicy::AssumeCurrent)),
         (Mutant::UnguardedWrites, "S10", uat().but(|setting| setting.replicas = 2)),
         (Mutant::NumberFromHistory, "S10", uat().within(Budget { refused: 2, ..none })),
+        (Mutant::TimeoutOfNow, "S4", uat().within(Budget { lost: 1, edits: 1, ..none }).but(lowers_timeout)),
         (
             Mutant::PinAtOnce,
             "S3i",

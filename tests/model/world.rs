@@ -3,7 +3,7 @@
 use konigle_operator::api::{AttemptResult, Attribution, KonigleSpaceStatus, UnknownOutcomePolicy};
 use konigle_operator::judge::last_sent;
 
-use crate::facts::{RETRY_LIMIT, SECOND, UAT, begin, canonical, digest, ticks_after, uid_text, wanted};
+use crate::facts::{RETRY_LIMIT, SECOND, UAT, begin, canonical, digest, ticks_after, uid_text};
 use crate::process::{Flow, Process};
 use crate::properties::Broken;
 use crate::server::{FOREIGN, Nonce, Root, Server};
@@ -284,7 +284,8 @@ impl World {
         for slot in [UAT, SECOND] {
             let there = setting.has(slot);
             if self.resource(slot).is_some() {
-                if self.budget.left().edits > 0 && (!setting.promotes(slot) || !setting.automatic) {
+                let edited = !setting.promotes(slot) || !setting.automatic || setting.timeout_after_an_edit.is_some();
+                if self.budget.left().edits > 0 && edited {
                     actions.push(Action::Edit { slot });
                 }
                 if self.budget.left().resets > 0 {
@@ -450,14 +451,15 @@ impl World {
         }
         let uat_runs =
             self.resource(UAT).and_then(|uat| uat.status.release.as_ref()).map(|release| release.digest.clone());
-        if setting.promotes(slot) && !setting.automatic && uat_runs != Some(digest(wanted(resource.generation - 1))) {
+        if setting.promotes(slot) && !setting.automatic && uat_runs != Some(digest(setting.wanted(resource.generation)))
+        {
             // Approved is what uat does not run: that is a person's to change.
             return status.attempt.is_none();
         }
         let wanted = if setting.promotes(slot) && setting.automatic {
             uat_runs
         } else {
-            Some(digest(wanted(resource.generation - 1)))
+            Some(digest(setting.wanted(resource.generation)))
         };
         let runs = status.release.as_ref().map(|release| release.digest.clone());
         let met = status.is_true("Ready") && status.attempt.is_none() && runs == wanted;
