@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use konigle_operator::api::{AttemptResult, Attribution, KonigleSpaceStatus};
+use konigle_operator::api::{AttemptResult, Attribution, KonigleSpaceStatus, RELEASED};
+use konigle_operator::released::Released;
 use kube::ResourceExt;
 use reqwest::Method;
 use serde_json::Value;
@@ -39,6 +40,10 @@ pub(crate) struct End {
     pub(crate) posts: usize,
     /// Versions of the resources since the wish was applied.
     pub(crate) status_writes: usize,
+    /// How often the resources' Events were told.
+    events: usize,
+    /// What was noted on the resource whose wish was to be met.
+    released: Option<String>,
     pub(crate) losses: Losses,
     /// Claims that were given up before anything was sent.
     retreats: usize,
@@ -66,15 +71,18 @@ impl End {
                 status_writes += recording.statuses(name).await?.windows(2).filter(|pair| pair[0] != pair[1]).count();
             }
         }
+        let last = spaces.pop().ok_or_else(|| Failure::new("the resource is gone"))?;
         let simulator = &scene.stage.simulator;
         let all = simulator.control(Method::GET, "ledger", &Value::Null).await?;
         Ok(Self {
-            status: spaces.pop().and_then(|space| space.status).unwrap_or_default(),
+            released: last.annotations().get(RELEASED).cloned(),
+            status: last.status.unwrap_or_default(),
             conditions,
             ledger: simulator.ledger(flow.space()).await?,
             accepted: all.as_array().map_or(0, Vec::len),
             posts: simulator.requests().await?["posts"].as_array().map_or(0, Vec::len),
             status_writes,
+            events: scene.events(flow).await?,
             losses,
             retreats,
         })
@@ -86,7 +94,7 @@ impl End {
         results.filter(|result| *result != AttemptResult::NotSent).collect()
     }
 
-    /// How many status writes the crashes of this case may cost.
+    /// How many status writes, and how many Events, the crashes of this case may cost.
     fn may_cost(&self, case: &Case, expected: &Self) -> usize {
         let hold = if case.flow == Flow::Promote { WRITES_A_HOLD } else { 0 };
         let retreats = self.retreats.saturating_sub(expected.retreats);
@@ -139,6 +147,8 @@ impl Run {
         let (writes, limit) =
             (self.end.status_writes, reference.end.status_writes + self.end.may_cost(case, &reference.end));
         must(writes <= limit, format!("{writes} status writes, at most {limit} may be"));
+        let (events, limit) = (self.end.events, reference.end.events + self.end.may_cost(case, &reference.end));
+        must(events <= limit, format!("{events} Events, at most {limit} may be"));
         self.judge_history(case.crashes.len(), &reference.end, &mut must);
         self.judge_release(&reference.end, &mut must);
         let end = &self.end;
@@ -184,6 +194,8 @@ impl Run {
             return must(false, "there is no release".to_owned());
         };
         must(release.digest == wanted.digest, format!("release {}", release.digest));
+        let noted = Released::of(&end.status).map(|released| released.to_string());
+        must(noted.is_some() && noted == end.released, format!("{:?} is noted, not {noted:?}", end.released));
         let job = end.ledger.last().and_then(|entry| entry["job"].as_str());
         let right = match release.attribution {
             Attribution::Confirmed => release.job_id.as_deref() == job,
@@ -196,7 +208,7 @@ impl Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let End { posts, status_writes, .. } = &self.end;
-        write!(formatter, "{posts} requests, {status_writes} status writes")
+        let End { posts, status_writes, events, .. } = &self.end;
+        write!(formatter, "{posts} requests, {status_writes} status writes, {events} Events")
     }
 }

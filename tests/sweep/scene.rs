@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::StatusCode;
+use k8s_openapi::api::events::v1::Event;
 use konigle_operator::api::{KonigleSpace, RECONCILE_AT};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -113,6 +114,20 @@ impl Scene {
         }
         found.retain(|space| flow.resources().contains(&space.name_any().as_str()));
         Ok(found)
+    }
+
+    /// How often the Events of these resources were told; a series counts each time.
+    pub(crate) async fn events(&self, flow: Flow) -> Result<usize> {
+        let mut told = 0;
+        for namespace in self.namespaces() {
+            for event in namespace.api::<Event>().list(&ListParams::default()).await?.items {
+                let name = event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref());
+                let times = event.series.map_or(1, |series| series.count);
+                let counts = name.is_some_and(|name| flow.resources().contains(&name));
+                told += usize::try_from(times).unwrap_or(1) * usize::from(counts);
+            }
+        }
+        Ok(told)
     }
 
     /// Has the operator look at all resources.
