@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::run_folder::program;
 use super::{Context, Failure, Result};
 
 /// kubectl with one kubeconfig file.
@@ -58,6 +59,28 @@ impl Kubectl {
         serde_json::from_str(&self.run(&all).await?).context("reading kubectl's JSON")
     }
 
+    /// `kubectl konigle ARGUMENTS`, as people run the plugin: by kubectl, which finds it on the PATH. No failure where it
+    /// ends with another code than 0.
+    pub(crate) async fn konigle(&self, arguments: &[&str], input: &str) -> Result<Ended> {
+        let command = self.konigle_command(arguments)?;
+        let input = input.to_owned();
+        let output = tokio::task::spawn_blocking(move || output(command, &input)).await?;
+        let output = output.context(format!("kubectl konigle {}", arguments.join(" ")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Ended { code: output.status.code(), output: text(&output.stdout), errors: text(&output.stderr) })
+    }
+
+    /// The command line of [`Kubectl::konigle`].
+    pub(crate) fn konigle_command(&self, arguments: &[&str]) -> Result<Command> {
+        let plugin = program("kubectl-konigle")?;
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let folders = plugin.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&folders));
+        let mut command = Command::new(&self.program);
+        command.arg("konigle").args(arguments);
+        command.env("PATH", std::env::join_paths(folders)?).env("KUBECONFIG", &self.kubeconfig);
+        Ok(command)
+    }
+
     async fn outputs(&self, arguments: &[&str], input: &str) -> Result<(String, String)> {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
@@ -71,6 +94,17 @@ impl Kubectl {
         }
         Err(Failure::new(format!("{} failed: {}", running(), errors.trim())))
     }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; none where a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Its standard output.
+    pub(crate) output: String,
+    /// Its standard error.
+    pub(crate) errors: String,
 }
 
 fn output(mut command: Command, input: &str) -> std::io::Result<Output> {
