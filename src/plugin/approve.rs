@@ -32,9 +32,7 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Approving) -> 
         screen.say(Mark::Done, &format!("{name} runs {} already, and it is approved", approval.called()));
         return Ok(());
     }
-    for line in approval.shown(&production, clock::now()) {
-        screen.say(Mark::Doing, &line);
-    }
+    screen.say(Mark::Doing, &approval.shown(&production, clock::now()));
     if let Some(manager) = manager_of(&production, &["spec", "promotion"]) {
         screen.say(
             Mark::Warning,
@@ -127,7 +125,7 @@ impl Approval {
     }
 
     /// What changes, in lines for people.
-    fn shown(&self, production: &KonigleSpace, now: Timestamp) -> Vec<String> {
+    fn shown(&self, production: &KonigleSpace, now: Timestamp) -> String {
         let status = production.status.clone().unwrap_or_default();
         let side = |title: &str, release: &ReleaseStatus| {
             let since = ago(now, release.deployed_at.as_deref());
@@ -136,12 +134,13 @@ impl Approval {
         };
         let before = status.release.as_ref().map_or_else(|| "  now   nothing that is known".to_owned(), |release| side("now", release));
         let url = status.url.map_or_else(String::new, |url| format!(" ({url})"));
-        vec![
+        [
             format!("{}: promote what {} runs to production{url}", production.name_any(), self.from),
             before,
             side("then", &self.release),
             format!("        {}", self.release.digest),
         ]
+        .join("\n")
     }
 
     /// Writes it, onto the very promotion that was shown.

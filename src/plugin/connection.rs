@@ -1,7 +1,7 @@
 //! The API server, with the rights of whoever runs the plugin: reads and guarded writes of KonigleSpaces.
 
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
@@ -126,19 +126,35 @@ async fn config(global: &Global) -> Result<Config, Failure> {
     let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
     if let Some(file) = &global.kubeconfig {
         let broken = |error: &dyn std::fmt::Display| {
-            Failure::cluster(format!("the kubeconfig {} cannot be used: {error}", file.display()))
+            Failure::cluster(format!("the kubeconfig {} cannot be used: {}", file.display(), first_line(error)))
         };
         let kubeconfig = Kubeconfig::read_from(file).map_err(|error| broken(&error))?;
-        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| broken(&error));
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| match (&global.context, error) {
+            (Some(context), KubeconfigError::LoadContext(_)) => no_context(context),
+            (_, error) => broken(&error),
+        });
     }
     let from_file = match Config::from_kubeconfig(&options).await {
         Ok(config) => return Ok(config),
         Err(error) => error,
     };
+    if let (Some(context), KubeconfigError::LoadContext(_)) = (&global.context, &from_file) {
+        return Err(no_context(context));
+    }
     let in_pod = if global.context.is_none() { Config::incluster().ok() } else { None };
     in_pod.ok_or_else(|| {
-        Failure::cluster(format!("there is no kubeconfig that can be used ({from_file}): set KUBECONFIG, or write --kubeconfig FILE"))
+        let why = first_line(&from_file);
+        Failure::cluster(format!("there is no kubeconfig that can be used ({why}): set KUBECONFIG, or write --kubeconfig FILE"))
     })
+}
+
+fn no_context(context: &str) -> Failure {
+    Failure::cluster(format!("the kubeconfig has no context {context}: `kubectl config get-contexts` lists those that it has"))
+}
+
+/// A broken YAML is told of in many lines, with a picture of the place.
+fn first_line(error: &dyn std::fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ const METADATA: [&str; 15] = [
     "uid",
 ];
 
+/// How the API server calls the object as a whole.
+const NO_FIELD: &str = "<nil>";
+
 /// What is wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
@@ -86,7 +89,7 @@ pub fn faults(manifest: &Value) -> Vec<Fault> {
     constraints(schema, &manifest, "", &mut faults);
     if faults.iter().any(|fault| fault.is_blocking) {
         faults.push(Fault::new(
-            "<nil>",
+            NO_FIELD,
             "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
         ));
         return faults;
@@ -178,9 +181,7 @@ fn metadata(metadata: &Value) -> Vec<Fault> {
 fn constraints(schema: &Value, value: &Value, path: &str, faults: &mut Vec<Fault>) {
     let expected = schema["type"].as_str().unwrap_or_default();
     if !is_of_type(value, expected) {
-        let found = type_of(value);
-        let message = format!("Invalid value: \"{found}\": {path} in body must be of type {expected}: \"{found}\"");
-        faults.push(Fault::blocking(path, message));
+        faults.extend(of_another_type(schema, expected, value, path));
         return;
     }
     match value {
@@ -239,6 +240,22 @@ fn string(schema: &Value, text: &str, path: &str, faults: &mut Vec<Fault>) {
     }
 }
 
+/// A number of a certain format is called by the format, and so is what stands in its place.
+fn of_another_type(schema: &Value, expected: &str, value: &Value, path: &str) -> Vec<Fault> {
+    let format = schema["format"].as_str().unwrap_or_default();
+    let is_fraction = value.is_f64();
+    let (wanted, found) = match value {
+        Value::String(_) | Value::Array(_) | Value::Null => (expected, type_of(value)),
+        _ if format.is_empty() => (expected, type_of(value)),
+        Value::Number(_) => (format, "float64"),
+        Value::Bool(_) | Value::Object(_) => (format, ""),
+    };
+    let message = format!("Invalid value: \"{found}\": {path} in body must be of type {wanted}: \"{found}\"");
+    let checked = format!("Invalid value: \"\": Checked value must be of type {expected} with format {format} in {path}");
+    let checked = (is_fraction && !format.is_empty()).then(|| Fault::new(NO_FIELD, checked));
+    checked.into_iter().chain([Fault::blocking(path, message)]).collect()
+}
+
 fn is_of_type(value: &Value, expected: &str) -> bool {
     match expected {
         "object" => value.is_object(),
@@ -267,12 +284,17 @@ fn type_of(value: &Value) -> &'static str {
 fn rules(schema: &Value, manifest: &Value) -> Vec<Fault> {
     let Err(errors) = Validator::new().validate(schema, manifest, None) else { return Vec::new() };
     let fault = |error: kube_cel::ValidationError| {
-        let kind = type_of(at(manifest, &error.field_path));
+        let field = if error.field_path.is_empty() { NO_FIELD } else { &error.field_path };
         match error.kind {
             ErrorKind::ValidationFailure => {
-                Fault::new(&error.field_path, format!("Invalid value: \"{kind}\": {}", error.message))
+                // A value that is long by nature is left out.
+                let value = match at(manifest, &error.field_path) {
+                    Value::Object(_) | Value::Array(_) => String::new(),
+                    value => format!("{value}: "),
+                };
+                Fault::new(field, format!("Invalid value: {value}{}", error.message))
             }
-            _ => Fault::new(&error.field_path, format!("the rule `{}` cannot be checked: {}", error.rule, error.message)),
+            _ => Fault::new(field, format!("the rule `{}` cannot be checked: {}", error.rule, error.message)),
         }
     };
     errors.into_vec().into_iter().map(fault).collect()

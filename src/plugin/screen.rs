@@ -130,10 +130,11 @@ pub struct Screen {
 impl Screen {
     /// What the two can show; colours only where they are wanted.
     pub fn new(no_color: bool) -> Self {
+        let wanted = !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let width = |term: Term| term.size_checked().map(|(_, columns)| usize::from(columns));
         Self {
-            out: Look { colour: !no_color && console::colors_enabled(), width: width(Term::stdout()) },
-            err: Look { colour: !no_color && console::colors_enabled_stderr(), width: width(Term::stderr()) },
+            out: Look { colour: wanted && console::colors_enabled(), width: width(Term::stdout()) },
+            err: Look { colour: wanted && console::colors_enabled_stderr(), width: width(Term::stderr()) },
         }
     }
 

@@ -51,9 +51,9 @@ pub(super) async fn until_ready(
     let mut teller = Teller::default();
     let begun = Instant::now();
     let mut is_warned = false;
+    following.changed().await?;
+    let mut changed = true;
     loop {
-        let left = limit.saturating_sub(begun.elapsed());
-        let changed = following.changed_within(left.min(SILENCE)).await?;
         let mut waits = Vec::new();
         for space in following.now() {
             tell(screen, &mut teller, space);
@@ -71,6 +71,7 @@ pub(super) async fn until_ready(
             }
             return Ok(());
         }
+        let left = limit.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return Err(timed_out(limit, &waits));
         }
@@ -80,6 +81,7 @@ pub(super) async fn until_ready(
             screen.say(Mark::Warning, &format!("the operator has not answered for {name}: does it run, and does it watch this namespace?"));
             is_warned = true;
         }
+        changed = following.changed_within(left.min(SILENCE)).await?;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use console::Term;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -33,7 +34,7 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Watching) -> R
     following.changed().await?;
     loop {
         let spaces: Vec<&KonigleSpace> = following.now().collect();
-        display.show(&spaces)?;
+        display.show(&spaces, clock::now())?;
         if what.until_settled && !spaces.is_empty() && spaces.iter().all(|space| state(space) != State::Moving) {
             return ended(&spaces);
         }
@@ -80,8 +81,7 @@ impl<'a> Display<'a> {
         matches!(self, Self::Live(..))
     }
 
-    fn show(&mut self, spaces: &[&KonigleSpace]) -> Result<(), Failure> {
-        let now = clock::now();
+    fn show(&mut self, spaces: &[&KonigleSpace], now: Timestamp) -> Result<(), Failure> {
         match self {
             Self::Live(screen, term, drawn) => {
                 let (height, width) = term.size();
@@ -123,9 +123,40 @@ pub(super) fn tell(screen: &Screen, teller: &mut Teller, space: &KonigleSpace) {
     for line in teller.news(space) {
         let name = space.name_any();
         match line {
-            Line::State(Mark::Done, _) => {}
+            // Whoever waits says himself how it ended; before it ended, this is what a request is to mend.
+            Line::State(Mark::Done | Mark::Failed, _) => {}
             Line::State(mark, text) => screen.say(mark, &format!("{name}: {text}")),
             Line::Log(line) => screen.say(Mark::Waiting, &screen.err.paint(Tone::Dim, &format!("{name} │ {line}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+    use crate::konigle::model::JobStatus;
+    use crate::plugin::outlook::tests::resource;
+    use crate::plugin::screen::Look;
+    use crate::test_facts::*;
+
+    #[test]
+    fn the_view_is_drawn_over_the_one_before() {
+        let terminal = tempfile::tempfile().unwrap();
+        let look = Look { colour: false, width: Some(79) };
+        let screen = Screen { out: look, err: look };
+        let term = Term::read_write_pair(terminal.try_clone().unwrap(), terminal.try_clone().unwrap());
+        let mut display = Display::Live(&screen, term, 0);
+        let running = resource(&Facts::uat().in_flight(A).with_job(JobStatus::Running).next());
+        let settled = resource(&Facts::uat().runs(A).next());
+        for spaces in [&[&running, &settled][..], &[&settled]] {
+            display.show(spaces, now()).unwrap();
+        }
+        let mut drawn = String::new();
+        let mut terminal = terminal;
+        terminal.rewind().unwrap();
+        terminal.read_to_string(&mut drawn).unwrap();
+        insta::assert_snapshot!("drawn", drawn.replace('\u{1b}', "\\e"));
     }
 }

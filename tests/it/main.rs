@@ -16,6 +16,7 @@ mod kubernetes;
 mod leading;
 mod manifests;
 mod pitfalls;
+mod plugin;
 mod promotion;
 mod sdk;
 mod simulator;

@@ -45,7 +45,7 @@ fn what_the_gate_refuses_is_refused_with_its_words() {
 
 #[test]
 fn what_changes_is_shown_before() {
-    let shown = |facts: &Facts| judged(facts).unwrap().shown(&namespace(facts)[0], now()).join("\n");
+    let shown = |facts: &Facts| judged(facts).unwrap().shown(&namespace(facts)[0], now());
     insta::assert_snapshot!("the_first_promotion", shown(&unapproved()));
     let later = Facts::production().runs(B).but(|facts| facts.desired.wish = promotes(approved(B))).next();
     insta::assert_snapshot!("a_later_promotion", shown(&later));
