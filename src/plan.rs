@@ -357,6 +357,6 @@ fn stall(reason: Reason, message: String) -> Step {
 }
 
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 #[cfg(test)]
 mod tests;

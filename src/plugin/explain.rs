@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::outlook::{Outlook, outlook};
 use super::reading::{ago, attribution, called, headline, is_current, kind, length};
-use super::screen::{Look, Screen, Tone};
+use super::screen::{Look, Screen, Tone, in_one_line};
 use crate::api::{Cause, KonigleSpace};
 use crate::clock;
 use crate::plan::{ReleaseKind, Step};
@@ -62,7 +62,7 @@ pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, lo
             line("Until", &format!("evidence is awaited until {until} at the latest, if the operator runs through"));
         }
         line("Resolve", "find out in Konigle's console what became of it, then say so by one of these:");
-        lines.extend(unresolved.commands.iter().map(|command| format!("{:INDENT$}{command}", "")));
+        lines.extend(unresolved.commands.iter().map(|command| format!("{:INDENT$}{}", "", in_one_line(command))));
     }
     lines.push(String::new());
     let assumed = "Assumed: the Space is as the operator saw it at its last write, and what it needs is at hand. Neither Konigle nor the Secret was asked.";

@@ -55,7 +55,7 @@ fn row(entry: &HistoryEntry, now: jiff::Timestamp) -> Vec<Cell> {
         Cell::new(format!("{} ago", ago(now, Some(&entry.completed_at)))),
         Cell::new(between(Some(&entry.started_at), Some(&entry.completed_at))),
         Cell::new(entry.job_id.as_deref().unwrap_or("-")),
-        Cell::new(entry.message.clone()),
+        Cell::new(&entry.message),
     ]
 }
 

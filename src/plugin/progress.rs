@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::reading::{between, called, full_name, headline, kind, release};
-use super::screen::{Look, Mark, Tone};
+use super::screen::{Look, Mark, Tone, in_one_line};
 use crate::api::{Attempt, KonigleSpace};
 use crate::time;
 
@@ -113,7 +113,7 @@ impl Teller {
         }
         let (mark, reason, message) = headline(space);
         let job = status.attempt.as_ref().and_then(|attempt| attempt.job_status.as_ref());
-        let job = job.map(|word| format!(" (job {word})")).unwrap_or_default();
+        let job = job.map(|word| format!(" (job {})", in_one_line(word))).unwrap_or_default();
         let step = format!("{reason}{job}");
         // The message of a running job ends with the newest line of its log, which stands above already.
         let is_told = told.step == step && !lines.is_empty();
@@ -132,7 +132,7 @@ pub fn new_log_lines(attempt: &Attempt, told: &mut i64) -> Vec<String> {
     let held = i64::try_from(log.lines.len()).unwrap_or_default();
     let new = usize::try_from(log.count.saturating_sub(*told).clamp(0, held)).unwrap_or_default();
     *told = log.count;
-    log.lines[log.lines.len() - new..].to_vec()
+    log.lines[log.lines.len() - new..].iter().map(|line| in_one_line(line)).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::screen::Mark;
+use super::screen::{Mark, in_one_line};
 use crate::api::{AttemptType, Cause, KonigleSpace, KonigleSpaceStatus, ReleaseStatus};
 use crate::desired::Desired;
 use crate::reason::Reason;
@@ -57,7 +57,7 @@ pub fn headline(space: &KonigleSpace) -> (Mark, String, String) {
     };
     if !is_current(space) {
         let message = format!("the operator has not taken over the newest spec yet; before: {}", ready.message);
-        return (Mark::Waiting, Reason::Progressing.word().to_owned(), message);
+        return (Mark::Waiting, Reason::Progressing.word().to_owned(), in_one_line(&message));
     }
     let status = space.status.as_ref();
     let is_true = |word: &str| status.is_some_and(|status| status.is_true(word));
@@ -70,7 +70,7 @@ pub fn headline(space: &KonigleSpace) -> (Mark, String, String) {
     } else {
         Mark::Warning
     };
-    (mark, ready.reason.clone(), ready.message.clone())
+    (mark, in_one_line(&ready.reason), in_one_line(&ready.message))
 }
 
 /// What runs, as people call it: the revision, if there is one, and the digest's beginning.
@@ -81,7 +81,7 @@ pub fn release(status: &KonigleSpaceStatus) -> String {
 /// A digest as people call it.
 pub fn called(revision: Option<&str>, digest: &str) -> String {
     let digits: String = digest.trim_start_matches("sha256:").chars().take(12).collect();
-    revision.into_iter().map(str::to_owned).chain([digits]).collect::<Vec<_>>().join(" ")
+    in_one_line(&revision.into_iter().map(str::to_owned).chain([digits]).collect::<Vec<_>>().join(" "))
 }
 
 /// How it is known what runs.

@@ -92,7 +92,7 @@ impl Look {
 
     /// The text in one line, cut to what is left beside `taken` columns.
     pub fn cut(self, text: &str, taken: usize) -> String {
-        let text = text.replace(['\n', '\r', '\t'], " ");
+        let text = in_one_line(text);
         match self.width {
             Some(width) => truncate_str(&text, width.saturating_sub(taken), "…").into_owned(),
             None => text,
@@ -101,7 +101,8 @@ impl Look {
 
     /// The text in lines that fit, all but the first of them indented by `indent` columns.
     pub fn wrap(self, text: &str, indent: usize) -> String {
-        let Some(width) = self.width else { return text.to_owned() };
+        let text = in_one_line(text);
+        let Some(width) = self.width else { return text };
         let room = width.saturating_sub(indent).max(20);
         let mut lines: Vec<String> = vec![String::new()];
         for word in text.split_whitespace() {
@@ -117,6 +118,11 @@ impl Look {
         }
         lines.join(&format!("\n{}", " ".repeat(indent)))
     }
+}
+
+/// The text without control characters: whoever may write a status must not steer the terminal of whoever reads it.
+pub fn in_one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// The two outputs of this process.
@@ -141,6 +147,7 @@ impl Screen {
     /// Tells on standard error what is going on.
     pub fn say(&self, mark: Mark, text: &str) {
         let sign = self.err.paint(mark.tone(), mark.sign());
+        let text = text.lines().map(in_one_line).collect::<Vec<_>>().join("\n");
         // Whoever closed it does not want to hear.
         let _ = writeln!(io::stderr(), "{sign} {text}");
     }
@@ -169,8 +176,8 @@ pub struct Cell {
 
 impl Cell {
     /// A cell with this text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), tone: Tone::Plain }
+    pub fn new(text: impl AsRef<str>) -> Self {
+        Self { text: in_one_line(text.as_ref()), tone: Tone::Plain }
     }
 
     /// The same in this tone.
@@ -200,7 +207,7 @@ pub fn table(look: Look, columns: &[Column], rows: &[Vec<Cell>]) -> String {
         let mut taken = 0;
         for (position, (text, tone)) in cells.iter().enumerate() {
             let is_last = position + 1 == cells.len();
-            let text = if is_last { look.cut(text, taken) } else { text.replace(['\n', '\r', '\t'], " ") };
+            let text = if is_last { look.cut(text, taken) } else { (*text).to_owned() };
             line.push_str(&look.paint(*tone, &text));
             if !is_last {
                 let padding = widths[position].saturating_sub(measure_text_width(&text)) + 2;

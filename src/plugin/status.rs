@@ -39,13 +39,13 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Listing) -> Re
 
 /// Which columns are wanted.
 #[derive(Clone, Copy)]
-struct Shape {
-    wide: bool,
-    namespaces: bool,
+pub(super) struct Shape {
+    pub(super) wide: bool,
+    pub(super) namespaces: bool,
 }
 
 /// The table.
-fn render(spaces: &[KonigleSpace], shape: Shape, now: Timestamp, look: Look) -> String {
+pub(super) fn render(spaces: &[KonigleSpace], shape: Shape, now: Timestamp, look: Look) -> String {
     const WIDE: &[Column] = &[
         Column { title: "SPACE", from_width: 0 },
         Column { title: "JOB", from_width: 0 },

@@ -126,7 +126,7 @@ pub(super) fn tell(screen: &Screen, teller: &mut Teller, space: &KonigleSpace) {
             // Whoever waits says himself how it ended; before it ended, this is what a request is to mend.
             Line::State(Mark::Done | Mark::Failed, _) => {}
             Line::State(mark, text) => screen.say(mark, &format!("{name}: {text}")),
-            Line::Log(line) => screen.say(Mark::Waiting, &screen.err.paint(Tone::Dim, &format!("{name} │ {line}"))),
+            Line::Log(line) => screen.say(Mark::Waiting, &format!("{name} │ {line}")),
         }
     }
 }

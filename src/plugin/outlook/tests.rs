@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube::ResourceExt;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,6 +11,9 @@ use crate::api::{Attribution, DriftPolicy, RESET_AT, UnknownOutcomePolicy};
 use crate::desired::{Approval, HttpWish};
 use crate::konigle::Answer;
 use crate::observation::LookError;
+use crate::plugin::screen::Look;
+use crate::plugin::status::Shape;
+use crate::plugin::{explain, progress, status};
 use crate::test_facts::*;
 
 /// The resource from which these facts could have come.
@@ -251,4 +255,34 @@ fn a_promotion_from_here_is_seen_and_waited_for() {
     let all = [resource(&uat), production];
     assert_eq!(words(&outlook(&all[0], &all, now()).step), "Wait HeldByPromotion");
     assert_eq!(words(&outlook(&all[0], &all[..1], now()).step), "Deploy Spec");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Forged statuses too: whoever may write one must not break or steer the terminal of whoever reads it.
+    #[test]
+    fn any_status_can_be_shown(facts in crate::plan::properties::facts(), forged in "[\\x00-\\x1f\\x7f\\u{9b}a]{0,9}") {
+        let mut space = resource(&facts);
+        for condition in space.status.iter_mut().flat_map(|status| &mut status.conditions) {
+            condition.message.push_str(&forged);
+        }
+        let all = [space.clone()];
+        let outlook = outlook(&space, &all, facts.seen.now);
+        for width in [None, Some(1), Some(40), Some(200)] {
+            let look = Look { colour: false, width };
+            let screens = [
+                explain::render(&space, &outlook, facts.seen.now, look),
+                status::render(&all, Shape { wide: true, namespaces: true }, facts.seen.now, look),
+                progress::view(&[&space], facts.seen.now, look, 9).join("\n"),
+            ];
+            for screen in screens {
+                prop_assert!(!screen.contains(|character: char| character.is_control() && character != '\n'), "{screen:?}");
+            }
+        }
+        let mut teller = progress::Teller::default();
+        let first = teller.news(&space);
+        prop_assert!(!first.is_empty(), "something is to be said of each");
+        prop_assert_eq!(teller.news(&space), Vec::new(), "and once");
+    }
 }
