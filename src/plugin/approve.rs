@@ -85,7 +85,9 @@ struct Approval {
 fn approval(production: &KonigleSpace, namespace: &[KonigleSpace]) -> Result<Approval, Failure> {
     let name = production.name_any();
     let Some(promotion) = &production.spec.promotion else {
-        return Err(Failure::failed(format!("{name} is not promoted to: it deploys an artifact, which needs no approval")));
+        return Err(Failure::failed(format!(
+            "{name} is not promoted to: it deploys an artifact, which needs no approval"
+        )));
     };
     if promotion.policy == PromotionPolicy::Automatic {
         return Err(Failure::failed(format!(
@@ -100,7 +102,8 @@ fn approval(production: &KonigleSpace, namespace: &[KonigleSpace]) -> Result<App
     let mut approved = production.clone();
     let digest = release.as_ref().map(|release| release.digest.clone());
     approved.spec.promotion = Some(Promotion { approved_digest: digest, ..promotion.clone() });
-    let desired = Desired::parse(&approved).map_err(|invalid| Failure::failed(format!("{name} is invalid: {invalid}")))?;
+    let desired =
+        Desired::parse(&approved).map_err(|invalid| Failure::failed(format!("{name} is invalid: {invalid}")))?;
     let uid = production.uid().unwrap_or_default();
     match gate_of(&desired, &source, &uid) {
         Some(Gate::Closed(problem)) => {
@@ -132,7 +135,10 @@ impl Approval {
             let name = called(release.revision.as_deref(), &release.digest);
             format!("  {title:<5} {name}, for {since}, {}", attribution(release))
         };
-        let before = status.release.as_ref().map_or_else(|| "  now   nothing that is known".to_owned(), |release| side("now", release));
+        let before = status
+            .release
+            .as_ref()
+            .map_or_else(|| "  now   nothing that is known".to_owned(), |release| side("now", release));
         let url = status.url.map_or_else(String::new, |url| format!(" ({url})"));
         [
             format!("{}: promote what {} runs to production{url}", production.name_any(), self.from),
@@ -156,7 +162,9 @@ impl Approval {
             Ok(_) => Ok(()),
             // A test that does not hold is answered so, without a reason.
             Err(error) if error.code() == Some(422) && error.message().is_some_and(|text| text.contains("test")) => {
-                Err(Failure::failed(format!("{name} was changed since it was shown: nothing was approved; run the command again")))
+                Err(Failure::failed(format!(
+                    "{name} was changed since it was shown: nothing was approved; run the command again"
+                )))
             }
             Err(error) => Err(connection.failure(&error)),
         }
@@ -169,7 +177,8 @@ fn confirmed(screen: &Screen) -> Result<bool, Failure> {
     if !input.is_terminal() {
         return Err(Failure::usage("nobody can be asked here: write --yes to approve what is shown above"));
     }
-    let _ = write!(io::stderr(), "{} approve this? [y/N] ", screen.err.paint(Mark::Waiting.tone(), Mark::Waiting.sign()));
+    let _ =
+        write!(io::stderr(), "{} approve this? [y/N] ", screen.err.paint(Mark::Waiting.tone(), Mark::Waiting.sign()));
     let _ = io::stderr().flush();
     let mut answer = String::new();
     input.lock().read_line(&mut answer).map_err(|error| Failure::failed(error.to_string()))?;

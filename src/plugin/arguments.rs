@@ -32,7 +32,7 @@ pub struct Global {
     /// The kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config.
     #[arg(long, global = true, help_heading = "Global")]
     pub kubeconfig: Option<PathBuf>,
-    /// No colours. They are left out, too, where NO_COLOR is set or the output is no terminal.
+    /// No colours. They are left out, too, where `NO_COLOR` is set or the output is no terminal.
     #[arg(long, global = true, help_heading = "Global")]
     pub no_color: bool,
 }
@@ -238,7 +238,8 @@ pub struct Validating {
 
 /// `90s`, `20m`, `1h30m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| "write a duration such as 90s, 20m or 1h30m".to_owned())?;
+    let duration: jiff::SignedDuration =
+        text.parse().map_err(|_| "write a duration such as 90s, 20m or 1h30m".to_owned())?;
     Duration::try_from(duration).map_err(|_| "write a duration that is not negative".to_owned())
 }
 

@@ -24,7 +24,7 @@ const FILES: &str = ":0";
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Prints the completion script of a shell, for `kubectl-konigle` itself.
-pub fn print(shell: Shell, screen: &Screen) -> Result<(), Failure> {
+pub fn print(shell: Shell) -> Result<(), Failure> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
@@ -32,7 +32,7 @@ pub fn print(shell: Shell, screen: &Screen) -> Result<(), Failure> {
     };
     let mut script = Vec::new();
     generate(shell, &mut Arguments::command().bin_name("kubectl-konigle"), "kubectl-konigle", &mut script);
-    screen.print(&String::from_utf8_lossy(&script))
+    Screen::print(&String::from_utf8_lossy(&script))
 }
 
 /// Completes a command line, as kubectl asks for it.
@@ -44,8 +44,7 @@ pub async fn complete(words: &[OsString]) -> ExitCode {
         candidates.extend(names.unwrap_or_default());
     }
     candidates.push(if wants == Wants::Files { FILES } else { NO_FILES }.to_owned());
-    let screen = Screen::new(true);
-    if screen.print(&candidates.join("\n")).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if Screen::print(&candidates.join("\n")).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What is to be offered beside the candidates.
@@ -70,7 +69,8 @@ fn candidates(words: &[String]) -> (Vec<String>, Wants) {
     let arguments = || command.get_arguments().chain(root.get_arguments());
     let flag = |argument: &clap::Arg| argument.get_long().map(|long| format!("--{long}"));
     // A flag that still lacks its value.
-    if let Some(argument) = before.last().and_then(|word| arguments().find(|argument| flag(argument).as_ref() == Some(word)))
+    if let Some(argument) =
+        before.last().and_then(|word| arguments().find(|argument| flag(argument).as_ref() == Some(word)))
         && matches!(argument.get_action(), ArgAction::Set)
     {
         let values = argument.get_possible_values();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::arguments::{Global, Selection};
 use super::failure::{Failure, from_call};
 use crate::api::{KonigleSpace, Watched};
-use crate::cluster::{ClusterError, Clients, within};
+use crate::cluster::{Clients, ClusterError, within};
 
 /// Who the API server is told to have written a field.
 pub const FIELD_MANAGER: &str = "kubectl-konigle";
@@ -56,7 +56,8 @@ impl Connection {
         let mut params = ListParams::default();
         params.label_selector.clone_from(&selection.selector);
         let listed = within("list KonigleSpaces", spaces.list(&params)).await.map_err(|error| self.failure(&error))?;
-        let mut all: Vec<KonigleSpace> = listed.items.into_iter().filter_map(|DeserializeGuard(space)| space.ok()).collect();
+        let mut all: Vec<KonigleSpace> =
+            listed.items.into_iter().filter_map(|DeserializeGuard(space)| space.ok()).collect();
         all.sort_by_key(|space| (space.namespace(), space.name_any()));
         if selection.names.is_empty() {
             return Ok(all);
@@ -129,9 +130,11 @@ async fn config(global: &Global) -> Result<Config, Failure> {
             Failure::cluster(format!("the kubeconfig {} cannot be used: {}", file.display(), first_line(error)))
         };
         let kubeconfig = Kubeconfig::read_from(file).map_err(|error| broken(&error))?;
-        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| match (&global.context, error) {
-            (Some(context), KubeconfigError::LoadContext(_)) => no_context(context),
-            (_, error) => broken(&error),
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
+            match (&global.context, error) {
+                (Some(context), KubeconfigError::LoadContext(_)) => no_context(context),
+                (_, error) => broken(&error),
+            }
         });
     }
     let from_file = match Config::from_kubeconfig(&options).await {
@@ -144,12 +147,16 @@ async fn config(global: &Global) -> Result<Config, Failure> {
     let in_pod = if global.context.is_none() { Config::incluster().ok() } else { None };
     in_pod.ok_or_else(|| {
         let why = first_line(&from_file);
-        Failure::cluster(format!("there is no kubeconfig that can be used ({why}): set KUBECONFIG, or write --kubeconfig FILE"))
+        Failure::cluster(format!(
+            "there is no kubeconfig that can be used ({why}): set KUBECONFIG, or write --kubeconfig FILE"
+        ))
     })
 }
 
 fn no_context(context: &str) -> Failure {
-    Failure::cluster(format!("the kubeconfig has no context {context}: `kubectl config get-contexts` lists those that it has"))
+    Failure::cluster(format!(
+        "the kubeconfig has no context {context}: `kubectl config get-contexts` lists those that it has"
+    ))
 }
 
 /// A broken YAML is told of in many lines, with a picture of the place.

@@ -24,7 +24,7 @@ const INDENT: usize = 11;
 pub async fn run(connection: &Connection, screen: &Screen, what: &Explaining) -> Result<(), Failure> {
     let (space, namespace) = connection.one(&what.name).await?;
     let now = clock::now();
-    screen.print(&render(&space, &outlook(&space, &namespace, now), now, screen.out))
+    Screen::print(&render(&space, &outlook(&space, &namespace, now), now, screen.out))
 }
 
 /// The whole explanation.
@@ -32,9 +32,13 @@ pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, lo
     let name = format!("{}/{}", space.namespace().unwrap_or_default(), space.name_any());
     let (mark, reason, message) = headline(space);
     let state = look.paint(mark.tone(), &format!("{} {reason}", mark.sign()));
-    let mut lines = vec![format!("{}  {state}{}", look.paint(Tone::Bold, &name), since(space, now)), look.wrap(&message, 0), String::new()];
+    let mut lines = vec![
+        format!("{}  {state}{}", look.paint(Tone::Bold, &name), since(space, now)),
+        look.wrap(&message, 0),
+        String::new(),
+    ];
     let mut line = |title: &str, text: &str| {
-        let title = look.paint(Tone::Dim, &format!("{title:<width$}", width = INDENT));
+        let title = look.paint(Tone::Dim, &format!("{title:<INDENT$}"));
         lines.push(format!("{title}{}", look.wrap(text, INDENT)));
     };
     if let Some(remote) = remote(space) {
@@ -54,7 +58,8 @@ pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, lo
         line("Then", &format!("once that is over or mended: {}", next(space, afterwards, ready)));
     }
     if let Some(resumed) = &outlook.resumed {
-        let command = format!("`kubectl konigle resume {} -n {}`", space.name_any(), space.namespace().unwrap_or_default());
+        let command =
+            format!("`kubectl konigle resume {} -n {}`", space.name_any(), space.namespace().unwrap_or_default());
         line("Resume", &format!("{command} would lead to this: {}", next(space, resumed, ready)));
     }
     if let Some(unresolved) = &outlook.unresolved {
@@ -116,7 +121,8 @@ fn attempt(space: &KonigleSpace, now: Timestamp) -> Option<String> {
 
 /// What a step means; `known` is what was said above already.
 fn next(space: &KonigleSpace, step: &Step, known: &str) -> String {
-    let and = |message: &str| if message.is_empty() || message == known { String::new() } else { format!(": {message}") };
+    let and =
+        |message: &str| if message.is_empty() || message == known { String::new() } else { format!(": {message}") };
     match step {
         Step::Rest(met) if met.reason == Reason::AwaitingApproval => format!(
             "nothing before somebody approves{}; `kubectl konigle approve {} -n {}` shows what would change",

@@ -17,13 +17,13 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Remembering) -
     let history = space.status.as_ref().map(|status| status.history.clone()).unwrap_or_default();
     if let Some(form) = what.output {
         let value = serde_json::to_value(&history).map_err(|error| Failure::failed(error.to_string()))?;
-        return screen.print(&data(form, &value)?);
+        return Screen::print(&data(form, &value)?);
     }
     if history.is_empty() {
         screen.say(Mark::Warning, &format!("{} has no ended attempt", space.name_any()));
         return Ok(());
     }
-    screen.print(&render(&history, clock::now(), screen.out))
+    Screen::print(&render(&history, clock::now(), screen.out))
 }
 
 fn render(history: &[HistoryEntry], now: jiff::Timestamp, look: Look) -> String {
@@ -71,7 +71,9 @@ mod tests {
             .ended(B, AttemptResult::Failed, "job job-1 failed: [ERROR] the migration 0042 failed")
             .ended(B, AttemptResult::Unknown, "nothing was seen of it until the wait was over")
             .ended(B, AttemptResult::NotSent, "nothing was sent: no connection");
-        for (name, colour, width) in [("plain", false, None), ("terminal", true, Some(100)), ("narrow", false, Some(60))] {
+        for (name, colour, width) in
+            [("plain", false, None), ("terminal", true, Some(100)), ("narrow", false, Some(60))]
+        {
             let screen = render(&facts.status.history, now(), Look { colour, width });
             insta::assert_snapshot!(name, screen.replace('\u{1b}', "\\e"));
         }

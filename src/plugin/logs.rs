@@ -64,7 +64,7 @@ impl Printed {
         if missed > 0 {
             screen.say(Mark::Warning, &format!("{missed} earlier lines are in Konigle's console only"));
         }
-        new.iter().try_for_each(|line| screen.print(line))
+        new.iter().try_for_each(|line| Screen::print(line))
     }
 }
 

@@ -74,6 +74,6 @@ async fn dispatch(Arguments { global, command }: Arguments, screen: &Screen) -> 
         Command::Approve(what) => approve::run(&connect().await?, screen, &what).await,
         Command::History(what) => history::run(&connect().await?, screen, &what).await,
         Command::Validate(what) => validate::run(screen, &what),
-        Command::Completion { shell } => completion::print(shell, screen),
+        Command::Completion { shell } => completion::print(shell),
     }
 }

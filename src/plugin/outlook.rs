@@ -23,7 +23,7 @@ use crate::reason::Reason;
 
 /// How long a request may still take effect, where the operator's flag `--unknown-outcome-settle` is not known: its
 /// default.
-pub const SETTLE: Duration = Duration::from_secs(120);
+pub const SETTLE: Duration = Duration::from_mins(2);
 
 /// What comes next.
 #[derive(Clone, Debug)]
@@ -57,7 +57,13 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], now: Timestamp)
         Ok(desired) => desired,
         Err(invalid) => {
             let problem = Problem { reason: Reason::InvalidSpec, message: invalid.to_string() };
-            return Outlook { step: Step::Stall(problem), look_again: None, afterwards: None, resumed: None, unresolved: None };
+            return Outlook {
+                step: Step::Stall(problem),
+                look_again: None,
+                afterwards: None,
+                resumed: None,
+                unresolved: None,
+            };
         }
     };
     let seen = assumed(space, &status, &desired, namespace, now);
@@ -93,7 +99,8 @@ fn assumed(
     let named = |name: &str| namespace.iter().find(|other| other.name_any() == name);
     let sent_to = status.attempt.as_ref().map(|attempt| attempt.sent_to.base_url.clone());
     let remote = status.space.clone().filter(|remote| !remote.id.is_empty());
-    let unlooked = Observation::unlooked(space.name_any(), space.namespace().unwrap_or_default(), own_uid, (now, SETTLE));
+    let unlooked =
+        Observation::unlooked(space.name_any(), space.namespace().unwrap_or_default(), own_uid, (now, SETTLE));
     let mut seen = Observation {
         account: Ok(AccountFacts { base_url: sent_to.unwrap_or_default() }),
         space: remote.map(|remote| Ok(SpaceFacts { status: remote, url: status.url.clone() })),

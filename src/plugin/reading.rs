@@ -75,7 +75,10 @@ pub fn headline(space: &KonigleSpace) -> (Mark, String, String) {
 
 /// What runs, as people call it: the revision, if there is one, and the digest's beginning.
 pub fn release(status: &KonigleSpaceStatus) -> String {
-    status.release.as_ref().map_or_else(|| "-".to_owned(), |release| called(release.revision.as_deref(), &release.digest))
+    status
+        .release
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |release| called(release.revision.as_deref(), &release.digest))
 }
 
 /// A digest as people call it.
@@ -134,9 +137,9 @@ pub fn length(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         0..120 => format!("{seconds}s"),
-        120..600 if seconds % 60 > 0 => format!("{minutes}m{}s", seconds % 60),
+        120..600 if !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
         120..10_800 => format!("{minutes}m"),
-        10_800..36_000 if minutes % 60 > 0 => format!("{hours}h{}m", minutes % 60),
+        10_800..36_000 if !minutes.is_multiple_of(60) => format!("{hours}h{}m", minutes % 60),
         10_800..172_800 => format!("{hours}h"),
         _ => format!("{days}d"),
     }

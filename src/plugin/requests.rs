@@ -97,17 +97,25 @@ pub(super) async fn wait_for(
     until_ready(connection, screen, (&selection(names), limit), is_met).await
 }
 
-async fn set_suspend(connection: &Connection, screen: &Screen, space: &KonigleSpace, suspend: bool) -> Result<(), Failure> {
+async fn set_suspend(
+    connection: &Connection,
+    screen: &Screen,
+    space: &KonigleSpace,
+    suspend: bool,
+) -> Result<(), Failure> {
     if let Some(manager) = manager_of(space, &["spec", "suspend"]) {
         screen.say(
             Mark::Warning,
-            &format!("spec.suspend of {} is managed by {manager}, which may set it back: write `suspend: {suspend}` there", space.name_any()),
+            &format!(
+                "spec.suspend of {} is managed by {manager}, which may set it back: write `suspend: {suspend}` there",
+                space.name_any()
+            ),
         );
     }
     connection.merge("set spec.suspend", &space.name_any(), &json!({"spec": {"suspend": suspend}})).await.map(drop)
 }
 
-/// The GitOps controller that owns this field or one below it, if one does: what is changed beside Git is set back.
+/// The controller that applies from Git and owns this field or one below it, if one does: what is changed beside Git is set back.
 pub(super) fn manager_of<'a>(space: &'a KonigleSpace, path: &[&str]) -> Option<&'a str> {
     let managers = space.metadata.managed_fields.as_deref().unwrap_or_default();
     managers.iter().find_map(|entry| {

@@ -117,7 +117,9 @@ fn unknown_fields(schema: &Value, manifest: &Value) -> Vec<Fault> {
     let mut names = Vec::new();
     undeclared(schema, manifest, "", &mut names);
     if let Value::Object(metadata) = &manifest["metadata"] {
-        names.extend(metadata.keys().filter(|key| !METADATA.contains(&key.as_str())).map(|key| format!("metadata.{key}")));
+        names.extend(
+            metadata.keys().filter(|key| !METADATA.contains(&key.as_str())).map(|key| format!("metadata.{key}")),
+        );
     }
     names.iter().map(|name| Fault::new("", format!("unknown field \"{name}\""))).collect()
 }
@@ -148,7 +150,9 @@ fn undeclared(schema: &Value, value: &Value, path: &str, names: &mut Vec<String>
 /// The API server takes a null as absent where the field has a default.
 fn drop_nulls_that_have_defaults(schema: &Value, value: &mut Value) {
     let (Some(properties), Value::Object(fields)) = (schema["properties"].as_object(), value) else { return };
-    fields.retain(|key, value| !(value.is_null() && properties.get(key).is_some_and(|schema| !schema["default"].is_null())));
+    fields.retain(|key, value| {
+        !(value.is_null() && properties.get(key).is_some_and(|schema| !schema["default"].is_null()))
+    });
     for (key, value) in fields {
         if let Some(schema) = properties.get(key) {
             drop_nulls_that_have_defaults(schema, value);
@@ -166,7 +170,9 @@ fn metadata(metadata: &Value) -> Vec<Fault> {
     }
     let is_label = |label: &str| {
         let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
-        label.starts_with(inner) && label.ends_with(inner) && label.chars().all(|character| inner(character) || character == '-')
+        label.starts_with(inner)
+            && label.ends_with(inner)
+            && label.chars().all(|character| inner(character) || character == '-')
     };
     if name.split('.').all(is_label) {
         return Vec::new();
@@ -200,7 +206,8 @@ fn constraints(schema: &Value, value: &Value, path: &str, faults: &mut Vec<Fault
             ];
             for (bound, word) in bounds {
                 if let Some(bound) = bound {
-                    let message = format!("Invalid value: {value}: {path} in body should be {word} than or equal to {bound}");
+                    let message =
+                        format!("Invalid value: {value}: {path} in body should be {word} than or equal to {bound}");
                     faults.push(Fault::new(path, message));
                 }
             }
@@ -251,7 +258,8 @@ fn of_another_type(schema: &Value, expected: &str, value: &Value, path: &str) ->
         Value::Bool(_) | Value::Object(_) => (format, ""),
     };
     let message = format!("Invalid value: \"{found}\": {path} in body must be of type {wanted}: \"{found}\"");
-    let checked = format!("Invalid value: \"\": Checked value must be of type {expected} with format {format} in {path}");
+    let checked =
+        format!("Invalid value: \"\": Checked value must be of type {expected} with format {format} in {path}");
     let checked = (is_fraction && !format.is_empty()).then(|| Fault::new(NO_FIELD, checked));
     checked.into_iter().chain([Fault::blocking(path, message)]).collect()
 }
@@ -334,8 +342,21 @@ mod tests {
         let mut found = BTreeSet::new();
         keywords(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut found);
         let known = [
-            "default", "description", "enum", "format", "items", "maxLength", "maximum", "minLength", "minimum",
-            "properties", "required", "title", "type", "x-kubernetes-list-map-keys", "x-kubernetes-list-type",
+            "default",
+            "description",
+            "enum",
+            "format",
+            "items",
+            "maxLength",
+            "maximum",
+            "minLength",
+            "minimum",
+            "properties",
+            "required",
+            "title",
+            "type",
+            "x-kubernetes-list-map-keys",
+            "x-kubernetes-list-type",
             "x-kubernetes-validations",
         ];
         let unknown: Vec<_> = found.iter().filter(|word| !known.contains(&word.as_str())).collect();

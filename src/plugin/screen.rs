@@ -153,7 +153,7 @@ impl Screen {
     }
 
     /// Prints to standard output.
-    pub fn print(&self, text: &str) -> Result<(), Failure> {
+    pub fn print(text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         // The reader of the pipe has gone, such as `head`: there is nothing to say and nobody to say it to.
         writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|_| Failure::failed(""))
@@ -218,7 +218,8 @@ pub fn table(look: Look, columns: &[Column], rows: &[Vec<Cell>]) -> String {
         line.trim_end().to_owned()
     };
     let heading = line(shown.iter().map(|index| (columns[*index].title, Tone::Bold)).collect());
-    let body = rows.iter().map(|row| line(shown.iter().map(|index| (row[*index].text.as_str(), row[*index].tone)).collect()));
+    let body =
+        rows.iter().map(|row| line(shown.iter().map(|index| (row[*index].text.as_str(), row[*index].tone)).collect()));
     std::iter::once(heading).chain(body).collect::<Vec<_>>().join("\n")
 }
 
@@ -244,7 +245,8 @@ mod tests {
             vec![Cell::new("é"), Cell::new("12d"), Cell::new("")],
         ];
         let lines = |look| table(look, &columns, &rows).lines().map(str::to_owned).collect::<Vec<_>>();
-        let whole = ["NAME      AGE  MESSAGE", "shop-uat  3m   all is well, and has been for a long time", "é         12d"];
+        let whole =
+            ["NAME      AGE  MESSAGE", "shop-uat  3m   all is well, and has been for a long time", "é         12d"];
         assert_eq!(lines(PLAIN), whole);
         assert_eq!(lines(narrow(40))[1], "shop-uat  3m   all is well, and has bee…");
         assert_eq!(lines(narrow(39)), ["NAME      MESSAGE", "shop-uat  all is well, and has been fo…", "é"]);

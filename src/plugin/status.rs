@@ -16,11 +16,11 @@ use crate::clock;
 pub async fn run(connection: &Connection, screen: &Screen, what: &Listing) -> Result<(), Failure> {
     let spaces = connection.list(&what.selection).await?;
     match what.output {
-        Some(Output::Json) => return screen.print(&data(Data::Json, &list(&spaces)?)?),
-        Some(Output::Yaml) => return screen.print(&data(Data::Yaml, &list(&spaces)?)?),
+        Some(Output::Json) => return Screen::print(&data(Data::Json, &list(&spaces)?)?),
+        Some(Output::Yaml) => return Screen::print(&data(Data::Yaml, &list(&spaces)?)?),
         Some(Output::Name) => {
             let name = |space: &KonigleSpace| format!("koniglespace.cloud.konigle.com/{}", space.name_any());
-            return screen.print(&spaces.iter().map(name).collect::<Vec<_>>().join("\n"));
+            return Screen::print(&spaces.iter().map(name).collect::<Vec<_>>().join("\n"));
         }
         Some(Output::Wide) | None => {}
     }
@@ -34,7 +34,7 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Listing) -> Re
         return Ok(());
     }
     let shape = Shape { wide: what.output == Some(Output::Wide), namespaces: what.selection.all_namespaces };
-    screen.print(&render(&spaces, shape, clock::now(), screen.out))
+    Screen::print(&render(&spaces, shape, clock::now(), screen.out))
 }
 
 /// Which columns are wanted.
@@ -90,8 +90,12 @@ fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
         let job = status.attempt.as_ref().and_then(|attempt| attempt.job_id.clone());
         let created = space.creation_timestamp().map(|at| at.0.to_string());
         cells.extend(
-            [or_dash(remote.id), job.unwrap_or_else(|| "-".to_owned()), status.url.clone().unwrap_or_else(|| "-".to_owned())]
-                .map(Cell::new),
+            [
+                or_dash(remote.id),
+                job.unwrap_or_else(|| "-".to_owned()),
+                status.url.clone().unwrap_or_else(|| "-".to_owned()),
+            ]
+            .map(Cell::new),
         );
         cells.push(Cell::new(ago(now, created.as_deref())));
     }

@@ -80,7 +80,8 @@ fn objects(document: Value) -> Vec<Value> {
 
 fn judge(object: &Value) -> Verdict {
     let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    let namespace = object["metadata"]["namespace"].as_str().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let namespace =
+        object["metadata"]["namespace"].as_str().map(|namespace| format!("{namespace}/")).unwrap_or_default();
     let name = format!("{} {namespace}{}", word(&object["kind"]), word(&object["metadata"]["name"]));
     if !is_ours(object) {
         return Verdict::Skipped(name);

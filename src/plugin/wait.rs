@@ -22,11 +22,15 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Waits for those that are meant.
 pub async fn run(connection: &Connection, screen: &Screen, what: &Waiting) -> Result<(), Failure> {
     let digest = what.digest.as_deref().map(str::parse::<Digest>).transpose();
-    let digest = digest.map_err(|_| Failure::usage("write --digest as sha256: and 64 lower-case hexadecimal digits"))?;
+    let digest =
+        digest.map_err(|_| Failure::usage("write --digest as sha256: and 64 lower-case hexadecimal digits"))?;
     let digest = digest.map(|digest| digest.to_string());
     let spaces = connection.list(&what.selection).await?;
     if spaces.is_empty() {
-        return Err(Failure::cluster(format!("there is no KonigleSpace to wait for in namespace {}", connection.namespace)));
+        return Err(Failure::cluster(format!(
+            "there is no KonigleSpace to wait for in namespace {}",
+            connection.namespace
+        )));
     }
     let is_met = |space: &KonigleSpace| digest.as_ref().is_none_or(|digest| runs(space, digest));
     until_ready(connection, screen, (&what.selection, what.timeout), is_met).await
@@ -64,6 +68,10 @@ pub(super) async fn until_ready(
                 State::Suspended => return Err(suspended(space)),
             }
         }
+        let is_gone = |name: &&String| following.now().all(|space| space.name_any() != **name);
+        if let Some(name) = selection.names.iter().find(is_gone) {
+            return Err(Failure::failed(format!("{name} was deleted meanwhile")));
+        }
         if waits.is_empty() && following.now().next().is_some() {
             for space in following.now() {
                 let status = space.status.clone().unwrap_or_default();
@@ -78,7 +86,10 @@ pub(super) async fn until_ready(
         let unanswered = waits.iter().find(|space| !super::reading::is_current(space));
         if let (false, false, Some(space)) = (changed, is_warned, unanswered) {
             let name = full_name(space);
-            screen.say(Mark::Warning, &format!("the operator has not answered for {name}: does it run, and does it watch this namespace?"));
+            screen.say(
+                Mark::Warning,
+                &format!("the operator has not answered for {name}: does it run, and does it watch this namespace?"),
+            );
             is_warned = true;
         }
         changed = following.changed_within(left.min(SILENCE)).await?;
@@ -100,7 +111,11 @@ fn suspended(space: &KonigleSpace) -> Failure {
 fn timed_out(limit: Duration, waits: &[&KonigleSpace]) -> Failure {
     let texts = waits.iter().map(|space| {
         let (_, reason, message) = headline(space);
-        format!("{} is not ready after {} ({reason}: {message})", space.name_any(), super::reading::length(limit.as_secs()))
+        format!(
+            "{} is not ready after {} ({reason}: {message})",
+            space.name_any(),
+            super::reading::length(limit.as_secs())
+        )
     });
     Failure::timed_out(texts.collect::<Vec<_>>().join("; "))
 }

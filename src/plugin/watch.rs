@@ -109,7 +109,7 @@ impl<'a> Display<'a> {
                             Line::State(mark, text) => format!("{} {text}", screen.out.paint(mark.tone(), mark.sign())),
                             Line::Log(line) => screen.out.paint(Tone::Dim, &format!("  │ {line}")),
                         };
-                        screen.print(&format!("{at} {name} {text}"))?;
+                        Screen::print(&format!("{at} {name} {text}"))?;
                     }
                 }
                 Ok(())

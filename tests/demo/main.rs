@@ -96,7 +96,10 @@ async fn watch(screen: &Screen, parts: &Parts) -> Result<()> {
     if ended.success() {
         return Ok(());
     }
-    Err(Failure::new(format!("the live view ended with {ended}; the logs of all parts are in {}", run_folder()?.display())))
+    Err(Failure::new(format!(
+        "the live view ended with {ended}; the logs of all parts are in {}",
+        run_folder()?.display()
+    )))
 }
 
 /// Waits for Ctrl-C or a request to end.

@@ -306,7 +306,11 @@ async fn names_longer_than_events_allow_are_refused() -> Result<()> {
     judge(&long, create(&client, &"x".repeat(201), &spec).await);
     for name in ["x".repeat(201).as_str(), "Shop", "shop_uat", "-shop", ""] {
         let refusal = create(&client, name, &spec).await;
-        assert_eq!(said_offline(name, &spec), said(refusal.as_ref()), "{name}: `kubectl konigle validate`, then the API server");
+        assert_eq!(
+            said_offline(name, &spec),
+            said(refusal.as_ref()),
+            "{name}: `kubectl konigle validate`, then the API server"
+        );
     }
     Ok(())
 }

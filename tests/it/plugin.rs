@@ -22,9 +22,9 @@ fn the_krew_manifest_is_well_formed() -> Result<()> {
         match line.split('"').nth(1).filter(|_| line.contains("addURIAndSha")) {
             Some(url) => {
                 let url = url.replace("{{ .TagName }}", "v0.1.0");
-                filled += &format!("{indent}uri: {url}\n{indent}sha256: {}\n", "0".repeat(64));
+                filled.extend([indent, "uri: ", &url, "\n", indent, "sha256: ", &"0".repeat(64), "\n"]);
             }
-            None => filled += &format!("{}\n", line.replace("{{ .TagName }}", "v0.1.0")),
+            None => filled.extend([&line.replace("{{ .TagName }}", "v0.1.0"), "\n"]),
         }
     }
     let manifest: Value = serde_saphyr::from_str(&filled)?;
@@ -45,7 +45,8 @@ fn the_krew_manifest_is_well_formed() -> Result<()> {
         let uri = platform["uri"].as_str().unwrap_or_default();
         assert!(uri.starts_with("https://") && uri.ends_with(&format!("linux-{arch}.tar.gz")), "{uri}");
         assert_eq!(platform["bin"], "kubectl-konigle");
-        let files: Vec<_> = platform["files"].as_array().into_iter().flatten().map(|file| file["from"].clone()).collect();
+        let files: Vec<_> =
+            platform["files"].as_array().into_iter().flatten().map(|file| file["from"].clone()).collect();
         assert_eq!(files, ["kubectl-konigle", "kubectl_complete-konigle", "LICENSE"]);
     }
     assert!(package().join("LICENSE").is_file());

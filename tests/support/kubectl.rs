@@ -27,11 +27,6 @@ impl Kubectl {
         Self { program: self.program.clone(), kubeconfig }
     }
 
-    /// The folder that kubectl is in.
-    pub(crate) fn folder(&self) -> &Path {
-        self.program.parent().unwrap_or(&self.program)
-    }
-
     /// Its kubeconfig file.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
@@ -82,12 +77,19 @@ impl Kubectl {
 
     /// The command line of [`Kubectl::konigle`].
     pub(crate) fn konigle_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.shell(&self.program.display().to_string())?;
+        command.arg("konigle").args(arguments);
+        Ok(command)
+    }
+
+    /// A program that finds kubectl and the plugin on its PATH, and this cluster by its environment.
+    pub(crate) fn shell(&self, name: &str) -> Result<Command> {
         let plugin = program("kubectl-konigle")?;
         let folders = std::env::var_os("PATH").unwrap_or_default();
-        let folders = plugin.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&folders));
-        let mut command = Command::new(&self.program);
-        command.arg("konigle").args(arguments);
-        command.env("PATH", std::env::join_paths(folders)?).env("KUBECONFIG", &self.kubeconfig);
+        let own = [plugin.parent(), self.program.parent()].into_iter().flatten().map(PathBuf::from);
+        let path = std::env::join_paths(own.chain(std::env::split_paths(&folders)))?;
+        let mut command = Command::new(name);
+        command.env("PATH", path).env("KUBECONFIG", &self.kubeconfig);
         Ok(command)
     }
 

@@ -22,25 +22,24 @@ fn what_the_gate_refuses_is_refused_with_its_words() {
     let uat = |change: fn(&mut crate::api::KonigleSpaceStatus)| {
         unapproved().but(|facts| change(&mut facts.seen.source.as_mut().unwrap().status))
     };
-    for (facts, words) in [
-        (uat(|status| status.release.as_mut().unwrap().attribution = Attribution::Inferred), "SourceNotConfirmed"),
-        (uat(|status| status.attempt = Some(crate::api::Attempt::default())), "SourceBusy"),
-        (uat(|status| status.release = None), "AwaitingSource"),
-        (
-            uat(|status| {
-                let word = crate::api::Condition { condition_type: "Drifted".to_owned(), status: "True".to_owned(), ..Default::default() };
-                status.conditions.push(word);
-            }),
-            "SourceDrifted",
-        ),
-        (unapproved().but(|facts| facts.seen.source.as_mut().unwrap().exists = false), "SourceNotFound"),
-        (Facts::uat().runs(A).next(), "deploys an artifact"),
-        (Facts::production().but(|facts| facts.desired.wish = promotes(Approved::Automatic)).next(), "policy Automatic"),
-    ] {
+    let refuses = |words: &str, facts: Facts| {
         let failure = judged(&facts).unwrap_err();
         assert!(failure.message.contains(words), "{words}: {}", failure.message);
         assert_eq!(failure.code, Code::Failed);
-    }
+    };
+    let drift = |status: &mut crate::api::KonigleSpaceStatus| {
+        let mut drifted = status.conditions.first().cloned().unwrap_or_default();
+        ("Drifted".clone_into(&mut drifted.condition_type), "True".clone_into(&mut drifted.status));
+        status.conditions.push(drifted);
+    };
+    refuses("SourceNotConfirmed", uat(|status| status.release.as_mut().unwrap().attribution = Attribution::Inferred));
+    refuses("SourceBusy", uat(|status| status.attempt = Some(crate::api::Attempt::default())));
+    refuses("AwaitingSource", uat(|status| status.release = None));
+    refuses("SourceDrifted", uat(drift));
+    refuses("SourceNotFound", unapproved().but(|facts| facts.seen.source.as_mut().unwrap().exists = false));
+    refuses("deploys an artifact", Facts::uat().runs(A).next());
+    let automatic = |facts: &mut Facts| facts.desired.wish = promotes(Approved::Automatic);
+    refuses("policy Automatic", Facts::production().but(automatic).next());
 }
 
 #[test]

@@ -21,7 +21,8 @@ fn explanations() {
     let downloading = Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Downloading).next();
     let running = Facts::uat().runs(A).wants(B).in_flight(B).with_job(JobStatus::Running).next();
     let failed = Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next();
-    let awaiting = Facts::production().but(|facts| facts.desired.wish = promotes(crate::desired::Approval::Manual(None))).next();
+    let awaiting =
+        Facts::production().but(|facts| facts.desired.wish = promotes(crate::desired::Approval::Manual(None))).next();
     for (name, facts, look) in [
         ("rests", &rests, plain),
         ("rests_in_colour", &rests, Look { colour: true, width: Some(100) }),

@@ -89,20 +89,37 @@ pub(crate) fn outlook_of(facts: &Facts) -> Outlook {
     outlook(&all[0], &all, facts.seen.now)
 }
 
+/// The state after the operator's pass; what the plugin says of it: next, then, and after a resume.
+type Row = (&'static str, Facts, &'static str, &'static str, &'static str);
+
+fn check(table: Vec<Row>) {
+    for (state, facts, next, then, resumed) in table {
+        let outlook = outlook_of(&facts);
+        let told = |step: &Option<Step>| step.as_ref().map(words).unwrap_or_default();
+        assert_eq!(words(&outlook.step), next, "{state}: next");
+        assert_eq!(told(&outlook.afterwards), then, "{state}: then");
+        assert_eq!(told(&outlook.resumed), resumed, "{state}: after a resume");
+    }
+}
+
+fn job_is(word: &str) -> JobStatus {
+    JobStatus::from(word.to_owned())
+}
+
 #[test]
-fn what_comes_next_in_each_kind_of_state() {
-    let minutes = Duration::from_mins;
-    let unavailable = || LookError::Unavailable("Konigle answered 502".to_owned());
-    let job = |word: &str| JobStatus::from(word.to_owned());
-    let odd = |facts: Facts| facts.but(|facts| facts.seen.account = Err(problem(Reason::SecretNotFound)));
-    let gone = |facts: &mut Facts| facts.seen.source.as_mut().unwrap().exists = false;
-    // The facts of the operator's pass; what the plugin says after it, then, and after a resume.
-    let table: Vec<(&str, Facts, &str, &str, &str)> = vec![
+fn what_comes_next_of_a_wish() {
+    check(vec![
         ("not looked at yet", Facts::uat(), "Wait Progressing", "", ""),
         ("the wish is met", Facts::uat().runs(A).next(), "Rest Succeeded", "", ""),
         ("assumed", Facts::uat().runs(A).attributed(Attribution::Assumed).next(), "Rest Assumed", "", ""),
         ("another digest was written since", Facts::uat().runs(A).next().wants(B).but(newer), "Deploy Spec", "", ""),
-        ("a reset was asked for since", Facts::uat().runs(A).shows(ELSEWHEN, "success").next().reset("1"), "Deploy Reset", "", ""),
+        (
+            "a reset was asked for since",
+            Facts::uat().runs(A).shows(ELSEWHEN, "success").next().reset("1"),
+            "Deploy Reset",
+            "",
+            "",
+        ),
         ("a redeploy was asked for since", Facts::uat().runs(A).next().redeploy("1"), "Deploy Person", "", ""),
         (
             "it is downloaded",
@@ -112,10 +129,16 @@ fn what_comes_next_in_each_kind_of_state() {
             "",
         ),
         ("the request is being sent", Facts::uat().next(), "Wait DeployRunning", "Wait ResolvingOutcome", ""),
-        ("its job runs", Facts::uat().in_flight(A).with_job(job("running")).next(), "Wait DeployRunning", "", ""),
+    ]);
+}
+
+#[test]
+fn what_comes_next_of_an_attempt() {
+    check(vec![
+        ("its job runs", Facts::uat().in_flight(A).with_job(job_is("running")).next(), "Wait DeployRunning", "", ""),
         (
             "its job runs for too long",
-            Facts::uat().in_flight(A).with_job(job("running")).next().later(minutes(20)),
+            Facts::uat().in_flight(A).with_job(job_is("running")).next().later(Duration::from_mins(20)),
             "Stall JobOverdue",
             "",
             "",
@@ -141,7 +164,7 @@ fn what_comes_next_in_each_kind_of_state() {
         ),
         (
             "it failed, and the time to try again has come",
-            Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next().later(minutes(1)),
+            Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next().later(Duration::from_mins(1)),
             "Deploy Retry",
             "",
             "",
@@ -153,6 +176,14 @@ fn what_comes_next_in_each_kind_of_state() {
             "",
             "",
         ),
+    ]);
+}
+
+#[test]
+fn what_comes_next_of_what_is_in_the_way() {
+    let odd = |facts: Facts| facts.but(|facts| facts.seen.account = Err(problem(Reason::SecretNotFound)));
+    let unavailable = || LookError::Unavailable("Konigle answered 502".to_owned());
+    check(vec![
         ("somebody else deployed", Facts::uat().runs(A).shows(ELSEWHEN, "success").next(), "Stall Drifted", "", ""),
         (
             "somebody else deployed, and that is ignored",
@@ -168,7 +199,12 @@ fn what_comes_next_in_each_kind_of_state() {
         ("no Secret from the first", odd(Facts::uat()).next(), "Stall SecretNotFound", "Deploy Spec", ""),
         (
             "Konigle does not answer for long",
-            Facts::uat().runs(A).next().space_cannot_be_seen(unavailable()).but(|facts| facts.seen.failing_for = LONG).next(),
+            Facts::uat()
+                .runs(A)
+                .next()
+                .space_cannot_be_seen(unavailable())
+                .but(|facts| facts.seen.failing_for = LONG)
+                .next(),
             "Unreachable",
             "Rest Succeeded",
             "",
@@ -180,6 +216,13 @@ fn what_comes_next_in_each_kind_of_state() {
             "",
             "",
         ),
+    ]);
+}
+
+#[test]
+fn what_comes_next_of_a_promotion() {
+    let gone = |facts: &mut Facts| facts.seen.source.as_mut().unwrap().exists = false;
+    check(vec![
         (
             "nothing is approved",
             Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Manual(None))).next(),
@@ -214,14 +257,7 @@ fn what_comes_next_in_each_kind_of_state() {
             "",
             "",
         ),
-    ];
-    for (state, facts, next, then, resumed) in table {
-        let outlook = outlook_of(&facts);
-        let told = |step: &Option<Step>| step.as_ref().map(words).unwrap_or_default();
-        assert_eq!(words(&outlook.step), next, "{state}: next");
-        assert_eq!(told(&outlook.afterwards), then, "{state}: then");
-        assert_eq!(told(&outlook.resumed), resumed, "{state}: after a resume");
-    }
+    ]);
 }
 
 /// An edit that the operator has not seen yet.
@@ -232,12 +268,17 @@ fn newer(facts: &mut Facts) {
 #[test]
 fn an_unknown_outcome_names_the_commands_and_the_end_of_the_wait() {
     let open = outlook_of(&Facts::uat().in_flight(A).next().but(newer)).unresolved.unwrap();
-    let command = "kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/resolve-attempt=k3f2a9c1d";
+    let command =
+        "kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/resolve-attempt=k3f2a9c1d";
     assert_eq!(open.commands, ["succeeded", "failed", "retry"].map(|answer| format!("{command}={answer}")));
     let wait = time_after(open.until.as_deref().unwrap());
     assert!(wait > Duration::from_mins(15) && wait < Duration::from_mins(30), "{wait:?}");
     let Step::Wait(said) = outlook_of(&Facts::uat().in_flight(A).next()).step else { panic!("it waits") };
-    assert!(said.message.contains("evidence is awaited until 2026-11-24T09:"), "the operator says it: {}", said.message);
+    assert!(
+        said.message.contains("evidence is awaited until 2026-11-24T09:"),
+        "the operator says it: {}",
+        said.message
+    );
     let overdue = Facts::uat().in_flight(A).with_job(JobStatus::Running).next().later(Duration::from_mins(20));
     assert_eq!(outlook_of(&overdue).unresolved.unwrap().until, None, "no evidence is awaited");
     assert_eq!(outlook_of(&Facts::uat().in_flight(A).with_job(JobStatus::Running).next()).unresolved, None);

@@ -45,7 +45,11 @@ async fn without_a_cluster_or_a_kubeconfig() -> Result<()> {
         let ended = kubectl.konigle(arguments, "").await?;
         assert_refused(&ended, 4, &["no answer from the API server at", &address, "--context"]);
     }
-    assert_refused(&kubectl.konigle(&["status", "--context", "other"], "").await?, 4, &["no context other", "get-contexts"]);
+    assert_refused(
+        &kubectl.konigle(&["status", "--context", "other"], "").await?,
+        4,
+        &["no context other", "get-contexts"],
+    );
     let missing = kubectl.konigle(&["status", "--kubeconfig", "no/such/file"], "").await?;
     assert_refused(&missing, 4, &["no/such/file"]);
     let broken = folder.join("broken");
@@ -97,17 +101,29 @@ async fn wrong_names_flags_and_answers() -> Result<()> {
     namespace.apply("shop-uat", &deploys("7", "https://ci.example.com/shop.zip", DIGEST)).await?;
     let place = ["-n", namespace.name()];
     let run = async |arguments: &[&str]| control_plane.kubectl().konigle(&[arguments, &place[..]].concat(), "").await;
-    for command in ["status", "explain", "history", "logs", "wait", "watch", "reconcile", "reset", "suspend", "resume", "approve"] {
+    for command in
+        ["status", "explain", "history", "logs", "wait", "watch", "reconcile", "reset", "suspend", "resume", "approve"]
+    {
         let ended = run(&[command, "shop-uta"]).await?;
         assert_refused(&ended, 4, &["no KonigleSpace shop-uta in namespace", "did you mean shop-uat?"]);
     }
-    assert_refused(&run(&["approve", "shop-uat", "--yes"]).await?, 1, &["deploys an artifact, which needs no approval"]);
+    assert_refused(
+        &run(&["approve", "shop-uat", "--yes"]).await?,
+        1,
+        &["deploys an artifact, which needs no approval"],
+    );
     assert_refused(&run(&["wait", "shop-uat", "--digest", "9f86"]).await?, 2, &["write --digest as sha256:"]);
     // No operator watches here: what is waited for does not come.
     let ended = run(&["wait", "shop-uat", "--timeout", "0s"]).await?;
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.errors.contains("shop-uat is not ready after 0s"), "{ended:?}");
-    for wrong in [&["stauts"][..], &["status", "--colour"], &["wait", "--timeout", "soon"], &["completion", "tcsh"], &["validate"]] {
+    for wrong in [
+        &["stauts"][..],
+        &["status", "--colour"],
+        &["wait", "--timeout", "soon"],
+        &["completion", "tcsh"],
+        &["validate"],
+    ] {
         let ended = run(wrong).await?;
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(ended.errors.starts_with("error: "), "{ended:?}");

@@ -3,16 +3,18 @@
 //! Times, ages, ids of jobs and the test's own namespace differ from run to run and are not compared, nor what is told while
 //! something is waited for (`◎`). `UPDATE_DOCS=1` writes into the file what the commands print.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use regex::Regex;
 use serde_json::json;
 
 use crate::support::control_plane::ControlPlane;
+use crate::support::kubectl::Kubectl;
 use crate::support::namespace::promotes;
-use crate::support::run_folder::{new_folder, package, programs};
+use crate::support::run_folder::{new_folder, package};
 use crate::support::simulator::{PRODUCTION, UAT};
 use crate::support::stage::{SHOP, Stage};
 use crate::support::{Context, Failure, Result};
@@ -47,7 +49,7 @@ async fn every_command_of_the_document_prints_what_it_says() -> Result<()> {
                 }
                 let block = format!("$ {command}\n{expected}");
                 let (before, after) = rest.split_once(&block).unwrap_or((rest, ""));
-                written += &format!("{before}$ {command}\n{}", shortened(&printed));
+                let _ = write!(written, "{before}$ {command}\n{}", shortened(&printed));
                 rest = after;
             }
         }
@@ -74,7 +76,7 @@ fn parts(document: &str) -> Vec<Part> {
                 }
                 block = None;
             }
-            (Some((_, text)), None) => *text += &format!("{line}\n"),
+            (Some((_, text)), None) => text.extend([line, "\n"]),
             (None, Some(kind)) => block = Some((kind, String::new())),
             (None, None) => {
                 let given = line.strip_prefix("<!-- given: ").and_then(|rest| rest.strip_suffix(" -->"));
@@ -91,7 +93,7 @@ fn runs(block: &str) -> Vec<Part> {
     for line in block.lines() {
         match (line.strip_prefix("$ "), runs.last_mut()) {
             (Some(command), _) => runs.push((command.to_owned(), String::new())),
-            (None, Some((_, output))) => *output += &format!("{line}\n"),
+            (None, Some((_, output))) => output.extend([line, "\n"]),
             (None, None) => {}
         }
     }
@@ -108,8 +110,7 @@ fn file(block: &str) -> Option<Part> {
 struct Reader {
     stage: Stage,
     folder: PathBuf,
-    kubeconfig: PathBuf,
-    path: String,
+    kubectl: Kubectl,
 }
 
 impl Reader {
@@ -117,28 +118,26 @@ impl Reader {
         let control_plane = ControlPlane::shared().await?;
         let stage = Stage::open("documented").await?;
         let kubeconfig = control_plane.write_admin_kubeconfig(stage.namespace.name())?;
-        let kubectl = control_plane.kubectl().folder().display().to_string();
-        let path = [programs()?.display().to_string(), kubectl, std::env::var("PATH").unwrap_or_default()].join(":");
-        Ok(Self { stage, folder: new_folder("documented")?, kubeconfig, path })
+        let kubectl = control_plane.kubectl().with_kubeconfig(kubeconfig);
+        Ok(Self { stage, folder: new_folder("documented")?, kubectl })
     }
 
     /// What a command prints, both outputs together, with the namespace that the document speaks of.
     async fn run(&self, command: &str) -> Result<String> {
-        let mut shell = Command::new("sh");
+        let mut shell = self.kubectl.shell("sh")?;
         shell.args(["-c", &format!("exec 2>&1\n{command}")]).current_dir(&self.folder).stdin(Stdio::null());
-        shell.env("PATH", &self.path).env("KUBECONFIG", &self.kubeconfig);
         let output = tokio::task::spawn_blocking(move || shell.output()).await?.context(command.to_owned())?;
         Ok(stable(&String::from_utf8_lossy(&output.stdout).replace(self.stage.namespace.name(), "shop")))
     }
 
-    async fn bring_about(&self, state: &str) -> Result<()> {
+    async fn bring_about(&self, given: &str) -> Result<()> {
         let stage = &self.stage;
         let wish = |version: &str| {
             let mut wish = stage.wish(version)?;
             wish["source"]["http"]["revision"] = json!(format!("v{version}"));
             Ok::<_, Failure>(wish)
         };
-        match state {
+        match given {
             "shop-uat runs v1.4.2, and nothing is approved" => {
                 stage.namespace.apply(SHOP, &wish("1.4.2")?).await?;
                 stage.namespace.wait_for_reason(SHOP, "Succeeded").await?;
@@ -148,7 +147,8 @@ impl Reader {
             "v1.5.0 is written into the spec of shop-uat" => {
                 let change = json!({"spec": wish("1.5.0")?});
                 let kubectl = stage.kubectl.clone();
-                let patch = ["-n", stage.namespace.name(), "patch", "kspace", SHOP, "--type=merge", "-p", &change.to_string()];
+                let patch =
+                    ["-n", stage.namespace.name(), "patch", "kspace", SHOP, "--type=merge", "-p", &change.to_string()];
                 kubectl.run(&patch).await?;
                 stage.namespace.wait_for_reason(SHOP, "Suspended").await?;
             }
@@ -173,7 +173,9 @@ impl Reader {
                 };
                 stage.namespace.wait_for(SHOP, "two lines logged", logged).await?;
             }
-            other => return Err(Failure::new(format!("{DOCUMENT} speaks of a state that the test does not know: {other}"))),
+            other => {
+                return Err(Failure::new(format!("{DOCUMENT} speaks of a state that the test does not know: {other}")));
+            }
         }
         Ok(())
     }
@@ -198,7 +200,7 @@ fn shortened(printed: &str) -> String {
     for line in printed.lines() {
         waiting = if line.starts_with('◎') { waiting + 1 } else { 0 };
         match waiting {
-            0..=4 => text += &format!("{line}\n"),
+            0..=4 => text.extend([line, "\n"]),
             5 => text += "◎ …\n",
             _ => {}
         }

@@ -1,5 +1,9 @@
 //! What the plugin asks of the operator, what it waits for, and what it will not do.
 
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+
+use konigle_operator::api::KonigleSpace;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -133,4 +137,75 @@ async fn colours_are_left_out_where_they_are_not_wanted() -> Result<()> {
     assert!(!run(&["status", "--no-color"], &[forced]).await?);
     assert!(!run(&["status"], &[forced, ("NO_COLOR", "1")]).await?);
     Ok(())
+}
+
+/// On a terminal, as `script` makes one: what is asked, and what comes of it where the promotion changes meanwhile.
+#[tokio::test]
+async fn what_is_approved_at_the_prompt_is_the_promotion_that_was_shown() -> Result<()> {
+    let stage = Stage::open("prompt").await?;
+    let digest = digest_of(&stage.deployed("1.0").await?);
+    stage.namespace.apply(LIVE, &promotes(PRODUCTION, SHOP)).await?;
+    stage.namespace.wait_for_reason(LIVE, "AwaitingApproval").await?;
+    let approved = async || {
+        let live = stage.namespace.spaces().get(LIVE).await?;
+        Ok::<_, Failure>(live.spec.promotion.and_then(|promotion| promotion.approved_digest))
+    };
+    let (code, said) = Prompt::open(&stage)?.answer("n").await?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("not approved: nothing was changed"), "{said}");
+    assert_eq!(approved().await?, None);
+
+    let prompt = Prompt::open(&stage)?;
+    let other = format!("sha256:{}", "a".repeat(64));
+    let mut spec = promotes(PRODUCTION, SHOP);
+    spec["promotion"]["approvedDigest"] = json!(other);
+    stage.namespace.apply(LIVE, &spec).await?;
+    let (code, said) = prompt.answer("y").await?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("was changed since it was shown: nothing was approved"), "{said}");
+    assert_eq!(approved().await?, Some(other));
+
+    let (code, said) = Prompt::open(&stage)?.answer("y").await?;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(approved().await?, Some(digest));
+    Ok(())
+}
+
+/// `kubectl konigle approve` on a terminal, at the moment at which it asks.
+struct Prompt {
+    child: Child,
+    said: Vec<u8>,
+}
+
+impl Prompt {
+    fn open(stage: &Stage) -> Result<Self> {
+        let line = format!("kubectl konigle approve {LIVE} --no-wait -n {}", stage.namespace.name());
+        let mut command = stage.kubectl.shell("script")?;
+        command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut prompt = Self { child: command.spawn()?, said: Vec::new() };
+        let output = prompt.child.stdout.as_mut().expect("a pipe");
+        let mut byte = [0_u8];
+        while !String::from_utf8_lossy(&prompt.said).contains("[y/N]") {
+            if output.read(&mut byte)? == 0 {
+                return Err(Failure::new(format!("it did not ask: {}", String::from_utf8_lossy(&prompt.said))));
+            }
+            prompt.said.push(byte[0]);
+        }
+        Ok(prompt)
+    }
+
+    /// Types this; the exit code, and all that was said.
+    async fn answer(mut self, word: &str) -> Result<(Option<i32>, String)> {
+        let line = format!("{word}\n");
+        tokio::task::spawn_blocking(move || {
+            self.child.stdin.take().expect("a pipe").write_all(line.as_bytes())?;
+            self.child.stdout.take().expect("a pipe").read_to_end(&mut self.said)?;
+            Ok((self.child.wait()?.code(), String::from_utf8_lossy(&self.said).into_owned()))
+        })
+        .await?
+    }
+}
+
+fn digest_of(space: &KonigleSpace) -> String {
+    space.status.as_ref().and_then(|status| status.release.clone()).map(|release| release.digest).unwrap_or_default()
 }
