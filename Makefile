@@ -24,7 +24,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test tests sweep faults soak model fuzz bench build controlplane lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak model fuzz bench build plugin controlplane lint tools generate check-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -86,6 +86,9 @@ bench: controlplane ## the benchmarks, side by side with what they are compared 
 
 build: ## the operator, optimised
 	$(CARGO) build --release --bin konigle-operator
+
+plugin: ## kubectl konigle, optimised; docs/kubectl-konigle.md says where to put it
+	$(CARGO) build --release --features plugin --bin kubectl-konigle
 
 controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; prints their folder
 	@tests/controlplane/build

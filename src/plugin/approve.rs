@@ -18,6 +18,7 @@ use super::requests::{manager_of, wait_for};
 use super::screen::{Mark, Screen};
 use crate::api::{KonigleSpace, Promotion, PromotionPolicy, ReleaseStatus};
 use crate::clock;
+use crate::cluster::ClusterError;
 use crate::desired::Desired;
 use crate::observation::SourceFacts;
 use crate::observe::source_facts;
@@ -160,15 +161,19 @@ impl Approval {
             serde_json::from_value(patch).map_err(|error| Failure::failed(error.to_string()))?;
         match connection.patch("approve it", name, &Patch::Json(patch)).await {
             Ok(_) => Ok(()),
-            // A test that does not hold is answered so, without a reason.
-            Err(error) if error.code() == Some(422) && error.message().is_some_and(|text| text.contains("test")) => {
-                Err(Failure::failed(format!(
-                    "{name} was changed since it was shown: nothing was approved; run the command again"
-                )))
-            }
+            Err(error) if is_failed_test(&error) => Err(Failure::failed(format!(
+                "{name} was changed since it was shown: nothing was approved; run the command again"
+            ))),
             Err(error) => Err(connection.failure(&error)),
         }
     }
+}
+
+/// Whether a test of a patch did not hold: that is answered with 422 and no cause, unlike what a rule or a policy refuses.
+fn is_failed_test(error: &ClusterError) -> bool {
+    let ClusterError::Failed { source, .. } = error else { return false };
+    let kube::Error::Api(status) = source.as_ref() else { return false };
+    status.code == 422 && status.details.as_ref().is_none_or(|details| details.causes.is_empty())
 }
 
 /// Asks on the terminal.

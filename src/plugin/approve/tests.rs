@@ -29,7 +29,8 @@ fn what_the_gate_refuses_is_refused_with_its_words() {
     };
     let drift = |status: &mut crate::api::KonigleSpaceStatus| {
         let mut drifted = status.conditions.first().cloned().unwrap_or_default();
-        ("Drifted".clone_into(&mut drifted.condition_type), "True".clone_into(&mut drifted.status));
+        "Drifted".clone_into(&mut drifted.condition_type);
+        "True".clone_into(&mut drifted.status);
         status.conditions.push(drifted);
     };
     refuses("SourceNotConfirmed", uat(|status| status.release.as_mut().unwrap().attribution = Attribution::Inferred));
