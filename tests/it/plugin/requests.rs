@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::control_plane::ControlPlane;
 use crate::support::kubectl::Ended;
 use crate::support::namespace::{Namespace, promotes};
+use crate::support::run_folder::{new_folder, program};
 use crate::support::simulator::{PRODUCTION, UAT};
 use crate::support::stage::{SHOP, Stage, digest_of_wish, is_ready, runs};
 use crate::support::{Failure, Result};
@@ -106,11 +107,12 @@ async fn logs_and_completion_follow_what_is_there() -> Result<()> {
     assert!(!ended.output.contains(['►', '✔']), "the log alone: {}", ended.output);
 
     // kubectl's own completion asks the plugin by the name of its link.
-    let link = crate::support::run_folder::new_folder("completion")?.join("kubectl_complete-konigle");
-    std::os::unix::fs::symlink(crate::support::run_folder::program("kubectl-konigle")?, &link)?;
+    let folder = new_folder("completion")?;
+    std::os::unix::fs::symlink(program("kubectl-konigle")?, folder.join("kubectl_complete-konigle"))?;
     let complete = async |words: &[&str]| {
-        let mut command = std::process::Command::new(&link);
-        command.args(words).env("KUBECONFIG", stage.kubectl.kubeconfig());
+        let mut command = stage.kubectl.shell("sh")?;
+        let line = "PATH=$0:$PATH exec kubectl __complete konigle \"$@\"";
+        command.args(["-c", line, &folder.display().to_string()]).args(words);
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         Ok::<_, Failure>(String::from_utf8_lossy(&output.stdout).into_owned())
     };
