@@ -107,6 +107,7 @@ generate: ## write the files that are made from the code
 	@mkdir -p $(dir $(CRD)) target/generated
 	$(CARGO) run --quiet --bin konigle-operator -- crd > target/generated/crd.yaml
 	@mv target/generated/crd.yaml $(CRD)
+	GENERATE=1 $(CARGO) test --quiet --all-features --lib status::properties
 
 check-generated: ## fail when `make generate` would change a file
 	@mkdir -p target/generated

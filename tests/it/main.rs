@@ -11,6 +11,7 @@ mod bad_bytes;
 mod bad_input;
 mod client;
 mod crash;
+mod health;
 mod journeys;
 mod kubernetes;
 mod leading;

@@ -15,6 +15,7 @@ pub(crate) mod kubectl;
 pub(crate) mod logs;
 pub(crate) mod namespace;
 pub(crate) mod operator;
+pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod recording;
