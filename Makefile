@@ -15,6 +15,8 @@ MODEL_TEST := CARGO_INCREMENTAL=0 $(CARGO) test --all-features --test model \
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/konigle-operator
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
+ZIZMOR_VERSION := 1.32.0
+ZIZMOR := $(CACHE)/zizmor/$(ZIZMOR_VERSION)/bin/zizmor
 FUZZ_VERSION := 0.13.2
 FUZZ := $(CACHE)/cargo-fuzz/$(FUZZ_VERSION)/bin/cargo-fuzz
 # What `make fuzz` runs, and for how many seconds each.
@@ -24,7 +26,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test tests sweep faults soak model fuzz bench build controlplane lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak model fuzz bench image build controlplane lint tools generate check-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,24 +86,33 @@ model: ## the functions that ship, against everything that may happen: MODEL=lar
 bench: controlplane ## the benchmarks, side by side with what they are compared to
 	$(CARGO) bench --features sim --profile fast --bench operator
 
+image: ## an OCI image archive of the operator below target/image, without a container engine
+	deploy/image/build
+
 build: ## the operator, optimised
 	$(CARGO) build --release --bin konigle-operator
 
 controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; prints their folder
 	@tests/controlplane/build
 
-lint: tools ## rustfmt, clippy, cargo-deny, and whether the lock file of make fuzz is up to date
+lint: tools ## rustfmt, clippy, cargo-deny, the lock file of make fuzz, actionlint and zizmor
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-features --all-targets -- --deny warnings
 	$(CARGO) clippy --all-features --test sweep --test faults --test soak --test model -- --deny warnings
 	$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	$(DENY) --all-features check --hide-inclusion-graph bans licenses sources
+	$$(tests/parts/build actionlint) .github/workflows/*.yaml
+	$(ZIZMOR) --offline --quiet .github/workflows
 
-tools: $(DENY) ## the tools that lint needs, built unless they are there
+tools: $(DENY) $(ZIZMOR) ## the tools that lint needs, built unless they are there
 
 # Not optimised: built in half the time, and it only reads a lock file.
 $(DENY):
 	$(CARGO) install cargo-deny --locked --debug --version $(DENY_VERSION) --root $(CACHE)/cargo-deny/$(DENY_VERSION)
+
+$(ZIZMOR):
+	python3 -m venv --clear $(CACHE)/zizmor/$(ZIZMOR_VERSION)
+	$(CACHE)/zizmor/$(ZIZMOR_VERSION)/bin/pip install --quiet --disable-pip-version-check zizmor==$(ZIZMOR_VERSION)
 
 generate: ## write the files that are made from the code
 	@mkdir -p $(dir $(CRD)) target/generated

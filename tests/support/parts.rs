@@ -37,7 +37,8 @@ pub(crate) fn answers(program: &PathBuf, lines: &[String]) -> Result<Vec<String>
     // It answers while it reads: both at once, or each would wait for the other.
     let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
     let output = child.wait_with_output().context("reading what it says")?;
-    writer.join().map_err(|_| Failure::new("writing panicked"))?.context("writing to it")?;
+    // Where it ended early, its own words say more than the pipe that broke.
+    let written = writer.join().map_err(|_| Failure::new("writing panicked"))?;
     let answers: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
     if !output.status.success() || answers.len() != lines.len() {
         return Err(Failure::new(format!(
@@ -48,5 +49,6 @@ pub(crate) fn answers(program: &PathBuf, lines: &[String]) -> Result<Vec<String>
             lines.len()
         )));
     }
+    written.context("writing to it")?;
     Ok(answers)
 }

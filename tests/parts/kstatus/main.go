@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"os"
 
@@ -16,11 +15,12 @@ func main() {
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 4<<20)
 	for lines.Scan() {
-		var object map[string]any
-		if err := json.Unmarshal(lines.Bytes(), &object); err != nil {
+		// Its own decoder: numbers are to be what a client reads from the API server.
+		var object unstructured.Unstructured
+		if err := object.UnmarshalJSON(lines.Bytes()); err != nil {
 			fail(err)
 		}
-		result, err := status.Compute(&unstructured.Unstructured{Object: object})
+		result, err := status.Compute(&object)
 		if err != nil {
 			fail(err)
 		}
