@@ -4,6 +4,7 @@ CARGO ?= cargo
 # The tests mostly wait for states of other processes, so more of them run at once than there are cores.
 TEST_THREADS ?= 6
 CRD := crds/koniglespaces.cloud.konigle.com.yaml
+CHART := charts/konigle-operator
 
 # The model runs the decisions millions of times, so this package, and it alone, is optimised for it: at level 1 it would
 # use what the others compiled without any, three times slower. That numbers overflow is still noticed.
@@ -114,13 +115,22 @@ $(ZIZMOR):
 	python3 -m venv --clear $(CACHE)/zizmor/$(ZIZMOR_VERSION)
 	$(CACHE)/zizmor/$(ZIZMOR_VERSION)/bin/pip install --quiet --disable-pip-version-check zizmor==$(ZIZMOR_VERSION)
 
+# What is made from the code: into target/generated/, under the paths that it has here.
+GENERATED := $(CRD) $(CHART)/templates/crd.yaml $(CHART)/README.md deploy/default/operator.yaml
+
+define make_generated
+	@for file in $(GENERATED); do mkdir -p "target/generated/$$(dirname "$$file")"; done
+	$(CARGO) run --quiet --bin konigle-operator -- crd > target/generated/$(CRD)
+	@charts/generate target/generated
+endef
+
 generate: ## write the files that are made from the code
-	@mkdir -p $(dir $(CRD)) target/generated
-	$(CARGO) run --quiet --bin konigle-operator -- crd > target/generated/crd.yaml
-	@mv target/generated/crd.yaml $(CRD)
+	$(make_generated)
+	@for file in $(GENERATED); do mv "target/generated/$$file" "$$file" || exit 1; done
 	GENERATE=1 $(CARGO) test --quiet --all-features --lib status::properties
 
 check-generated: ## fail when `make generate` would change a file
-	@mkdir -p target/generated
-	$(CARGO) run --quiet --bin konigle-operator -- crd > target/generated/crd.yaml
-	@diff -u $(CRD) target/generated/crd.yaml || { echo '$(CRD) is not what the code says: run `make generate`'; exit 1; }
+	$(make_generated)
+	@for file in $(GENERATED); do \
+		diff -u "$$file" "target/generated/$$file" || { echo "$$file is not what it is made from says: run \`make generate\`"; exit 1; }; \
+	done

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{Namespace, deploys, promotes, wait_for};
-use crate::support::rights::{ACCOUNT, INSTALL, OPERATOR_NAMESPACE, manifest, manifests};
+use crate::support::rights::{ACCOUNT, INSTALL, INSTALLED, OPERATOR_NAMESPACE, manifest, manifests};
 use crate::support::run_folder::package;
 use crate::support::{Context, Result};
 
@@ -27,12 +27,12 @@ fn the_crd_file_is_what_the_code_says() -> Result<()> {
 async fn what_is_installed_is_accepted_without_a_warning() -> Result<()> {
     let control_plane = ControlPlane::shared().await?;
     let kubectl = control_plane.kubectl();
-    let (output, warnings) = kubectl.run_with_warnings(&["apply", "--server-side", "-f", &file(INSTALL)]).await?;
+    let (output, warnings) = kubectl.run_with_warnings(&["apply", "--server-side", "-k", &file(INSTALL)]).await?;
     assert_eq!(warnings, "", "kubectl apply warned");
     assert!(output.contains("deployment.apps/konigle-operator"), "{output}");
 
     // A Deployment is accepted whatever its pods are: only a pod meets the namespace's `restricted`.
-    let deployment = manifest(INSTALL, "Deployment", ACCOUNT)?;
+    let deployment = manifest(INSTALLED, "Deployment", ACCOUNT)?;
     let mut pod = deployment["spec"]["template"].clone();
     pod["metadata"]["name"] = json!("operator");
     let pods: Api<Pod> = Api::namespaced(control_plane.client().await?, OPERATOR_NAMESPACE);
@@ -51,7 +51,6 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
         ("patch", "cloud.konigle.com", "koniglespaces/status"),
         ("get", "", "secrets"),
         ("create", "events.k8s.io", "events"),
-        ("patch", "events.k8s.io", "events"),
     ];
     const NOWHERE: &[(&str, &str, &str)] = &[
         ("list", "", "secrets"),
@@ -61,6 +60,7 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
         ("update", "cloud.konigle.com", "koniglespaces"),
         ("delete", "cloud.konigle.com", "koniglespaces"),
         ("update", "cloud.konigle.com", "koniglespaces/status"),
+        ("patch", "events.k8s.io", "events"),
         ("get", "coordination.k8s.io", "leases"), // of any name
         ("create", "", "pods"),
         ("get", "", "configmaps"),
@@ -70,7 +70,7 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
 
     let control_plane = ControlPlane::shared().await?;
     let client = control_plane.client().await?;
-    control_plane.kubectl().run(&["apply", "--server-side", "-f", &file(INSTALL)]).await?;
+    control_plane.kubectl().run(&["apply", "--server-side", "-k", &file(INSTALL)]).await?;
     // The authoriser hears of new roles a moment later.
     for (namespace, actions) in [("default", EVERYWHERE), (OPERATOR_NAMESPACE, &[LEASE])] {
         for action in actions {
@@ -89,7 +89,7 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
 
 #[test]
 fn editors_cannot_write_what_the_operator_remembers() -> Result<()> {
-    for object in manifests(INSTALL)?.iter().filter(|object| object["kind"] == "ClusterRole") {
+    for object in manifests(INSTALLED)?.iter().filter(|object| object["kind"] == "ClusterRole") {
         if object["metadata"]["name"] == ACCOUNT {
             continue;
         }
@@ -108,7 +108,7 @@ async fn the_examples_are_accepted_and_only_approvers_approve() -> Result<()> {
         let example = file(&format!("deploy/examples/{name}"));
         kubectl.run(&["apply", "--server-side", "-f", &example]).await.context(name)?;
     }
-    kubectl.run(&["apply", "--server-side", "-f", &file(INSTALL)]).await?;
+    kubectl.run(&["apply", "--server-side", "-k", &file(INSTALL)]).await?;
     let editors = ["-n", "shop", "create", "rolebinding", "editors", "--group=developers", "--group=shop-approvers"];
     kubectl.run(&[&editors[..], &["--clusterrole=konigle-operator-edit"]].concat()).await?;
     let viewers = ["-n", "shop", "create", "rolebinding", "viewers", "--group=developers", "--group=shop-approvers"];
