@@ -9,6 +9,7 @@ mod architecture;
 mod artifact;
 mod bad_bytes;
 mod bad_input;
+mod chart;
 mod client;
 mod crash;
 mod health;

@@ -10,6 +10,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod control_plane;
 pub(crate) mod failure;
+pub(crate) mod helm;
 pub(crate) mod in_process;
 pub(crate) mod kubectl;
 pub(crate) mod logs;

@@ -29,6 +29,8 @@ pub(crate) struct OperatorOptions {
     pub(crate) flags: Vec<String>,
     /// Environment variables.
     pub(crate) environment: Vec<(String, String)>,
+    /// Whether the flags are its whole command line, but for where it listens and where its artifacts are.
+    pub(crate) flags_are_all: bool,
     /// What a shell does before it becomes the operator, such as `ulimit -f 2048`.
     pub(crate) prelude: String,
 }
@@ -43,8 +45,18 @@ impl OperatorOptions {
             insecure_artifacts: true,
             flags: Vec::new(),
             environment: Vec::new(),
+            flags_are_all: false,
             prelude: ":".to_owned(),
         }
+    }
+
+    /// Started as a container would be: with these arguments, of which only those that name its port and its folder are
+    /// replaced, and these environment variables.
+    pub(crate) fn container(kubeconfig: &Path, arguments: Vec<String>, environment: Vec<(String, String)>) -> Self {
+        let mut options = Self::new(kubeconfig, "", "");
+        (options.watch_namespace, options.flags_are_all) = (None, true);
+        (options.flags, options.environment) = (arguments, environment);
+        options
     }
 
     /// Started by a shell that does this first.
@@ -230,15 +242,28 @@ fn spawn(options: &OperatorOptions, folder: &Path, port: &Port) -> Result<Proces
     command
         .args(["-c", &format!("{}; exec \"$0\" \"$@\"", options.prelude)])
         .arg(program("konigle-operator")?)
-        .arg("run")
-        .arg(format!("--konigle-base-url={}", options.konigle_base_url))
-        .arg(format!("--listen=127.0.0.1:{port}"))
-        .arg(format!("--artifact-dir={}", folder.join(ARTIFACTS).display()))
-        .args(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")))
-        .args(options.insecure_artifacts.then_some("--allow-insecure-artifacts"))
-        .arg("--leader-elect=false")
-        .args(&options.flags)
+        .args(arguments(options, folder, port))
         .env("KUBECONFIG", &options.kubeconfig)
         .envs(options.environment.iter().map(|(name, value)| (name, value)));
     Process::start("konigle-operator", command, &folder.join("operator.log"))
+}
+
+fn arguments(options: &OperatorOptions, folder: &Path, port: &Port) -> Vec<String> {
+    let listen = format!("--listen=127.0.0.1:{port}");
+    let artifacts = format!("--artifact-dir={}", folder.join(ARTIFACTS).display());
+    if options.flags_are_all {
+        let own = |flag: &String| match flag.split_once('=') {
+            Some(("--listen", _)) => listen.clone(),
+            Some(("--artifact-dir", _)) => artifacts.clone(),
+            _ => flag.clone(),
+        };
+        return options.flags.iter().map(own).collect();
+    }
+    let base_url = format!("--konigle-base-url={}", options.konigle_base_url);
+    let mut arguments = vec!["run".to_owned(), base_url, listen, artifacts];
+    arguments.extend(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")));
+    arguments.extend(options.insecure_artifacts.then(|| "--allow-insecure-artifacts".to_owned()));
+    arguments.push("--leader-elect=false".to_owned());
+    arguments.extend_from_slice(&options.flags);
+    arguments
 }

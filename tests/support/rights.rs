@@ -54,8 +54,9 @@ pub(crate) async fn installed_account(control_plane: &ControlPlane) -> Result<Pa
 /// Gives the operator's account in this namespace the rights of the cluster-wide installation there, and nothing
 /// elsewhere; the kubeconfig file of that account.
 pub(crate) async fn operator_account(control_plane: &ControlPlane, namespace: &Namespace) -> Result<PathBuf> {
-    let rules_of =
-        |kind, name| Ok::<_, Failure>(manifest(INSTALLED, kind, name)?["rules"].as_array().cloned().unwrap_or_default());
+    let rules_of = |kind, name| {
+        Ok::<_, Failure>(manifest(INSTALLED, kind, name)?["rules"].as_array().cloned().unwrap_or_default())
+    };
     let mut rules = rules_of("ClusterRole", ACCOUNT)?;
     rules.extend(rules_of("Role", LEADER_ELECTION)?);
     let name = namespace.name();

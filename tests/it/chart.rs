@@ -1,0 +1,49 @@
+//! The Helm chart, rendered and installed by the real Helm: which objects it makes of which values, what it refuses and
+//! with which words, and that it reaches every flag. What it does in a cluster is `make e2e-helm`.
+
+mod flags;
+mod install;
+mod refusals;
+mod rendering;
+
+use serde_json::{Value, json};
+
+use crate::support::Result;
+use crate::support::control_plane::ControlPlane;
+use crate::support::helm::{Helm, chart};
+use crate::support::rights::INSTALL;
+use crate::support::run_folder::package;
+
+/// What of Helm's own stands in the objects that it installs.
+const OF_HELM: [(&str, &str); 3] = [
+    ("labels", "helm.sh/chart"),
+    ("labels", "app.kubernetes.io/managed-by"),
+    ("annotations", "helm.sh/resource-policy"),
+];
+
+#[tokio::test]
+async fn kustomize_installs_what_the_chart_does() -> Result<()> {
+    let mut rendered = Helm::offline().await?.template(&chart(), &[]).await?;
+    for object in &mut rendered {
+        for (field, key) in OF_HELM {
+            if let Some(all) = object["metadata"][field].as_object_mut() {
+                all.remove(key);
+            }
+        }
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        metadata.retain(|_, value| value != &json!({}) && !value.is_null());
+    }
+    let kubectl = ControlPlane::shared().await?.kubectl();
+    let text = kubectl.run(&["kustomize", &package().join(INSTALL).display().to_string()]).await?;
+    let mut built: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    // Helm makes it with --create-namespace, without the labels.
+    built.retain(|object| object["kind"] != "Namespace");
+    let by_name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+    rendered.sort_by_key(by_name);
+    built.sort_by_key(by_name);
+    assert_eq!(built.iter().map(by_name).collect::<Vec<_>>(), rendered.iter().map(by_name).collect::<Vec<_>>());
+    for (built, rendered) in built.iter().zip(&rendered) {
+        assert_eq!(built, rendered, "{}: run `make generate`", by_name(built));
+    }
+    Ok(())
+}
