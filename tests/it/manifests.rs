@@ -1,5 +1,7 @@
 //! The manifests against a real API server: what people install, who may do what, and what is refused with which words.
 
+mod approval;
+
 use axum::http::Request;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Pod;
@@ -96,47 +98,6 @@ fn editors_cannot_write_what_the_operator_remembers() -> Result<()> {
         let rules = object["rules"].to_string();
         assert!(!rules.contains("status") && !rules.contains('*'), "{}: {rules}", object["metadata"]["name"]);
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_examples_are_accepted_and_only_approvers_approve() -> Result<()> {
-    let control_plane = ControlPlane::shared().await?;
-    let kubectl = control_plane.kubectl();
-    kubectl.run(&["apply", "--server-side", "-f", &file("deploy/examples/namespace.yaml")]).await?;
-    for name in ["secret.yaml", "uat.yaml", "production.yaml", "approval-policy.yaml"] {
-        let example = file(&format!("deploy/examples/{name}"));
-        kubectl.run(&["apply", "--server-side", "-f", &example]).await.context(name)?;
-    }
-    kubectl.run(&["apply", "--server-side", "-k", &file(INSTALL)]).await?;
-    let editors = ["-n", "shop", "create", "rolebinding", "editors", "--group=developers", "--group=shop-approvers"];
-    kubectl.run(&[&editors[..], &["--clusterrole=konigle-operator-edit"]].concat()).await?;
-    let viewers = ["-n", "shop", "create", "rolebinding", "viewers", "--group=developers", "--group=shop-approvers"];
-    kubectl.run(&[&viewers[..], &["--clusterrole=konigle-operator-view"]].concat()).await?;
-
-    let patch = async |group: &str, patch: &str, further: &[&str]| {
-        let group = format!("--as-group={group}");
-        let arguments =
-            ["-n", "shop", "patch", "kspace", "shop-production", "--type=merge", "--as=ada", &group, "-p", patch];
-        kubectl.run(&[&arguments[..], further].concat()).await
-    };
-    let approve = format!(r#"{{"spec":{{"promotion":{{"approvedDigest":"{DIGEST}"}}}}}}"#);
-    // Roles and policies are in force a moment after they are written.
-    let refusal = wait_for("refused by the policy", async || {
-        let refusal = patch("developers", &approve, &["--dry-run=server"]).await.err();
-        Ok(refusal.map(|refusal| refusal.to_string()).filter(|refusal| refusal.contains("shop-approvers")))
-    })
-    .await?;
-    assert!(refusal.contains("may set spec.promotion.approvedDigest"), "{refusal}");
-    let automatic = r#"{"spec":{"promotion":{"policy":"Automatic"}}}"#;
-    let refusal = patch("developers", automatic, &[]).await.expect_err("Automatic is for approvers").to_string();
-    assert!(refusal.contains("may set spec.promotion.policy to Automatic"), "{refusal}");
-
-    patch("developers", r#"{"spec":{"interval":"1m"}}"#, &[]).await.context("an edit of something else")?;
-    patch("shop-approvers", &approve, &[]).await.context("an approval by an approver")?;
-    patch("developers", r#"{"spec":{"interval":"2m"}}"#, &[]).await.context("an edit of an approved resource")?;
-    let take_back = r#"{"spec":{"promotion":{"approvedDigest":null}}}"#;
-    patch("developers", take_back, &[]).await.context("taking an approval back")?;
     Ok(())
 }
 
