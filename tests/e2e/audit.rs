@@ -144,7 +144,7 @@ fn qualified(resource: &str, group: &str) -> String {
 pub(crate) struct Used {
     /// Of each resource and verb: the namespaces, empty for a request over all of them, and the names.
     requests: BTreeMap<(String, String), BTreeSet<(String, String)>>,
-    /// What is no resource, such as the OpenAPI documents: open to every account that is known.
+    /// What is no resource, such as the `OpenAPI` documents: open to every account that is known.
     pub(crate) urls: BTreeSet<String>,
     /// What was refused for want of a right.
     pub(crate) forbidden: Vec<String>,

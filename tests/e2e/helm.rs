@@ -250,7 +250,7 @@ impl Bed {
     }
 }
 
-/// The name of the operator's pod, as a ReplicaSet would give it.
+/// The name of the operator's pod, as a `ReplicaSet` would give it.
 const POD: &str = "konigle-operator-5d8f7c6b9-x7k2m";
 
 /// The container's environment, with what the kubelet fills in.

@@ -70,11 +70,11 @@ fn the_schema_knows_every_value_and_no_other() -> Result<()> {
     let read = |name: &str| fs::read_to_string(chart().join(name)).context(name.to_owned());
     let values: Value = serde_saphyr::from_str(&read("values.yaml")?)?;
     let schema: Value = serde_json::from_str(&read("values.schema.json")?)?;
-    let (mut valued, mut known) = (BTreeSet::new(), BTreeSet::new());
-    collect_values("", &values, &schema, &mut valued);
+    let (mut given, mut known) = (BTreeSet::new(), BTreeSet::new());
+    collect_values("", &values, &schema, &mut given);
     collect_known("", &schema, &mut known);
     known.remove("global");
-    assert_eq!(valued, known, "left: values.yaml, right: values.schema.json");
+    assert_eq!(given, known, "left: values.yaml, right: values.schema.json");
 
     // An object that is open takes any misspelling: these are Kubernetes' own, which the API server judges.
     let mut open = BTreeSet::new();

@@ -18,31 +18,31 @@ struct Case {
 }
 
 const POD: &str = "/spec/template/spec";
+const CRD: &str = "CustomResourceDefinition koniglespaces.cloud.konigle.com";
 const DEPLOYMENT: &str = "Deployment konigle-system/konigle-operator";
+
+/// What is made without values.
+const BY_DEFAULT: &[&str] = &[
+    "ClusterRole konigle-operator",
+    "ClusterRole konigle-operator-edit",
+    "ClusterRole konigle-operator-view",
+    "ClusterRoleBinding konigle-operator",
+    CRD,
+    DEPLOYMENT,
+    "NetworkPolicy konigle-system/konigle-operator",
+    "Role konigle-system/konigle-operator-leader-election",
+    "RoleBinding konigle-system/konigle-operator-leader-election",
+    "Service konigle-system/konigle-operator-metrics",
+    "ServiceAccount konigle-system/konigle-operator",
+];
 
 fn cases() -> Vec<Case> {
     vec![
         Case {
             values: "default-values.yaml",
-            objects: &[
-                "ClusterRole konigle-operator",
-                "ClusterRole konigle-operator-edit",
-                "ClusterRole konigle-operator-view",
-                "ClusterRoleBinding konigle-operator",
-                "CustomResourceDefinition koniglespaces.cloud.konigle.com",
-                DEPLOYMENT,
-                "NetworkPolicy konigle-system/konigle-operator",
-                "Role konigle-system/konigle-operator-leader-election",
-                "RoleBinding konigle-system/konigle-operator-leader-election",
-                "Service konigle-system/konigle-operator-metrics",
-                "ServiceAccount konigle-system/konigle-operator",
-            ],
+            objects: BY_DEFAULT,
             fields: vec![
-                (
-                    "CustomResourceDefinition koniglespaces.cloud.konigle.com",
-                    "/metadata/annotations",
-                    json!({"helm.sh/resource-policy": "keep"}),
-                ),
+                (CRD, "/metadata/annotations", json!({"helm.sh/resource-policy": "keep"})),
                 (
                     "ClusterRole konigle-operator",
                     "/rules/2",
@@ -80,19 +80,7 @@ fn cases() -> Vec<Case> {
         },
         Case {
             values: "secret-names-values.yaml",
-            objects: &[
-                "ClusterRole konigle-operator",
-                "ClusterRole konigle-operator-edit",
-                "ClusterRole konigle-operator-view",
-                "ClusterRoleBinding konigle-operator",
-                "CustomResourceDefinition koniglespaces.cloud.konigle.com",
-                DEPLOYMENT,
-                "NetworkPolicy konigle-system/konigle-operator",
-                "Role konigle-system/konigle-operator-leader-election",
-                "RoleBinding konigle-system/konigle-operator-leader-election",
-                "Service konigle-system/konigle-operator-metrics",
-                "ServiceAccount konigle-system/konigle-operator",
-            ],
+            objects: BY_DEFAULT,
             fields: vec![("ClusterRole konigle-operator", "/rules/2/resourceNames", json!(["konigle", "ci"]))],
         },
         Case {
@@ -102,7 +90,7 @@ fn cases() -> Vec<Case> {
                 "ClusterRole konigle-operator-edit",
                 "ClusterRole konigle-operator-view",
                 "ClusterRoleBinding konigle-operator",
-                "CustomResourceDefinition koniglespaces.cloud.konigle.com",
+                CRD,
                 DEPLOYMENT,
                 "NetworkPolicy konigle-system/konigle-operator",
                 "PodDisruptionBudget konigle-system/konigle-operator",
@@ -127,7 +115,7 @@ fn everything() -> Case {
     Case {
         values: "all-values.yaml",
         objects: &[
-            "CustomResourceDefinition koniglespaces.cloud.konigle.com",
+            CRD,
             ALL,
             "NetworkPolicy konigle-system/konigle-all",
             "PodDisruptionBudget konigle-system/konigle-all",
@@ -140,16 +128,8 @@ fn everything() -> Case {
             "ServiceMonitor monitoring/konigle-all",
         ],
         fields: vec![
-            (
-                "CustomResourceDefinition koniglespaces.cloud.konigle.com",
-                "/metadata/annotations",
-                json!({"example.com/owner": "platform"}),
-            ),
-            (
-                "CustomResourceDefinition koniglespaces.cloud.konigle.com",
-                "/metadata/labels",
-                json!({"team": "platform"}),
-            ),
+            (CRD, "/metadata/annotations", json!({"example.com/owner": "platform"})),
+            (CRD, "/metadata/labels", json!({"team": "platform"})),
             ("Role leases/konigle-all-leader-election", "/rules/1/resourceNames", json!(["shard-1"])),
             ("RoleBinding shop/konigle-all", "/subjects/0/name", json!("deployer")),
             (

@@ -1,29 +1,34 @@
 //! The manifests of `deploy/examples`: all are accepted, and the policy among them lets nobody approve who may not.
 
+use konigle_operator::api::KonigleSpace;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use super::{DIGEST, file};
 use crate::support::control_plane::ControlPlane;
-use crate::support::kubectl::Kubectl;
 use crate::support::namespace::{promotes, wait_for};
-use crate::support::rights::{ACCOUNT, INSTALL, OPERATOR_NAMESPACE};
+use crate::support::rights::INSTALL;
 use crate::support::{Context, Failure, Result};
 
 const OTHER_DIGEST: &str = "sha256:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752";
 const MAY_NOT_APPROVE: &str = "only the group shop-approvers may set, change or remove spec.promotion.approvedDigest";
 const MAY_NOT_AUTOMATE: &str = "only the group shop-approvers may set spec.promotion.policy to Automatic";
 
-/// Who asks, as kubectl impersonates.
-type User = &'static [&'static str];
+/// Who asks: a name, and the groups that the account's kind does not bring by itself.
+type User = (&'static str, &'static [&'static str]);
 
-const DEVELOPER: User = &["--as=ada", "--as-group=developers", "--as-group=system:authenticated"];
-const APPROVER: User = &["--as=grace", "--as-group=shop-approvers", "--as-group=system:authenticated"];
-const FLUX: User = &["--as=system:serviceaccount:flux-system:kustomize-controller"];
-const ARGO: User = &["--as=system:serviceaccount:argocd:argocd-application-controller"];
+const DEVELOPER: User = ("ada", &["developers", "system:authenticated"]);
+const APPROVER: User = ("grace", &["shop-approvers", "system:authenticated"]);
+const FLUX: User = ("system:serviceaccount:flux-system:kustomize-controller", &[]);
+const ARGO: User = ("system:serviceaccount:argocd:argocd-application-controller", &[]);
 /// An account that nobody named, with the right to edit.
-const PIPELINE: User = &["--as=system:serviceaccount:shop:ci"];
+const PIPELINE: User = ("system:serviceaccount:shop:ci", &[]);
 /// It may all, and is in no group that approves.
-const ADMINISTRATOR: User = &[];
+const ADMINISTRATOR: User = ("root", &["system:masters", "system:authenticated"]);
+/// The operator itself, which writes an annotation.
+const OPERATOR: User = ("system:serviceaccount:konigle-system:konigle-operator", &[]);
 
 /// What a merge of this into one of the resources, or its creation, comes to.
 struct Case {
@@ -74,6 +79,8 @@ fn cases() -> Vec<Case> {
         change: back_with_an_approval,
         refusal: Some(MAY_NOT_APPROVE),
     });
+    let note = json!({"metadata": {"annotations": {"cloud.konigle.com/released": "7 sha256:9 now"}}});
+    cases.push(Case { user: OPERATOR, before: Some("approved"), change: note, refusal: None });
     cases
 }
 
@@ -90,7 +97,7 @@ async fn the_examples_are_accepted_and_only_approvers_approve() -> Result<()> {
         kubectl.apply(&production(name, policy, digest).to_string()).await.context(name)?;
     }
     let accounts = [FLUX, ARGO, PIPELINE].map(|user| {
-        let account = user[0].trim_start_matches("--as=system:serviceaccount:");
+        let account = user.0.trim_start_matches("system:serviceaccount:");
         format!("--serviceaccount={account}")
     });
     for role in ["konigle-operator-edit", "konigle-operator-view"] {
@@ -107,44 +114,47 @@ async fn the_examples_are_accepted_and_only_approvers_approve() -> Result<()> {
     // Roles and policies are in force a moment after they are written: the first case of one who may not is waited for.
     let all = cases();
     let first_refusal = all.iter().find(|case| case.refusal.is_some() && case.user == DEVELOPER).unwrap();
-    wait_for("refused by the policy", async || Ok(judge(&kubectl, first_refusal).await.ok())).await?;
+    wait_for("refused by the policy", async || Ok(judge(control_plane, first_refusal).await.ok())).await?;
     for case in &all {
-        judge(&kubectl, case).await?;
+        judge(control_plane, case).await?;
     }
-
-    // The operator writes an annotation of an approved resource, and is asked for no approval.
-    let operator = format!("--as=system:serviceaccount:{OPERATOR_NAMESPACE}:{ACCOUNT}");
-    let note = r#"{"metadata":{"annotations":{"cloud.konigle.com/released":"7 sha256:9 now"}}}"#;
-    patch(&kubectl, &[&operator], "approved", note).await.context("the operator's note")?;
+    // As people do it, and for good.
     let approval = format!(r#"{{"spec":{{"promotion":{{"approvedDigest":"{DIGEST}"}}}}}}"#);
-    let status = ["-n", "shop", "patch", "kspace", "shop-production", "--type=merge", "-p", &approval];
-    kubectl.run(&[&status[..], APPROVER].concat()).await.context("the example, approved")?;
+    let patch = ["-n", "shop", "patch", "kspace", "shop-production", "--type=merge", "-p", &approval];
+    kubectl.run(&[&patch[..], &["--as=grace", "--as-group=shop-approvers"]].concat()).await.context("an approval")?;
     Ok(())
 }
 
 /// Asks without keeping anything; a failure where the answer is another than the case's.
-async fn judge(kubectl: &Kubectl, case: &Case) -> Result<()> {
-    let change = case.change.to_string();
-    let answer = match case.before {
-        Some(name) => patch(kubectl, case.user, name, &change).await,
-        None => {
-            let mut resource = production("new", "Manual", None);
-            json_patch::merge(&mut resource, &case.change);
-            let create = ["create", "--dry-run=server", "-f", "-"];
-            kubectl.run_with_input(&[&create[..], case.user].concat(), &resource.to_string()).await
-        }
+async fn judge(control_plane: &ControlPlane, case: &Case) -> Result<()> {
+    let client = client_of(control_plane, case.user).await?;
+    let spaces: Api<KonigleSpace> = Api::namespaced(client, "shop");
+    let answer = if let Some(name) = case.before {
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        spaces.patch(name, &dry_run, &Patch::Merge(&case.change)).await
+    } else {
+        let mut resource = production("new", "Manual", None);
+        json_patch::merge(&mut resource, &case.change);
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        spaces.create(&dry_run, &serde_json::from_value(resource)?).await
     };
-    let asked = || format!("{:?} writes {change} to {}", case.user, case.before.unwrap_or("a new resource"));
-    match (case.refusal, answer.map_err(|refusal| refusal.to_string())) {
+    match (case.refusal, answer) {
         (None, Ok(_)) => Ok(()),
-        (Some(words), Err(text)) if text.contains(words) && text.contains("(Forbidden)") => Ok(()),
-        (expected, answer) => Err(Failure::new(format!("{}: expected {expected:?}, found {answer:?}", asked()))),
+        (Some(words), Err(kube::Error::Api(status))) if status.code == 403 && status.message.contains(words) => Ok(()),
+        (expected, answer) => {
+            let (user, change, target) = (case.user.0, &case.change, case.before.unwrap_or("a new resource"));
+            let answer = answer.map(|_| "it is taken").map_err(|error| error.to_string());
+            Err(Failure::new(format!("{user} writes {change} to {target}: expected {expected:?}, found {answer:?}")))
+        }
     }
 }
 
-async fn patch(kubectl: &Kubectl, user: &[&str], name: &str, change: &str) -> Result<String> {
-    let patch = ["-n", "shop", "patch", "kspace", name, "--type=merge", "--dry-run=server", "-p", change];
-    kubectl.run(&[&patch[..], user].concat()).await
+async fn client_of(control_plane: &ControlPlane, (name, groups): User) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(control_plane.kubeconfig())?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.auth_info.impersonate = Some(name.to_owned());
+    config.auth_info.impersonate_groups = Some(groups.iter().map(|group| (*group).to_owned()).collect());
+    Ok(Client::try_from(config)?)
 }
 
 /// A production resource, of a Space that nobody has.
