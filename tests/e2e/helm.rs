@@ -53,9 +53,11 @@ pub(crate) async fn upgrade_from_an_older_crd() -> Result<()> {
     cluster.helm_run(&["uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE]).await?;
     let left = cluster.kubectl.run(&["get", "kspace", "-A", "-o", "name"]).await?;
     is_equal(&left.lines().count(), &2)?;
-    let deployments = cluster.kubectl.run(&["get", "deployments,sa,roles,clusterroles", "-A", "-o", "name"]).await?;
-    if deployments.contains(RELEASE) {
-        return Err(Failure::new(format!("helm uninstall left {deployments}")));
+    let kinds =
+        "deployments,services,serviceaccounts,networkpolicies,roles,rolebindings,clusterroles,clusterrolebindings";
+    let objects = cluster.kubectl.run(&["get", kinds, "-A", "-o", "name"]).await?;
+    if let Some(object) = objects.lines().find(|object| object.contains(RELEASE)) {
+        return Err(Failure::new(format!("helm uninstall left {object}")));
     }
     say("helm uninstall: the CRD and both KonigleSpaces are still there, all else is gone");
 

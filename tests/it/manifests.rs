@@ -33,6 +33,10 @@ async fn what_is_installed_is_accepted_without_a_warning() -> Result<()> {
     assert_eq!(warnings, "", "kubectl apply warned");
     assert!(output.contains("deployment.apps/konigle-operator"), "{output}");
 
+    // The CRD by itself, for an upgrade: the folder holds a Kustomization too, which is none of these objects.
+    let crds = kubectl.run(&["apply", "--server-side", "--dry-run=server", "-f", &file("crds/")]).await?;
+    assert_eq!(crds.lines().count(), 1, "{crds}");
+
     // A Deployment is accepted whatever its pods are: only a pod meets the namespace's `restricted`.
     let deployment = manifest(INSTALLED, "Deployment", ACCOUNT)?;
     let mut pod = deployment["spec"]["template"].clone();
