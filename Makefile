@@ -33,8 +33,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: controlplane ## from a fresh checkout to a promoted release; KEEP=1 leaves it running
-	$(CARGO) build --features sim --bins --example demo
-	KEEP=$(KEEP) $(CARGO) run --quiet --features sim --example demo
+	$(CARGO) build --features sim,plugin --bins --example demo
+	KEEP=$(KEEP) $(CARGO) run --quiet --features sim,plugin --example demo
 
 # In the order in which they should fail. STAGES names a file for the time that each takes. The sweep and the fault matrix
 # mostly wait, so they run side by side; the sweep's output follows that of the matrix. What is started with & does not

@@ -46,6 +46,8 @@ pub mod redact;
 pub mod telemetry;
 pub mod turns;
 
+#[cfg(feature = "plugin")]
+pub mod plugin;
 #[cfg(feature = "sim")]
 pub mod sim;
 

@@ -12,7 +12,7 @@ pub use claim::claim;
 use std::time::Duration;
 
 use crate::api::{
-    AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT,
+    Attempt, AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT,
 };
 use crate::desired::{Approval, Desired, Wish};
 use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset, wait_ends};
@@ -140,6 +140,12 @@ fn annotate(seen: &Observation, annotation: &str) -> String {
     format!("kubectl annotate kspace {} --namespace {} --overwrite {annotation}", seen.name, seen.namespace)
 }
 
+/// The command by which a person says what became of an attempt: `succeeded`, `failed` or `retry`.
+#[must_use]
+pub fn resolve_command(seen: &Observation, attempt: &Attempt, answer: &str) -> String {
+    annotate(seen, &format!("{RESOLVE_ATTEMPT}={}={answer}", attempt.nonce))
+}
+
 /// An attempt is open: nothing else is started before it is closed.
 fn follow(open: &Open, desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
     let Some(attempt) = &judged.status.attempt else { return wait(Reason::Progressing, "") };
@@ -148,7 +154,7 @@ fn follow(open: &Open, desired: &Desired, seen: &Observation, judged: &Judged) -
         AttemptType::Promote => Reason::PromotionRunning,
         AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
     };
-    let command = annotate(seen, &format!("{RESOLVE_ATTEMPT}={}=succeeded", attempt.nonce));
+    let command = resolve_command(seen, attempt, "succeeded");
     let resolve = format!("find out in Konigle's console what became of it, then: {command} (or =failed, or =retry)");
     let status = attempt.job_status.as_deref().unwrap_or("pending");
     let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
@@ -355,6 +361,6 @@ fn stall(reason: Reason, message: String) -> Step {
 }
 
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 #[cfg(test)]
 pub mod tests;

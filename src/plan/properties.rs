@@ -405,7 +405,7 @@ fn now_only() -> jiff::Timestamp {
 }
 
 prop_compose! {
-    fn facts()(
+    pub(crate) fn facts()(
         desired in wishes(),
         seen in observations(),
         status in statuses(),

@@ -1,5 +1,6 @@
 //! `make demo`: a real API server, the Konigle simulator and the operator as processes on this machine; the manifests of
-//! `deploy/examples/` applied with kubectl; progress line by line until uat is deployed and production promoted.
+//! `deploy/examples/` applied with kubectl; progress as `kubectl konigle watch` shows it until uat is deployed and production
+//! promoted.
 //!
 //! `KEEP=1` leaves everything running and says how to reach and how to stop it. Otherwise everything that was started is
 //! stopped: at the end, at a failure (exit 1) and at Ctrl-C (exit 130). Nothing here is faked for the demo: what is not
@@ -10,15 +11,18 @@ mod support;
 
 mod examples;
 mod parts;
-mod progress;
+mod screen;
 
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use parts::Parts;
-use progress::{Progress, Screen, print};
-use support::{Context, Result};
+use screen::{Screen, print};
+use support::namespace::WAIT_LIMIT;
+use support::process::Process;
+use support::run_folder::run_folder;
+use support::{Context, Failure, Result};
 
 /// Exit code of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -55,17 +59,18 @@ async fn demo(screen: &Screen, keep: bool) -> Result<()> {
         print(&kubectl.run(&["apply", "-f", &file]).await?);
     }
 
-    let client = parts.control_plane.client().await?;
-    let mut progress = Progress::new(screen, client, examples::NAMESPACE);
-    let uat = progress.until("shop-uat", "deployed", |space| examples::runs(space, &release.digest)).await?;
-    let digest = uat.status.and_then(|status| status.release).map(|release| release.digest).unwrap_or_default();
+    watch(screen, &parts).await?;
 
     screen.say("demo", "uat runs it. Production has policy: Manual, so nothing happens there until somebody approves:");
-    let approval = format!(r#"{{"spec":{{"promotion":{{"approvedDigest":"{digest}"}}}}}}"#);
-    screen.say("kubectl", &format!("-n shop patch kspace shop-production --type=merge -p '{approval}'"));
-    let patch = ["-n", "shop", "patch", "kspace", "shop-production", "--type=merge", "-p", &approval];
-    print(&kubectl.run(&patch).await?);
-    let production = progress.until("shop-production", "promoted", |space| examples::runs(space, &digest)).await?;
+    let approve = ["approve", "shop-production", "-n", examples::NAMESPACE, "--yes", "--no-wait"];
+    screen.say("kubectl", &format!("konigle {}", approve.join(" ")));
+    let approved = kubectl.konigle(&approve, "").await?;
+    print(&approved.errors);
+    if approved.code != Some(0) {
+        return Err(Failure::new("the approval was refused, as said above"));
+    }
+    watch(screen, &parts).await?;
+    let production = parts.runs_everywhere(&release.digest).await?;
 
     for arguments in [&["get", "kspace", "-A"][..], &["-n", "shop", "describe", "kspace", "shop-production"]] {
         screen.say("kubectl", &arguments.join(" "));
@@ -80,6 +85,21 @@ async fn demo(screen: &Screen, keep: bool) -> Result<()> {
         screen.say("demo", "everything is stopped; `make demo KEEP=1` leaves it running");
     }
     Ok(())
+}
+
+/// The live view, until all that moves has come to rest.
+async fn watch(screen: &Screen, parts: &Parts) -> Result<()> {
+    let arguments = ["watch", "-n", examples::NAMESPACE, "--until-settled"];
+    screen.say("kubectl", &format!("konigle {}", arguments.join(" ")));
+    let command = parts.control_plane.kubectl().konigle_command(&arguments)?;
+    let ended = Process::start_on_screen("kubectl konigle watch", command)?.wait(WAIT_LIMIT).await?;
+    if ended.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the live view ended with {ended}; the logs of all parts are in {}",
+        run_folder()?.display()
+    )))
 }
 
 /// Waits for Ctrl-C or a request to end.

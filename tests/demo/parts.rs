@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
+use konigle_operator::api::KonigleSpace;
+use kube::Api;
+
 use crate::examples;
-use crate::progress::{Screen, print};
+use crate::screen::{Screen, print};
 use crate::support::artifacts::Artifacts;
 use crate::support::control_plane::ControlPlane;
 use crate::support::operator::{Operator, OperatorOptions};
@@ -12,7 +15,7 @@ use crate::support::process::{Process, free_port};
 use crate::support::rights::{INSTALL, installed_account};
 use crate::support::run_folder::{keep, new_folder, package, run_folder};
 use crate::support::simulator::Simulator;
-use crate::support::{Context, Result, http_client};
+use crate::support::{Context, Failure, Result, http_client};
 
 /// The mode in which this program serves the demo's artifact: a process of its own, so that `KEEP=1` can leave it.
 pub(crate) const SERVE_ARTIFACTS: &str = "serve-artifacts";
@@ -59,6 +62,19 @@ impl Parts {
         let options = options.flag("--unknown-outcome-settle=10s");
         let operator = screen.while_waiting("operator", Operator::start(options)).await.context("operator")?;
         Ok(Self { operator, artifacts, simulator, control_plane, artifacts_url })
+    }
+
+    /// The production resource, once both are known to run this digest, and want nothing else.
+    pub(crate) async fn runs_everywhere(&self, digest: &str) -> Result<KonigleSpace> {
+        let spaces: Api<KonigleSpace> = Api::namespaced(self.control_plane.client().await?, examples::NAMESPACE);
+        for name in ["shop-uat", "shop-production"] {
+            let space = spaces.get(name).await?;
+            if !examples::runs(&space, digest) {
+                let status = serde_saphyr::to_string(&space.status)?;
+                return Err(Failure::new(format!("{name} does not run {digest}; its status:\n{status}")));
+            }
+        }
+        Ok(spaces.get("shop-production").await?)
     }
 
     /// Lets everything run on, and says how to reach and how to stop it.

@@ -18,6 +18,7 @@ mod kubernetes;
 mod leading;
 mod manifests;
 mod pitfalls;
+mod plugin;
 mod promotion;
 mod sdk;
 mod simulator;

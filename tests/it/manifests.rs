@@ -2,6 +2,8 @@
 
 mod approval;
 
+use std::collections::BTreeSet;
+
 use axum::http::Request;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Pod;
@@ -181,6 +183,15 @@ async fn a_bad_deploy_is_refused_with_what_to_write_instead() -> Result<()> {
             refused("too long a history", json!({"historyLimit": 21}), "spec.historyLimit"),
             refused("an unknown policy", json!({"driftPolicy": "Repair"}), "Unsupported value: \"Repair\""),
             refused("a misspelt field", json!({"intervall": "5m"}), "unknown field \"spec.intervall\""),
+            refused("a word for a switch", json!({"suspend": "no"}), "must be of type boolean"),
+            refused("a fraction of an attempt", json!({"retry": {"limit": 1.5}}), "must be of type int32"),
+            refused("a text for a number", json!({"retry": {"limit": "3"}}), "must be of type integer"),
+            refused("a switch for a number", json!({"retry": {"limit": true}}), "must be of type int32"),
+            refused("a number for a switch", json!({"suspend": 1}), "must be of type boolean"),
+            refused("a list for an object", json!({"source": []}), "must be of type object"),
+            refused("no name for the Secret", json!({"credentials": {"secretRef": {"name": ""}}}), "at least 1 chars"),
+            refused("too long a revision", http(json!({"revision": "x".repeat(129)})), "Too long"),
+            refused("two things at once", json!({"interval": "1s", "historyLimit": 0}), interval_help),
             refused("no credentials", json!({"credentials": null}), "spec.credentials: Required value"),
         ],
     )
@@ -258,6 +269,14 @@ async fn names_longer_than_events_allow_are_refused() -> Result<()> {
     judge(&fits, create(&client, &"x".repeat(200), &spec).await);
     let long = refused("a longer one", json!({}), "metadata.name: use at most 200 characters");
     judge(&long, create(&client, &"x".repeat(201), &spec).await);
+    for name in ["x".repeat(201).as_str(), "Shop", "shop_uat", "-shop", ""] {
+        let refusal = create(&client, name, &spec).await;
+        assert_eq!(
+            said_offline(name, &spec),
+            said(refusal.as_ref()),
+            "{name}: `kubectl konigle validate`, then the API server"
+        );
+    }
     Ok(())
 }
 
@@ -276,9 +295,27 @@ async fn check(good: Value, table: &[Case]) -> Result<()> {
     for case in table {
         let mut spec = good.clone();
         json_patch::merge(&mut spec, &case.change);
-        judge(case, create(&client, "shop", &spec).await);
+        let refusal = create(&client, "shop", &spec).await;
+        let (offline, live) = (said_offline("shop", &spec), said(refusal.as_ref()));
+        assert_eq!(offline, live, "{}: `kubectl konigle validate`, then the API server", case.because);
+        judge(case, refusal);
     }
     Ok(())
+}
+
+/// What `kubectl konigle validate` says, without a cluster.
+fn said_offline(name: &str, spec: &Value) -> BTreeSet<String> {
+    konigle_operator::plugin::schema::faults(&resource(name, spec)).iter().map(ToString::to_string).collect()
+}
+
+/// What the API server says: of fields that nobody declared alone, or of all causes.
+fn said(refusal: Option<&kube::Error>) -> BTreeSet<String> {
+    let Some(kube::Error::Api(status)) = refusal else { return BTreeSet::new() };
+    if let Some((_, unknown)) = status.message.split_once("strict decoding error: ") {
+        return unknown.split(", ").map(str::to_owned).collect();
+    }
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
 }
 
 fn judge(case: &Case, refusal: Option<kube::Error>) {
@@ -292,9 +329,7 @@ fn judge(case: &Case, refusal: Option<kube::Error>) {
 /// What the API server says to the creation of a KonigleSpace, as kubectl asks for it; nothing is kept.
 async fn create(client: &Client, name: &str, spec: &Value) -> Option<kube::Error> {
     // Untyped, for half of these do not parse as the resource's own type; by hand, for no client offers the validation.
-    let space = json!({
-        "apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace", "metadata": {"name": name}, "spec": spec,
-    });
+    let space = resource(name, spec);
     let request = Request::post(
         "/apis/cloud.konigle.com/v1alpha1/namespaces/default/koniglespaces?dryRun=All&fieldValidation=Strict",
     )
@@ -302,6 +337,10 @@ async fn create(client: &Client, name: &str, spec: &Value) -> Option<kube::Error
     .body(space.to_string().into_bytes())
     .expect("a request");
     client.request::<Value>(request).await.err()
+}
+
+fn resource(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace", "metadata": {"name": name}, "spec": spec})
 }
 
 /// Whether the operator's account of the namespace `rights` may do this in a namespace.

@@ -271,6 +271,11 @@ impl ControlPlane {
         Ok(path)
     }
 
+    /// The administrator's kubeconfig file with another default namespace.
+    pub(crate) fn write_admin_kubeconfig(&self, namespace: &str) -> Result<PathBuf> {
+        self.write_kubeconfig(&format!("admin-{namespace}"), ADMIN_TOKEN, namespace)
+    }
+
     /// Lets all parts run on after this program has ended; their process ids.
     pub(crate) fn leave_running(self) -> Vec<u32> {
         let parts = [self.controller_manager, self.api_server, self.etcd];

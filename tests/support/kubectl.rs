@@ -1,11 +1,12 @@
 //! The real kubectl, as people run it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::run_folder::program;
 use super::{Context, Failure, Result};
 
 /// kubectl with one kubeconfig file.
@@ -24,6 +25,11 @@ impl Kubectl {
     /// The same kubectl for another account.
     pub(crate) fn with_kubeconfig(&self, kubeconfig: PathBuf) -> Self {
         Self { program: self.program.clone(), kubeconfig }
+    }
+
+    /// Its kubeconfig file.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// What a person types to run this kubectl, without its arguments.
@@ -58,6 +64,35 @@ impl Kubectl {
         serde_json::from_str(&self.run(&all).await?).context("reading kubectl's JSON")
     }
 
+    /// `kubectl konigle ARGUMENTS`, as people run the plugin: by kubectl, which finds it on the PATH. No failure where it
+    /// ends with another code than 0.
+    pub(crate) async fn konigle(&self, arguments: &[&str], input: &str) -> Result<Ended> {
+        let command = self.konigle_command(arguments)?;
+        let input = input.to_owned();
+        let output = tokio::task::spawn_blocking(move || output(command, &input)).await?;
+        let output = output.context(format!("kubectl konigle {}", arguments.join(" ")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Ended { code: output.status.code(), output: text(&output.stdout), errors: text(&output.stderr) })
+    }
+
+    /// The command line of [`Kubectl::konigle`].
+    pub(crate) fn konigle_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.shell(&self.program.display().to_string())?;
+        command.arg("konigle").args(arguments);
+        Ok(command)
+    }
+
+    /// A program that finds kubectl and the plugin on its PATH, and this cluster by its environment.
+    pub(crate) fn shell(&self, name: &str) -> Result<Command> {
+        let plugin = program("kubectl-konigle")?;
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let own = [plugin.parent(), self.program.parent()].into_iter().flatten().map(PathBuf::from);
+        let path = std::env::join_paths(own.chain(std::env::split_paths(&folders)))?;
+        let mut command = Command::new(name);
+        command.env("PATH", path).env("KUBECONFIG", &self.kubeconfig);
+        Ok(command)
+    }
+
     async fn outputs(&self, arguments: &[&str], input: &str) -> Result<(String, String)> {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
@@ -71,6 +106,17 @@ impl Kubectl {
         }
         Err(Failure::new(format!("{} failed: {}", running(), errors.trim())))
     }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; none where a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Its standard output.
+    pub(crate) output: String,
+    /// Its standard error.
+    pub(crate) errors: String,
 }
 
 fn output(mut command: Command, input: &str) -> std::io::Result<Output> {

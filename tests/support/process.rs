@@ -36,8 +36,18 @@ impl Process {
         let starting = || format!("starting {name}");
         let output = open_log(log).context(starting())?;
         let errors = output.try_clone().context(starting())?;
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0).spawn();
-        let mut child = child.context(starting())?;
+        command.stdout(output).stderr(errors);
+        Self::guarded(name, command, log)
+    }
+
+    /// Starts `command` with the outputs of this program.
+    pub(crate) fn start_on_screen(name: &str, command: Command) -> Result<Self> {
+        Self::guarded(name, command, super::run_folder::run_folder()?)
+    }
+
+    fn guarded(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+        let starting = || format!("starting {name}");
+        let mut child = command.stdin(Stdio::null()).process_group(0).spawn().context(starting())?;
         let guardian = Command::new("sh")
             .args(["-c", "read -r released || kill -KILL \"$1\"", "guardian", &child.id().to_string()])
             .stdin(Stdio::piped())

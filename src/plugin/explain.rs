@@ -1,0 +1,183 @@
+//! `explain`: why a KonigleSpace is in its state, and what happens next and when.
+//!
+//! The answers are those of [`super::outlook`]; here they get their words.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::arguments::Explaining;
+use super::connection::Connection;
+use super::failure::Failure;
+use super::outlook::{Outlook, outlook};
+use super::reading::{ago, attribution, called, headline, is_current, kind, length};
+use super::screen::{Look, Screen, Tone, in_one_line};
+use crate::api::{Cause, KonigleSpace};
+use crate::clock;
+use crate::plan::{ReleaseKind, Step};
+use crate::reason::Reason;
+use crate::time;
+
+/// How far the answers stand from the left.
+const INDENT: usize = 11;
+
+/// Explains one.
+pub async fn run(connection: &Connection, screen: &Screen, what: &Explaining) -> Result<(), Failure> {
+    let (space, namespace) = connection.one(&what.name).await?;
+    let now = clock::now();
+    Screen::print(&render(&space, &outlook(&space, &namespace, now), now, screen.out))
+}
+
+/// The whole explanation.
+pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, look: Look) -> String {
+    let name = format!("{}/{}", space.namespace().unwrap_or_default(), space.name_any());
+    let (mark, reason, message) = headline(space);
+    let state = look.paint(mark.tone(), &format!("{} {reason}", mark.sign()));
+    let mut lines = vec![
+        format!("{}  {state}{}", look.paint(Tone::Bold, &name), since(space, now)),
+        look.wrap(&message, 0),
+        String::new(),
+    ];
+    let mut line = |title: &str, text: &str| {
+        let title = look.paint(Tone::Dim, &format!("{title:<INDENT$}"));
+        lines.push(format!("{title}{}", look.wrap(text, INDENT)));
+    };
+    if let Some(remote) = remote(space) {
+        line("Space", &remote);
+    }
+    if let Some(runs) = runs(space, now) {
+        line("Runs", &runs);
+    }
+    if let Some(attempt) = attempt(space, now) {
+        line("Attempt", &attempt);
+    }
+    let status = space.status.clone().unwrap_or_default();
+    let ready = status.condition("Ready").map(|ready| ready.message.as_str()).unwrap_or_default();
+    line("Next", &next(space, &outlook.step, ready));
+    line("When", &when(space, outlook, now));
+    if let Some(afterwards) = &outlook.afterwards {
+        line("Then", &format!("once that is over or mended: {}", next(space, afterwards, ready)));
+    }
+    if let Some(resumed) = &outlook.resumed {
+        let command =
+            format!("`kubectl konigle resume {} -n {}`", space.name_any(), space.namespace().unwrap_or_default());
+        line("Resume", &format!("{command} would lead to this: {}", next(space, resumed, ready)));
+    }
+    if let Some(unresolved) = &outlook.unresolved {
+        if let Some(until) = &unresolved.until {
+            line("Until", &format!("evidence is awaited until {until} at the latest, if the operator runs through"));
+        }
+        line("Resolve", "find out in Konigle's console what became of it, then say so by one of these:");
+        lines.extend(unresolved.commands.iter().map(|command| format!("{:INDENT$}{}", "", in_one_line(command))));
+    }
+    lines.push(String::new());
+    let assumed = "Assumed: the Space is as the operator saw it at its last write, and what it needs is at hand. Neither Konigle nor the Secret was asked.";
+    lines.push(look.paint(Tone::Dim, &look.wrap(assumed, 0)));
+    lines.join("\n")
+}
+
+fn since(space: &KonigleSpace, now: Timestamp) -> String {
+    let ready = space.status.as_ref().and_then(|status| status.condition("Ready")).filter(|_| is_current(space));
+    let since = ready.map(|ready| ago(now, Some(&ready.last_transition_time))).filter(|since| since != "-");
+    since.map_or_else(String::new, |since| format!("  for {since}"))
+}
+
+fn remote(space: &KonigleSpace) -> Option<String> {
+    let status = space.status.as_ref()?;
+    let remote = status.space.as_ref().filter(|remote| !remote.id.is_empty())?;
+    let word = if remote.status.is_empty() { "in no known status" } else { &remote.status };
+    let deployed = match (&remote.last_deployed_at, &remote.last_deployment_status) {
+        (Some(at), word) => format!("last deployed to at {at} ({})", word.as_deref().unwrap_or("no status")),
+        (None, _) => "never deployed to".to_owned(),
+    };
+    let url = status.url.as_ref().map_or_else(String::new, |url| format!(", {url}"));
+    Some(format!("{} {}, {word}, {deployed}{url}", remote.space_type, remote.id).trim().to_owned())
+}
+
+fn runs(space: &KonigleSpace, now: Timestamp) -> Option<String> {
+    let status = space.status.as_ref()?;
+    let release = status.release.as_ref()?;
+    let what = called(release.revision.as_deref(), &release.digest);
+    if status.is_true("Drifted") {
+        return Some(format!("not known; it was {what} until somebody else deployed"));
+    }
+    Some(format!("{what}, for {}, {}", ago(now, release.deployed_at.as_deref()), attribution(release)))
+}
+
+fn attempt(space: &KonigleSpace, now: Timestamp) -> Option<String> {
+    let attempt = space.status.as_ref()?.attempt.as_ref()?;
+    let job = match (&attempt.job_id, &attempt.job_status) {
+        (Some(id), word) => format!("job {id} is {}", word.as_deref().unwrap_or("not looked at yet")),
+        (None, _) => "no job is known".to_owned(),
+    };
+    Some(format!(
+        "{} {} of {}, begun {} ago, overdue from {}: {job}",
+        kind(attempt.attempt_type),
+        attempt.number,
+        called(attempt.revision.as_deref(), &attempt.digest),
+        ago(now, Some(&attempt.started_at)),
+        attempt.deadline
+    ))
+}
+
+/// What a step means; `known` is what was said above already.
+fn next(space: &KonigleSpace, step: &Step, known: &str) -> String {
+    let and =
+        |message: &str| if message.is_empty() || message == known { String::new() } else { format!(": {message}") };
+    match step {
+        Step::Rest(met) if met.reason == Reason::AwaitingApproval => format!(
+            "nothing before somebody approves{}; `kubectl konigle approve {} -n {}` shows what would change",
+            and(&met.message),
+            space.name_any(),
+            space.namespace().unwrap_or_default()
+        ),
+        Step::Rest(met) => format!("nothing is left to do{}", and(&met.message)),
+        Step::Fetch => "the artifact is downloaded, and its digest and contents are checked".to_owned(),
+        Step::Start(release) => {
+            let number = space.status.as_ref().map_or(0, |status| status.last_attempt) + 1;
+            let what = called(release.wanted.revision.as_deref(), &release.wanted.digest);
+            let verb = match &release.kind {
+                ReleaseKind::Deploy { .. } => format!("deploys {what}"),
+                ReleaseKind::Promote { source } => format!("promotes {what} from {}", source.name),
+            };
+            format!("attempt {number} {verb}, {}", why(release.cause))
+        }
+        Step::Wait(waiting) => format!("it goes on by itself{}", and(&waiting.message)),
+        Step::Stall(stalled) => format!("nothing before a person acts{}", and(&stalled.message)),
+        Step::Suspend(suspended) => format!("nothing is written to Konigle before a resume{}", and(&suspended.message)),
+        Step::Unreachable(unreachable) => format!("Konigle is asked again{}", and(&unreachable.message)),
+        Step::Unseen(why) => format!("nothing changes yet{}", and(why)),
+    }
+}
+
+fn why(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Spec => "for the spec asks for it",
+        Cause::Retry => "for the attempt before came to nothing",
+        Cause::Drift => "for somebody else deployed, and spec.driftPolicy is Redeploy",
+        Cause::Reset => "for the annotation reset-at asks for it",
+        Cause::Person => "for a person asked for it by an annotation",
+        Cause::Other => "for a reason that a newer operator knows",
+    }
+}
+
+/// When the operator looks again.
+fn when(space: &KonigleSpace, outlook: &Outlook, now: Timestamp) -> String {
+    let edits = match &space.spec.promotion {
+        Some(promotion) => format!("at once when the spec, an annotation or {} changes", promotion.from.name),
+        None => "at once when the spec or an annotation changes".to_owned(),
+    };
+    let retry = space.status.as_ref().and_then(|status| status.next_retry_time.as_deref());
+    let retry = retry.filter(|at| time::parse(at).is_some_and(|at| at > now));
+    match (&outlook.step, outlook.look_again) {
+        _ if !is_current(space) => "at once: the operator has not answered the newest spec yet".to_owned(),
+        (Step::Start(_), _) => "now, in the operator's next pass".to_owned(),
+        (Step::Wait(_) | Step::Stall(_), Some(_)) if retry.is_some() => {
+            format!("after {}; {edits}", retry.unwrap_or_default())
+        }
+        (_, Some(wait)) => format!("looked at again within {}; {edits}", length(wait.as_secs())),
+        (_, None) => edits,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! What a KonigleSpace says, in a few words.
+//!
+//! Pure. The words are those of the status; nothing is judged anew here.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::screen::{Mark, in_one_line};
+use crate::api::{AttemptType, Cause, KonigleSpace, KonigleSpaceStatus, ReleaseStatus};
+use crate::desired::Desired;
+use crate::reason::Reason;
+use crate::time;
+
+/// Whether something is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The wish is met, or nothing is asked.
+    Ready,
+    /// A person must act.
+    Stalled,
+    /// The wish is not met, and nothing is written before a resume.
+    Suspended,
+    /// The operator is at it, or has not seen what was asked last.
+    Moving,
+}
+
+/// The state, once the status speaks of the newest spec and requests.
+pub fn state(space: &KonigleSpace) -> State {
+    let Some(status) = &space.status else { return State::Moving };
+    let requests = Desired::parse(space).map(|desired| desired.requests).unwrap_or_default();
+    let ready = status.condition("Ready");
+    if !is_current(space) || requests.look(status) {
+        State::Moving
+    } else if status.is_true("Stalled") {
+        State::Stalled
+    } else if ready.is_some_and(|ready| ready.status == "False" && ready.reason == Reason::Suspended.word()) {
+        State::Suspended
+    } else if status.is_true("Ready") && !requests.reset(status) && !requests.redeploy(status) {
+        State::Ready
+    } else {
+        State::Moving
+    }
+}
+
+/// Whether the status speaks of the newest spec.
+pub fn is_current(space: &KonigleSpace) -> bool {
+    space.status.as_ref().is_some_and(|status| {
+        Some(status.observed_generation) == space.metadata.generation && status.condition("Ready").is_some()
+    })
+}
+
+/// What is to be said first: a mark, the reason and the message.
+pub fn headline(space: &KonigleSpace) -> (Mark, String, String) {
+    let Some(ready) = space.status.as_ref().and_then(|status| status.condition("Ready")) else {
+        let message = "the operator has not looked at it yet".to_owned();
+        return (Mark::Waiting, Reason::Progressing.word().to_owned(), message);
+    };
+    if !is_current(space) {
+        let message = format!("the operator has not taken over the newest spec yet; before: {}", ready.message);
+        return (Mark::Waiting, Reason::Progressing.word().to_owned(), in_one_line(&message));
+    }
+    let status = space.status.as_ref();
+    let is_true = |word: &str| status.is_some_and(|status| status.is_true(word));
+    let mark = if is_true("Stalled") {
+        Mark::Failed
+    } else if ready.status == "True" {
+        Mark::Done
+    } else if is_true("Reconciling") && ready.status != "False" {
+        Mark::Waiting
+    } else {
+        Mark::Warning
+    };
+    (mark, in_one_line(&ready.reason), in_one_line(&ready.message))
+}
+
+/// What runs, as people call it: the revision, if there is one, and the digest's beginning.
+pub fn release(status: &KonigleSpaceStatus) -> String {
+    status
+        .release
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |release| called(release.revision.as_deref(), &release.digest))
+}
+
+/// A digest as people call it.
+pub fn called(revision: Option<&str>, digest: &str) -> String {
+    let digits: String = digest.trim_start_matches("sha256:").chars().take(12).collect();
+    in_one_line(&revision.into_iter().map(str::to_owned).chain([digits]).collect::<Vec<_>>().join(" "))
+}
+
+/// How it is known what runs.
+pub fn attribution(release: &ReleaseStatus) -> &'static str {
+    use crate::api::Attribution::{Assumed, Confirmed, Inferred, Other};
+    match release.attribution {
+        Confirmed => "confirmed by its own job",
+        Inferred => "inferred from the Space",
+        Assumed => "assumed, not proven",
+        Other => "as another version of the operator recorded",
+    }
+}
+
+/// What an attempt does, as a word.
+pub fn kind(attempt_type: AttemptType) -> &'static str {
+    match attempt_type {
+        AttemptType::Deploy => "Deploy",
+        AttemptType::Promote => "Promote",
+        AttemptType::Other => "Unknown",
+    }
+}
+
+/// Why an attempt was started, as a word.
+pub fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Spec => "Spec",
+        Cause::Retry => "Retry",
+        Cause::Drift => "Drift",
+        Cause::Reset => "Reset",
+        Cause::Person => "Person",
+        Cause::Other => "Unknown",
+    }
+}
+
+/// How long ago a time is, as kubectl writes ages; `-` where it cannot be read.
+pub fn ago(now: Timestamp, text: Option<&str>) -> String {
+    between(text, Some(&time::text(now)))
+}
+
+/// How long it is from one time to another.
+pub fn between(from: Option<&str>, to: Option<&str>) -> String {
+    let parsed = from.and_then(time::parse).zip(to.and_then(time::parse));
+    let Some((from, to)) = parsed else { return "-".to_owned() };
+    let seconds = to.duration_since(from).as_secs().max(0);
+    length(u64::try_from(seconds).unwrap_or_default())
+}
+
+/// So many seconds, in one or two units.
+pub fn length(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 if !seconds.is_multiple_of(60) => format!("{minutes}m{}s", seconds % 60),
+        120..10_800 => format!("{minutes}m"),
+        10_800..36_000 if !minutes.is_multiple_of(60) => format!("{hours}h{}m", minutes % 60),
+        10_800..172_800 => format!("{hours}h"),
+        _ => format!("{days}d"),
+    }
+}
+
+/// `namespace/name`.
+pub fn full_name(space: &KonigleSpace) -> String {
+    format!("{}/{}", space.namespace().unwrap_or_default(), space.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::outlook::tests::resource;
+    use crate::test_facts::*;
+
+    #[test]
+    fn a_state_is_told_once_it_speaks_of_what_was_asked_last() {
+        let settled = Facts::uat().runs(A).next();
+        let read = |facts: &Facts, change: fn(&mut KonigleSpace)| {
+            let mut space = resource(facts);
+            change(&mut space);
+            state(&space)
+        };
+        let annotate = |space: &mut KonigleSpace, name: &str| {
+            space.annotations_mut().insert(name.to_owned(), "1".to_owned());
+        };
+        assert_eq!(read(&settled, |_| {}), State::Ready);
+        assert_eq!(read(&settled, |space| space.metadata.generation = Some(2)), State::Moving, "a newer spec");
+        assert_eq!(read(&settled, |space| space.status = None), State::Moving, "no status yet");
+        for request in [crate::api::RECONCILE_AT, crate::api::RESET_AT, crate::api::REDEPLOY_AT] {
+            let mut space = resource(&settled);
+            annotate(&mut space, request);
+            assert_eq!(state(&space), State::Moving, "{request} is not acted on yet");
+        }
+        let drifted = Facts::uat().runs(A).shows(ELSEWHEN, "success").next();
+        assert_eq!(read(&drifted, |_| {}), State::Stalled);
+        let mut space = resource(&drifted);
+        annotate(&mut space, crate::api::RESET_AT);
+        assert_eq!(state(&space), State::Stalled, "a reset that leads nowhere is no reason to wait for ever");
+        assert_eq!(read(&Facts::uat().suspended().next(), |_| {}), State::Suspended);
+        assert_eq!(read(&Facts::uat().runs(A).suspended().next(), |_| {}), State::Ready, "its wish is met");
+        assert_eq!(read(&Facts::uat().in_flight(A).next(), |_| {}), State::Moving);
+    }
+
+    #[test]
+    fn times_are_written_as_kubectl_writes_ages() {
+        for (seconds, text) in
+            [(0, "0s"), (119, "119s"), (125, "2m5s"), (600, "10m"), (7300, "121m"), (11_000, "3h3m"), (200_000, "2d")]
+        {
+            assert_eq!(length(seconds), text, "{seconds}");
+        }
+        assert_eq!(ago(now(), Some(BEFORE)), "60m");
+        assert_eq!(ago(now(), Some("yesterday")), "-");
+        assert_eq!(ago(now(), Some("2027-01-01T00:00:00Z")), "0s", "a clock that is ahead");
+    }
+}

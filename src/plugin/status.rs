@@ -1,0 +1,158 @@
+//! `status`: one line for each KonigleSpace.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::arguments::{Data, Listing, Output};
+use super::connection::Connection;
+use super::failure::Failure;
+use super::reading::{ago, headline, release};
+use super::screen::{Cell, Column, Look, Mark, Screen, table};
+use crate::api::KonigleSpace;
+use crate::clock;
+
+/// Lists them.
+pub async fn run(connection: &Connection, screen: &Screen, what: &Listing) -> Result<(), Failure> {
+    let spaces = connection.list(&what.selection).await?;
+    match what.output {
+        Some(Output::Json) => return Screen::print(&data(Data::Json, &list(&spaces)?)?),
+        Some(Output::Yaml) => return Screen::print(&data(Data::Yaml, &list(&spaces)?)?),
+        Some(Output::Name) => {
+            let name = |space: &KonigleSpace| format!("koniglespace.cloud.konigle.com/{}", space.name_any());
+            return Screen::print(&spaces.iter().map(name).collect::<Vec<_>>().join("\n"));
+        }
+        Some(Output::Wide) | None => {}
+    }
+    if spaces.is_empty() {
+        let place = if what.selection.all_namespaces {
+            "the cluster".to_owned()
+        } else {
+            format!("namespace {}", connection.namespace)
+        };
+        screen.say(Mark::Warning, &format!("no KonigleSpaces in {place}"));
+        return Ok(());
+    }
+    let shape = Shape { wide: what.output == Some(Output::Wide), namespaces: what.selection.all_namespaces };
+    Screen::print(&render(&spaces, shape, clock::now(), screen.out))
+}
+
+/// Which columns are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) wide: bool,
+    pub(super) namespaces: bool,
+}
+
+/// The table.
+pub(super) fn render(spaces: &[KonigleSpace], shape: Shape, now: Timestamp, look: Look) -> String {
+    const WIDE: &[Column] = &[
+        Column { title: "SPACE", from_width: 0 },
+        Column { title: "JOB", from_width: 0 },
+        Column { title: "URL", from_width: 0 },
+        Column { title: "AGE", from_width: 0 },
+    ];
+    let mut columns = vec![
+        Column { title: "NAME", from_width: 0 },
+        Column { title: "TYPE", from_width: 110 },
+        Column { title: "STATE", from_width: 0 },
+        Column { title: "RELEASE", from_width: 72 },
+        Column { title: "DEPLOYED", from_width: 100 },
+    ];
+    if shape.namespaces {
+        columns.insert(0, Column { title: "NAMESPACE", from_width: 0 });
+    }
+    if shape.wide {
+        columns.extend(WIDE.iter().map(|column| Column { ..*column }));
+    }
+    columns.push(Column { title: "MESSAGE", from_width: 0 });
+    let rows: Vec<Vec<Cell>> = spaces.iter().map(|space| row(space, shape, now)).collect();
+    table(look, &columns, &rows)
+}
+
+fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
+    let status = space.status.clone().unwrap_or_default();
+    let remote = status.space.clone().unwrap_or_default();
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let (mark, reason, message) = headline(space);
+    let deployed = status.release.as_ref().and_then(|release| release.deployed_at.as_deref());
+    let mut cells = vec![
+        Cell::new(space.name_any()),
+        Cell::new(or_dash(remote.space_type.clone())),
+        Cell::new(format!("{} {reason}", mark.sign())).toned(mark.tone()),
+        Cell::new(release(&status)),
+        Cell::new(ago(now, deployed)),
+    ];
+    if shape.namespaces {
+        cells.insert(0, Cell::new(space.namespace().unwrap_or_default()));
+    }
+    if shape.wide {
+        let job = status.attempt.as_ref().and_then(|attempt| attempt.job_id.clone());
+        let created = space.creation_timestamp().map(|at| at.0.to_string());
+        cells.extend(
+            [
+                or_dash(remote.id),
+                job.unwrap_or_else(|| "-".to_owned()),
+                status.url.clone().unwrap_or_else(|| "-".to_owned()),
+            ]
+            .map(Cell::new),
+        );
+        cells.push(Cell::new(ago(now, created.as_deref())));
+    }
+    cells.push(Cell::new(message));
+    cells
+}
+
+fn list(spaces: &[KonigleSpace]) -> Result<Value, Failure> {
+    let mut items = Vec::new();
+    for space in spaces {
+        let mut space = space.clone();
+        space.managed_fields_mut().clear();
+        items.push(serde_json::to_value(&space).map_err(|error| Failure::failed(error.to_string()))?);
+    }
+    Ok(json!({"apiVersion": "v1", "kind": "List", "items": items}))
+}
+
+/// A value as JSON or YAML.
+pub fn data(form: Data, value: &Value) -> Result<String, Failure> {
+    match form {
+        Data::Json => serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error.to_string())),
+        Data::Yaml => serde_saphyr::to_string(value).map_err(|error| Failure::failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::konigle::model::JobStatus;
+    use crate::plugin::outlook::tests::resource;
+    use crate::test_facts::*;
+
+    /// One of each kind of state.
+    fn fleet() -> Vec<KonigleSpace> {
+        vec![
+            resource(&Facts::uat().runs(A).next()),
+            resource(&Facts::uat().runs(A).wants(B).in_flight(B).with_job(JobStatus::Running).next()),
+            resource(&Facts::production().next()),
+            resource(&Facts::uat().runs(A).shows(ELSEWHEN, "success").next()),
+            resource(&Facts::uat().suspended().next()),
+            resource(&Facts::uat()),
+        ]
+    }
+
+    #[test]
+    fn the_table_in_every_look() {
+        let plain = Shape { wide: false, namespaces: false };
+        let look = |colour, width| Look { colour, width };
+        let screens = [
+            ("plain", render(&fleet(), plain, now(), look(false, None))),
+            ("wide", render(&fleet(), Shape { wide: true, namespaces: true }, now(), look(false, None))),
+            ("terminal", render(&fleet(), plain, now(), look(true, Some(120)))),
+            ("narrow", render(&fleet(), plain, now(), look(false, Some(60)))),
+            ("very narrow", render(&fleet(), plain, now(), look(false, Some(40)))),
+        ];
+        for (name, screen) in screens {
+            insta::assert_snapshot!(name.replace(' ', "_"), screen.replace('\u{1b}', "\\e"));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `validate`: manifests checked without a cluster, for a pull request's check.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::arguments::Validating;
+use super::failure::Failure;
+use super::schema::{faults, is_ours};
+use super::screen::{Mark, Screen};
+
+/// Checks them all, and says of each what it is.
+pub fn run(screen: &Screen, what: &Validating) -> Result<(), Failure> {
+    let (mut checked, mut wrong) = (0, 0);
+    for file in &what.files {
+        let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+        let text = read(file).map_err(|error| Failure::usage(format!("{name} cannot be read: {error}")))?;
+        for verdict in check(&text).map_err(|error| Failure::usage(format!("{name} is no YAML: {error}")))? {
+            match verdict {
+                Verdict::Skipped(object) => {
+                    screen.say(Mark::Doing, &format!("{name}: {object} skipped: only KonigleSpaces are checked"));
+                }
+                Verdict::Valid(object) => {
+                    checked += 1;
+                    screen.say(Mark::Done, &format!("{name}: {object} is valid"));
+                }
+                Verdict::Invalid(object, faults) => {
+                    (checked, wrong) = (checked + 1, wrong + 1);
+                    for fault in faults {
+                        screen.say(Mark::Failed, &format!("{name}: {object} is invalid: {fault}"));
+                    }
+                }
+            }
+        }
+    }
+    if wrong > 0 {
+        return Err(Failure::usage(format!("{wrong} of {checked} KonigleSpaces are invalid")));
+    }
+    if checked == 0 {
+        screen.say(Mark::Warning, "there is no KonigleSpace in what was given");
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> std::io::Result<String> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        return std::io::stdin().read_to_string(&mut text).map(|_| text);
+    }
+    std::fs::read_to_string(file)
+}
+
+/// What is to be said of one object.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is of another kind.
+    Skipped(String),
+    /// It would be accepted.
+    Valid(String),
+    /// It would not, for these reasons.
+    Invalid(String, Vec<String>),
+}
+
+/// Judges all documents of a text, and the items of lists. The error is of one line.
+fn check(text: &str) -> Result<Vec<Verdict>, String> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())?;
+    Ok(documents.into_iter().flat_map(objects).map(|object| judge(&object)).collect())
+}
+
+/// The objects of a document: none of an empty one, the items of a list.
+fn objects(document: Value) -> Vec<Value> {
+    match &document["items"] {
+        Value::Array(items) if document["kind"] == "List" => items.clone(),
+        _ if document.is_null() => Vec::new(),
+        _ => vec![document],
+    }
+}
+
+fn judge(object: &Value) -> Verdict {
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let namespace =
+        object["metadata"]["namespace"].as_str().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let name = format!("{} {namespace}{}", word(&object["kind"]), word(&object["metadata"]["name"]));
+    if !is_ours(object) {
+        return Verdict::Skipped(name);
+    }
+    let faults: Vec<String> = faults(object).iter().map(ToString::to_string).collect();
+    if faults.is_empty() { Verdict::Valid(name) } else { Verdict::Invalid(name, faults) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_documents_other_kinds_and_lists() {
+        let text = "\
+apiVersion: v1
+kind: Secret
+metadata: {name: konigle}
+---
+# nothing but a comment
+---
+apiVersion: v1
+kind: List
+items:
+  - apiVersion: cloud.konigle.com/v1alpha1
+    kind: KonigleSpace
+    metadata: {name: shop, namespace: team}
+    spec: {space: {id: '7'}, credentials: {secretRef: {name: konigle}}, promotion: {from: {name: uat}}}
+  - apiVersion: cloud.konigle.com/v1alpha1
+    kind: KonigleSpace
+    metadata: {name: shop}
+    spec: {space: {id: '7'}, credentials: {secretRef: {name: konigle}}, promotion: {from: {nam: uat}}}
+";
+        let invalid = vec!["unknown field \"spec.promotion.from.nam\"".to_owned()];
+        assert_eq!(
+            check(text),
+            Ok(vec![
+                Verdict::Skipped("Secret konigle".to_owned()),
+                Verdict::Valid("KonigleSpace team/shop".to_owned()),
+                Verdict::Invalid("KonigleSpace shop".to_owned(), invalid),
+            ])
+        );
+        assert_eq!(check(""), Ok(Vec::new()));
+        for wrong in ["a: b: c", "{", "kind: a\nkind: b"] {
+            let error = check(wrong).unwrap_err();
+            assert!(!error.is_empty() && !error.contains('\n'), "{wrong}: {error}");
+        }
+    }
+}
