@@ -27,7 +27,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test tests sweep faults soak e2e e2e-helm model fuzz bench image build controlplane lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak e2e e2e-helm model fuzz bench image build controlplane parts lint tools generate check-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,9 @@ build: ## the operator, optimised
 
 controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; prints their folder
 	@tests/controlplane/build
+
+parts: ## the real programs of the tests beside the control plane, built unless they are there; prints their paths
+	@tests/parts/build $$(tests/parts/build)
 
 lint: tools ## rustfmt, clippy, cargo-deny, the lock file of make fuzz, actionlint and zizmor
 	$(CARGO) fmt --check
