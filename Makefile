@@ -27,7 +27,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test tests sweep faults soak e2e e2e-helm model fuzz bench image build controlplane parts lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak e2e e2e-helm e2e-image model fuzz bench image build controlplane parts lint tools generate check-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,12 +81,16 @@ $(FUZZ):
 soak: controlplane ## 200 resources under a fault a second: MINUTES=30, SEED=1 for the same faults again
 	MINUTES=$(or $(MINUTES),30) SEED=$(SEED) $(CARGO) test --all-features --test soak
 
-# One flow by itself: make e2e FLOW=helm::one_namespace.
-e2e: controlplane ## the operator among the real programs that people use it with: FLOW=name for one
-	$(CARGO) test --all-features --test e2e -- $(FLOW)
+# The operator among the real programs that people use it with. One flow by itself: make e2e-helm FLOW=helm::one_namespace.
+e2e: e2e-helm e2e-image ## all of the following
 
-e2e-helm: ## the chart in a real cluster: install, upgrade, take over, remove, and that its rights are just those it uses
-	@$(MAKE) --no-print-directory e2e FLOW=helm
+e2e-helm: controlplane ## the chart in a real cluster: install, upgrade, take over, remove, and that its rights are just those it uses
+	$(E2E)
+
+e2e-image: controlplane image ## the image: what is in it, and that it runs
+	$(E2E)
+
+E2E = $(CARGO) test --all-features --test e2e -- $(or $(FLOW),$(@:e2e-%=%))
 
 model: ## the functions that ship, against everything that may happen: MODEL=large or short, ONLY=setting or mutant, SEED=1
 	MODEL=$(or $(MODEL),large) MODEL_SEED=$(SEED) $(MODEL_TEST) -- $(if $(ONLY),'$(ONLY)')

@@ -12,6 +12,7 @@ mod support;
 
 mod audit;
 mod helm;
+mod image;
 mod shop;
 
 use std::pin::Pin;
@@ -32,6 +33,7 @@ const FLOWS: &[(&str, Flow)] = &[
     ("helm::all_namespaces", || Box::pin(helm::all_namespaces())),
     ("helm::one_namespace", || Box::pin(helm::one_namespace())),
     ("helm::named_secrets", || Box::pin(helm::named_secrets())),
+    ("image::runs", || Box::pin(image::runs())),
 ];
 
 fn main() -> ExitCode {

@@ -17,6 +17,8 @@ const ARTIFACTS: &str = "artifacts";
 /// What an operator is started with.
 #[derive(Clone)]
 pub(crate) struct OperatorOptions {
+    /// The program; without it the one that cargo built beside this one.
+    pub(crate) program: Option<PathBuf>,
     /// The account that it acts as.
     pub(crate) kubeconfig: PathBuf,
     /// `--konigle-base-url`.
@@ -39,6 +41,7 @@ impl OperatorOptions {
     /// Watches one namespace, and speaks to this Konigle.
     pub(crate) fn new(kubeconfig: &Path, konigle_base_url: &str, namespace: &str) -> Self {
         Self {
+            program: None,
             kubeconfig: kubeconfig.to_owned(),
             konigle_base_url: konigle_base_url.to_owned(),
             watch_namespace: Some(namespace.to_owned()),
@@ -238,10 +241,11 @@ impl Drop for Operator {
 }
 
 fn spawn(options: &OperatorOptions, folder: &Path, port: &Port) -> Result<Process> {
+    let operator = options.program.clone().map_or_else(|| program("konigle-operator"), Ok)?;
     let mut command = Command::new("sh");
     command
         .args(["-c", &format!("{}; exec \"$0\" \"$@\"", options.prelude)])
-        .arg(program("konigle-operator")?)
+        .arg(operator)
         .args(arguments(options, folder, port))
         .env("KUBECONFIG", &options.kubeconfig)
         .envs(options.environment.iter().map(|(name, value)| (name, value)));
