@@ -4,6 +4,7 @@ CARGO ?= cargo
 # The tests mostly wait for states of other processes, so more of them run at once than there are cores.
 TEST_THREADS ?= 6
 CRD := crds/koniglespaces.cloud.konigle.com.yaml
+CHART := charts/konigle-operator
 
 # The model runs the decisions millions of times, so this package, and it alone, is optimised for it: at level 1 it would
 # use what the others compiled without any, three times slower. That numbers overflow is still noticed.
@@ -15,6 +16,8 @@ MODEL_TEST := CARGO_INCREMENTAL=0 $(CARGO) test --all-features --test model \
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/konigle-operator
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny/$(DENY_VERSION)/bin/cargo-deny
+ZIZMOR_VERSION := 1.32.0
+ZIZMOR := $(CACHE)/zizmor/$(ZIZMOR_VERSION)/bin/zizmor
 FUZZ_VERSION := 0.13.2
 FUZZ := $(CACHE)/cargo-fuzz/$(FUZZ_VERSION)/bin/cargo-fuzz
 # What `make fuzz` runs, and for how many seconds each.
@@ -24,10 +27,10 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test tests sweep faults soak model fuzz bench build plugin controlplane lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak e2e e2e-helm e2e-image model fuzz bench image build plugin controlplane parts lint tools generate check-generated
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: controlplane ## from a fresh checkout to a promoted release; KEEP=1 leaves it running
 	$(CARGO) build --features sim,plugin --bins --example demo
@@ -78,11 +81,25 @@ $(FUZZ):
 soak: controlplane ## 200 resources under a fault a second: MINUTES=30, SEED=1 for the same faults again
 	MINUTES=$(or $(MINUTES),30) SEED=$(SEED) $(CARGO) test --all-features --test soak
 
+# The operator among the real programs that people use it with. One flow by itself: make e2e-helm FLOW=helm::one_namespace.
+e2e: e2e-helm e2e-image ## all of the following
+
+e2e-helm: controlplane ## the chart in a real cluster: install, upgrade, take over, remove, and that its rights are just those it uses
+	$(E2E)
+
+e2e-image: controlplane image ## the image: what is in it, and that it runs
+	$(E2E)
+
+E2E = $(CARGO) test --all-features --test e2e -- $(or $(FLOW),$(@:e2e-%=%))
+
 model: ## the functions that ship, against everything that may happen: MODEL=large or short, ONLY=setting or mutant, SEED=1
 	MODEL=$(or $(MODEL),large) MODEL_SEED=$(SEED) $(MODEL_TEST) -- $(if $(ONLY),'$(ONLY)')
 
 bench: controlplane ## the benchmarks, side by side with what they are compared to
 	$(CARGO) bench --features sim --profile fast --bench operator
+
+image: ## an OCI image archive of the operator below target/image, without a container engine
+	deploy/image/build
 
 build: ## the operator, optimised
 	$(CARGO) build --release --bin konigle-operator
@@ -93,25 +110,44 @@ plugin: ## kubectl konigle, optimised; docs/kubectl-konigle.md says where to put
 controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; prints their folder
 	@tests/controlplane/build
 
-lint: tools ## rustfmt, clippy, cargo-deny, and whether the lock file of make fuzz is up to date
+parts: ## the real programs of the tests beside the control plane, built unless they are there; prints their paths
+	@tests/parts/build $$(tests/parts/build)
+
+lint: tools ## rustfmt, clippy, cargo-deny, the lock file of make fuzz, actionlint and zizmor
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-features --all-targets -- --deny warnings
-	$(CARGO) clippy --all-features --test sweep --test faults --test soak --test model -- --deny warnings
+	$(CARGO) clippy --all-features --test sweep --test faults --test soak --test e2e --test model -- --deny warnings
 	$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	$(DENY) --all-features check --hide-inclusion-graph bans licenses sources
+	$$(tests/parts/build actionlint) .github/workflows/*.yaml
+	$(ZIZMOR) --offline --quiet .github/workflows
 
-tools: $(DENY) ## the tools that lint needs, built unless they are there
+tools: $(DENY) $(ZIZMOR) ## the tools that lint needs, built unless they are there
 
 # Not optimised: built in half the time, and it only reads a lock file.
 $(DENY):
 	$(CARGO) install cargo-deny --locked --debug --version $(DENY_VERSION) --root $(CACHE)/cargo-deny/$(DENY_VERSION)
 
+$(ZIZMOR):
+	python3 -m venv --clear $(CACHE)/zizmor/$(ZIZMOR_VERSION)
+	$(CACHE)/zizmor/$(ZIZMOR_VERSION)/bin/pip install --quiet --disable-pip-version-check zizmor==$(ZIZMOR_VERSION)
+
+# What is made from the code: into target/generated/, under the paths that it has here.
+GENERATED := $(CRD) $(CHART)/templates/crd.yaml $(CHART)/README.md deploy/default/operator.yaml
+
+define make_generated
+	@for file in $(GENERATED); do mkdir -p "target/generated/$$(dirname "$$file")"; done
+	$(CARGO) run --quiet --bin konigle-operator -- crd > target/generated/$(CRD)
+	@charts/generate target/generated
+endef
+
 generate: ## write the files that are made from the code
-	@mkdir -p $(dir $(CRD)) target/generated
-	$(CARGO) run --quiet --bin konigle-operator -- crd > target/generated/crd.yaml
-	@mv target/generated/crd.yaml $(CRD)
+	$(make_generated)
+	@for file in $(GENERATED); do mv "target/generated/$$file" "$$file" || exit 1; done
+	GENERATE=1 $(CARGO) test --quiet --all-features --lib status::properties
 
 check-generated: ## fail when `make generate` would change a file
-	@mkdir -p target/generated
-	$(CARGO) run --quiet --bin konigle-operator -- crd > target/generated/crd.yaml
-	@diff -u $(CRD) target/generated/crd.yaml || { echo '$(CRD) is not what the code says: run `make generate`'; exit 1; }
+	$(make_generated)
+	@for file in $(GENERATED); do \
+		diff -u "$$file" "target/generated/$$file" || { echo "$$file is not what it is made from says: run \`make generate\`"; exit 1; }; \
+	done

@@ -313,6 +313,10 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
             return Step::Stall(problem);
         }
         if !asked && automatic(desired) && release.is_none() {
+            if desired.suspended {
+                let message = format!("{}; spec.suspend is true: nothing would be promoted either", problem.message);
+                return Step::Suspend(Problem { reason: Reason::Suspended, message });
+            }
             return wait(Reason::AwaitingSource, problem.message);
         }
         if !asked && !automatic(desired) {
@@ -359,4 +363,4 @@ fn stall(reason: Reason, message: String) -> Step {
 #[cfg(test)]
 pub(crate) mod properties;
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -383,4 +383,6 @@ pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> V
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -381,7 +381,12 @@ fn open_attempts() -> Vec<(Facts, &'static str, &'static str)> {
 
 fn drifts() -> Vec<(Facts, &'static str, &'static str)> {
     let known = |policy| drifted(policy).next();
+    let again = (0..3).fold(Facts::uat().drift_policy(DriftPolicy::Redeploy).runs(A), |facts, _| {
+        let put_back = |facts: &mut Facts| facts.status.history[0].cause = Cause::Drift;
+        facts.ended(A, AttemptResult::Succeeded, "").but(put_back)
+    });
     vec![
+        (again.shows(ELSEWHEN, "success"), "Stall DriftLoop", "it was put back three times in this hour"),
         (drifted(DriftPolicy::Warn), "Stall Drifted", "somebody else deployed: what runs is not known"),
         (drifted(DriftPolicy::Ignore), "Rest Succeeded", "the policy accepts it"),
         (drifted(DriftPolicy::Redeploy), "Deploy Drift", "the policy puts the digest back"),
@@ -426,6 +431,11 @@ fn promotions() -> Vec<(Facts, &'static str, &'static str)> {
         ),
         (with(|source| *source = SourceFacts::default()), "Stall SourceNotFound", "a person must create it"),
         (with(|source| source.deleting = true), "Wait AwaitingSource", "it goes away"),
+        (
+            automatic().suspended().but(|facts| source(facts).deleting = true),
+            "Suspend",
+            "nothing runs yet, and nothing would be promoted",
+        ),
         (
             with(|source| source.status.attempt = Some(Attempt::default())),
             "Wait AwaitingSource",
@@ -508,7 +518,8 @@ fn running_promotions() -> Vec<(Facts, &'static str, &'static str)> {
     ]
 }
 
-fn all_rows() -> Vec<(Facts, &'static str, &'static str)> {
+/// All rows: facts, the step, and why.
+pub fn all_rows() -> Vec<(Facts, &'static str, &'static str)> {
     [
         deploys_of_uat(),
         neighbours_of_uat(),
@@ -606,7 +617,7 @@ fn the_tables_reach_every_step_and_every_reason_of_the_planner() {
         ProgressingWithRetry HeldByPromotion AwaitingSource SpaceProvisioning SpaceBusy RateLimited ArtifactUnavailable \
         InvalidSpec SecretNotFound SecretKeyMissing SecretInvalid CredentialsRejected SpaceForbidden SpaceNotFound \
         SpaceChanged SpaceConflict SpaceStopped SpaceError SourceNotFound PairNotProven DigestMismatch ArtifactRejected \
-        ArtifactTooLarge RequestRejected RetriesExceeded OutcomeUnknown JobOverdue Drifted ContentNotVerified"
+        ArtifactTooLarge RequestRejected RetriesExceeded OutcomeUnknown JobOverdue Drifted DriftLoop ContentNotVerified"
         .split_whitespace()
     {
         assert!(reasons.contains(reason), "no row reaches {reason}");

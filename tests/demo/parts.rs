@@ -48,11 +48,10 @@ impl Parts {
         let (artifacts, artifacts_url) =
             screen.while_waiting("artifacts", start_artifacts()).await.context("artifact server")?;
 
-        screen.say("kubectl", &format!("apply --server-side -f crds/ -f {INSTALL}"));
+        screen.say("kubectl", &format!("apply --server-side -k {INSTALL}"));
         let kubectl = control_plane.kubectl();
-        let (crds, install) = (package().join("crds"), package().join(INSTALL));
-        let (crds, install) = (crds.display().to_string(), install.display().to_string());
-        print(&kubectl.run(&["apply", "--server-side", "-f", &crds, "-f", &install]).await?);
+        let install = package().join(INSTALL).display().to_string();
+        print(&kubectl.run(&["apply", "--server-side", "-k", &install]).await?);
 
         screen.say(
             "operator",

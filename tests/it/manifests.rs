@@ -1,5 +1,7 @@
 //! The manifests against a real API server: what people install, who may do what, and what is refused with which words.
 
+mod approval;
+
 use std::collections::BTreeSet;
 
 use axum::http::Request;
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{Namespace, deploys, promotes, wait_for};
-use crate::support::rights::{ACCOUNT, INSTALL, OPERATOR_NAMESPACE, manifest, manifests};
+use crate::support::rights::{ACCOUNT, INSTALL, INSTALLED, OPERATOR_NAMESPACE, manifest, manifests};
 use crate::support::run_folder::package;
 use crate::support::{Context, Result};
 
@@ -29,12 +31,16 @@ fn the_crd_file_is_what_the_code_says() -> Result<()> {
 async fn what_is_installed_is_accepted_without_a_warning() -> Result<()> {
     let control_plane = ControlPlane::shared().await?;
     let kubectl = control_plane.kubectl();
-    let (output, warnings) = kubectl.run_with_warnings(&["apply", "--server-side", "-f", &file(INSTALL)]).await?;
+    let (output, warnings) = kubectl.run_with_warnings(&["apply", "--server-side", "-k", &file(INSTALL)]).await?;
     assert_eq!(warnings, "", "kubectl apply warned");
     assert!(output.contains("deployment.apps/konigle-operator"), "{output}");
 
+    // The CRD by itself, for an upgrade: the folder holds a Kustomization too, which is none of these objects.
+    let crds = kubectl.run(&["apply", "--server-side", "--dry-run=server", "-f", &file("crds/")]).await?;
+    assert_eq!(crds.lines().count(), 1, "{crds}");
+
     // A Deployment is accepted whatever its pods are: only a pod meets the namespace's `restricted`.
-    let deployment = manifest(INSTALL, "Deployment", ACCOUNT)?;
+    let deployment = manifest(INSTALLED, "Deployment", ACCOUNT)?;
     let mut pod = deployment["spec"]["template"].clone();
     pod["metadata"]["name"] = json!("operator");
     let pods: Api<Pod> = Api::namespaced(control_plane.client().await?, OPERATOR_NAMESPACE);
@@ -53,7 +59,6 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
         ("patch", "cloud.konigle.com", "koniglespaces/status"),
         ("get", "", "secrets"),
         ("create", "events.k8s.io", "events"),
-        ("patch", "events.k8s.io", "events"),
     ];
     const NOWHERE: &[(&str, &str, &str)] = &[
         ("list", "", "secrets"),
@@ -63,6 +68,7 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
         ("update", "cloud.konigle.com", "koniglespaces"),
         ("delete", "cloud.konigle.com", "koniglespaces"),
         ("update", "cloud.konigle.com", "koniglespaces/status"),
+        ("patch", "events.k8s.io", "events"),
         ("get", "coordination.k8s.io", "leases"), // of any name
         ("create", "", "pods"),
         ("get", "", "configmaps"),
@@ -72,7 +78,7 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
 
     let control_plane = ControlPlane::shared().await?;
     let client = control_plane.client().await?;
-    control_plane.kubectl().run(&["apply", "--server-side", "-f", &file(INSTALL)]).await?;
+    control_plane.kubectl().run(&["apply", "--server-side", "-k", &file(INSTALL)]).await?;
     // The authoriser hears of new roles a moment later.
     for (namespace, actions) in [("default", EVERYWHERE), (OPERATOR_NAMESPACE, &[LEASE])] {
         for action in actions {
@@ -91,54 +97,13 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
 
 #[test]
 fn editors_cannot_write_what_the_operator_remembers() -> Result<()> {
-    for object in manifests(INSTALL)?.iter().filter(|object| object["kind"] == "ClusterRole") {
+    for object in manifests(INSTALLED)?.iter().filter(|object| object["kind"] == "ClusterRole") {
         if object["metadata"]["name"] == ACCOUNT {
             continue;
         }
         let rules = object["rules"].to_string();
         assert!(!rules.contains("status") && !rules.contains('*'), "{}: {rules}", object["metadata"]["name"]);
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_examples_are_accepted_and_only_approvers_approve() -> Result<()> {
-    let control_plane = ControlPlane::shared().await?;
-    let kubectl = control_plane.kubectl();
-    kubectl.run(&["apply", "--server-side", "-f", &file("deploy/examples/namespace.yaml")]).await?;
-    for name in ["secret.yaml", "uat.yaml", "production.yaml", "approval-policy.yaml"] {
-        let example = file(&format!("deploy/examples/{name}"));
-        kubectl.run(&["apply", "--server-side", "-f", &example]).await.context(name)?;
-    }
-    kubectl.run(&["apply", "--server-side", "-f", &file(INSTALL)]).await?;
-    let editors = ["-n", "shop", "create", "rolebinding", "editors", "--group=developers", "--group=shop-approvers"];
-    kubectl.run(&[&editors[..], &["--clusterrole=konigle-operator-edit"]].concat()).await?;
-    let viewers = ["-n", "shop", "create", "rolebinding", "viewers", "--group=developers", "--group=shop-approvers"];
-    kubectl.run(&[&viewers[..], &["--clusterrole=konigle-operator-view"]].concat()).await?;
-
-    let patch = async |group: &str, patch: &str, further: &[&str]| {
-        let group = format!("--as-group={group}");
-        let arguments =
-            ["-n", "shop", "patch", "kspace", "shop-production", "--type=merge", "--as=ada", &group, "-p", patch];
-        kubectl.run(&[&arguments[..], further].concat()).await
-    };
-    let approve = format!(r#"{{"spec":{{"promotion":{{"approvedDigest":"{DIGEST}"}}}}}}"#);
-    // Roles and policies are in force a moment after they are written.
-    let refusal = wait_for("refused by the policy", async || {
-        let refusal = patch("developers", &approve, &["--dry-run=server"]).await.err();
-        Ok(refusal.map(|refusal| refusal.to_string()).filter(|refusal| refusal.contains("shop-approvers")))
-    })
-    .await?;
-    assert!(refusal.contains("may set spec.promotion.approvedDigest"), "{refusal}");
-    let automatic = r#"{"spec":{"promotion":{"policy":"Automatic"}}}"#;
-    let refusal = patch("developers", automatic, &[]).await.expect_err("Automatic is for approvers").to_string();
-    assert!(refusal.contains("may set spec.promotion.policy to Automatic"), "{refusal}");
-
-    patch("developers", r#"{"spec":{"interval":"1m"}}"#, &[]).await.context("an edit of something else")?;
-    patch("shop-approvers", &approve, &[]).await.context("an approval by an approver")?;
-    patch("developers", r#"{"spec":{"interval":"2m"}}"#, &[]).await.context("an edit of an approved resource")?;
-    let take_back = r#"{"spec":{"promotion":{"approvedDigest":null}}}"#;
-    patch("developers", take_back, &[]).await.context("taking an approval back")?;
     Ok(())
 }
 

@@ -23,11 +23,20 @@ use super::{Context, Failure, Result, http_client};
 /// The administrator's token.
 const ADMIN_TOKEN: &str = "admin-token";
 
+/// Who asked for what, without the bodies. A watch is told of when it begins, all else when it was answered.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+";
+
 /// A running control plane. Dropping it stops all of it.
 pub(crate) struct ControlPlane {
     programs: PathBuf,
     folder: PathBuf,
     ports: Ports,
+    audited: bool,
     // In the order in which they are dropped.
     controller_manager: Option<Process>,
     api_server: Option<Process>,
@@ -59,6 +68,15 @@ impl ControlPlane {
 
     /// Starts etcd and the API server, and waits until the API server is ready.
     pub(crate) async fn start() -> Result<Self> {
+        Self::start_with(false).await
+    }
+
+    /// As [`ControlPlane::start`], with an API server that writes down who asked for what: [`ControlPlane::audit_log`].
+    pub(crate) async fn start_audited() -> Result<Self> {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(audited: bool) -> Result<Self> {
         let programs = tokio::task::spawn_blocking(find_programs).await??;
         let folder = new_folder("control-plane")?;
         let ports = Ports {
@@ -68,7 +86,7 @@ impl ControlPlane {
             controller_manager: free_port()?,
         };
         let mut control_plane =
-            Self { programs, folder, ports, controller_manager: None, api_server: None, etcd: None };
+            Self { programs, folder, ports, audited, controller_manager: None, api_server: None, etcd: None };
         control_plane.write_credentials().context("writing the control plane's credentials")?;
         control_plane.start_etcd().await?;
         control_plane.start_api_server().await?;
@@ -116,6 +134,11 @@ impl ControlPlane {
             .arg(self.folder.join("service-accounts.pub"))
             .arg("--service-account-signing-key-file")
             .arg(self.folder.join("service-accounts.key"));
+        if self.audited {
+            let policy = self.folder.join("audit-policy.yaml");
+            fs::write(&policy, AUDIT_POLICY).context("writing the audit policy")?;
+            command.arg("--audit-policy-file").arg(policy).arg("--audit-log-path").arg(self.audit_log());
+        }
         let mut api_server = Process::start("kube-apiserver", command, &self.folder.join("kube-apiserver.log"))?;
         let kubeconfig = self.kubeconfig();
         api_server.until_ready("ready", async || is_ready(&kubeconfig).await).await?;
@@ -196,6 +219,11 @@ impl ControlPlane {
     /// Where the logs and data are.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The audit log: a JSON object a line, there once the request that it tells of was answered.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.folder.join("audit.log")
     }
 
     /// A client with the administrator's rights. Each test makes its own: a client lives in the runtime of its maker.

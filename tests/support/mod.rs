@@ -10,11 +10,13 @@
 pub(crate) mod artifacts;
 pub(crate) mod control_plane;
 pub(crate) mod failure;
+pub(crate) mod helm;
 pub(crate) mod in_process;
 pub(crate) mod kubectl;
 pub(crate) mod logs;
 pub(crate) mod namespace;
 pub(crate) mod operator;
+pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod recording;

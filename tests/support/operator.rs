@@ -1,5 +1,6 @@
 //! The operator as it ships: the built program, as a process of its own.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ const ARTIFACTS: &str = "artifacts";
 /// What an operator is started with.
 #[derive(Clone)]
 pub(crate) struct OperatorOptions {
+    /// The program; without it the one that cargo built beside this one.
+    pub(crate) program: Option<PathBuf>,
     /// The account that it acts as.
     pub(crate) kubeconfig: PathBuf,
     /// `--konigle-base-url`.
@@ -28,6 +31,8 @@ pub(crate) struct OperatorOptions {
     pub(crate) flags: Vec<String>,
     /// Environment variables.
     pub(crate) environment: Vec<(String, String)>,
+    /// Whether the flags are its whole command line, but for where it listens and where its artifacts are.
+    pub(crate) flags_are_all: bool,
     /// What a shell does before it becomes the operator, such as `ulimit -f 2048`.
     pub(crate) prelude: String,
 }
@@ -36,14 +41,25 @@ impl OperatorOptions {
     /// Watches one namespace, and speaks to this Konigle.
     pub(crate) fn new(kubeconfig: &Path, konigle_base_url: &str, namespace: &str) -> Self {
         Self {
+            program: None,
             kubeconfig: kubeconfig.to_owned(),
             konigle_base_url: konigle_base_url.to_owned(),
             watch_namespace: Some(namespace.to_owned()),
             insecure_artifacts: true,
             flags: Vec::new(),
             environment: Vec::new(),
+            flags_are_all: false,
             prelude: ":".to_owned(),
         }
+    }
+
+    /// Started as a container would be: with these arguments, of which only those that name its port and its folder are
+    /// replaced, and these environment variables.
+    pub(crate) fn container(kubeconfig: &Path, arguments: Vec<String>, environment: Vec<(String, String)>) -> Self {
+        let mut options = Self::new(kubeconfig, "", "");
+        (options.watch_namespace, options.flags_are_all) = (None, true);
+        (options.flags, options.environment) = (arguments, environment);
+        options
     }
 
     /// Started by a shell that does this first.
@@ -125,7 +141,11 @@ impl Operator {
 
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(&mut self) {
-        if let Ok(Some(status)) = self.process.ended_unseen() {
+        // One that was given a point to die at may do so at any moment.
+        let is_to_die = self.options.environment.iter().any(|(name, _)| name == "KONIGLE_CRASH_AT");
+        if let Ok(Some(status)) = self.process.ended_unseen()
+            && !(is_to_die && status.signal() == Some(9))
+        {
             self.witness.died(format!("an operator ended by itself with {status}; {}", self.process.see_log()));
         }
         self.keep_metrics();
@@ -221,19 +241,33 @@ impl Drop for Operator {
 }
 
 fn spawn(options: &OperatorOptions, folder: &Path, port: &Port) -> Result<Process> {
+    let operator = options.program.clone().map_or_else(|| program("konigle-operator"), Ok)?;
     let mut command = Command::new("sh");
     command
         .args(["-c", &format!("{}; exec \"$0\" \"$@\"", options.prelude)])
-        .arg(program("konigle-operator")?)
-        .arg("run")
-        .arg(format!("--konigle-base-url={}", options.konigle_base_url))
-        .arg(format!("--listen=127.0.0.1:{port}"))
-        .arg(format!("--artifact-dir={}", folder.join(ARTIFACTS).display()))
-        .args(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")))
-        .args(options.insecure_artifacts.then_some("--allow-insecure-artifacts"))
-        .arg("--leader-elect=false")
-        .args(&options.flags)
+        .arg(operator)
+        .args(arguments(options, folder, port))
         .env("KUBECONFIG", &options.kubeconfig)
         .envs(options.environment.iter().map(|(name, value)| (name, value)));
     Process::start("konigle-operator", command, &folder.join("operator.log"))
+}
+
+fn arguments(options: &OperatorOptions, folder: &Path, port: &Port) -> Vec<String> {
+    let listen = format!("--listen=127.0.0.1:{port}");
+    let artifacts = format!("--artifact-dir={}", folder.join(ARTIFACTS).display());
+    if options.flags_are_all {
+        let own = |flag: &String| match flag.split_once('=') {
+            Some(("--listen", _)) => listen.clone(),
+            Some(("--artifact-dir", _)) => artifacts.clone(),
+            _ => flag.clone(),
+        };
+        return options.flags.iter().map(own).collect();
+    }
+    let base_url = format!("--konigle-base-url={}", options.konigle_base_url);
+    let mut arguments = vec!["run".to_owned(), base_url, listen, artifacts];
+    arguments.extend(options.watch_namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")));
+    arguments.extend(options.insecure_artifacts.then(|| "--allow-insecure-artifacts".to_owned()));
+    arguments.push("--leader-elect=false".to_owned());
+    arguments.extend_from_slice(&options.flags);
+    arguments
 }

@@ -1,4 +1,4 @@
-//! Accounts with exactly the rights that `deploy/install.yaml` gives to the operator.
+//! Accounts with exactly the rights that `deploy/default` gives to the operator.
 //!
 //! Tests run the operator with it, so that a right which is missing there fails a test here.
 
@@ -24,8 +24,12 @@ use super::{Context, Failure, Result};
 pub(crate) const ACCOUNT: &str = "konigle-operator";
 /// The namespace of the cluster-wide installation.
 pub(crate) const OPERATOR_NAMESPACE: &str = "konigle-system";
-/// The cluster-wide installation, without the CRD.
-pub(crate) const INSTALL: &str = "deploy/install.yaml";
+/// The cluster-wide installation, CRD and namespace included, for `kubectl apply -k`.
+pub(crate) const INSTALL: &str = "deploy/default";
+/// The objects of it, without the CRD and the namespace.
+pub(crate) const INSTALLED: &str = "deploy/default/operator.yaml";
+/// The name of the Role for the Lease.
+const LEADER_ELECTION: &str = "konigle-operator-leader-election";
 
 /// All objects of a manifest file of the package.
 pub(crate) fn manifests(path: &str) -> Result<Vec<Value>> {
@@ -41,7 +45,7 @@ pub(crate) fn manifest(path: &str, kind: &str, name: &str) -> Result<Value> {
     found.ok_or_else(|| Failure::new(format!("{path} has no {kind} {name}")))
 }
 
-/// The account of the cluster-wide installation, once `deploy/install.yaml` is applied; its kubeconfig file.
+/// The account of the cluster-wide installation, once `deploy/default` is applied; its kubeconfig file.
 pub(crate) async fn installed_account(control_plane: &ControlPlane) -> Result<PathBuf> {
     let client = control_plane.client().await?;
     account_kubeconfig(control_plane, &Api::namespaced(client, OPERATOR_NAMESPACE), OPERATOR_NAMESPACE).await
@@ -50,8 +54,11 @@ pub(crate) async fn installed_account(control_plane: &ControlPlane) -> Result<Pa
 /// Gives the operator's account in this namespace the rights of the cluster-wide installation there, and nothing
 /// elsewhere; the kubeconfig file of that account.
 pub(crate) async fn operator_account(control_plane: &ControlPlane, namespace: &Namespace) -> Result<PathBuf> {
-    let mut rules = manifest(INSTALL, "ClusterRole", ACCOUNT)?["rules"].as_array().cloned().unwrap_or_default();
-    rules.extend(manifest(INSTALL, "Role", ACCOUNT)?["rules"].as_array().cloned().unwrap_or_default());
+    let rules_of = |kind, name| {
+        Ok::<_, Failure>(manifest(INSTALLED, kind, name)?["rules"].as_array().cloned().unwrap_or_default())
+    };
+    let mut rules = rules_of("ClusterRole", ACCOUNT)?;
+    rules.extend(rules_of("Role", LEADER_ELECTION)?);
     let name = namespace.name();
     let metadata = json!({"name": ACCOUNT});
     let group = "rbac.authorization.k8s.io";

@@ -1,6 +1,6 @@
 //! What most journeys start with: a namespace of their own, with its own simulator, artifact server and operator.
 //!
-//! The operator acts as an account that has the rights of `deploy/install.yaml` in that namespace and no others.
+//! The operator acts as an account that has the rights of `deploy/default` in that namespace and no others.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -96,6 +96,11 @@ pub(crate) async fn run(case: &Case) -> Result<Run> {
         if *flow == Flow::Elected && !died {
             died = dies_of_a_stop(&mut scene.stage.operator).await?;
         }
+        if let Some(point) = crash.filter(|_| !died) {
+            // All was done, and it may have died since, after the very write that was waited for.
+            scene.stage.operator.kill();
+            died = Points::read(&log)?.has(point);
+        }
         match (crash, died) {
             (Some(_), true) => {
                 losses.receipts += usize::from(is_without_job(&scene.resources(*flow).await?));

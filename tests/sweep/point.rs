@@ -59,6 +59,11 @@ impl Points {
         Ok(Self(points.collect()))
     }
 
+    /// Whether it was passed.
+    pub(crate) fn has(&self, point: &Point) -> bool {
+        self.0.contains(point)
+    }
+
     /// How many have a name of their own.
     pub(crate) fn len(&self) -> usize {
         self.firsts().len()

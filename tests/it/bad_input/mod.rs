@@ -83,7 +83,7 @@ macro_rules! rows {
 use rows;
 
 impl Bed {
-    /// Starts the parts. The operator has the rights of `deploy/install.yaml` and no others.
+    /// Starts the parts. The operator has the rights of `deploy/default` and no others.
     async fn open(purpose: &str, change: impl FnOnce(OperatorOptions) -> OperatorOptions) -> Result<Self> {
         let control_plane = ControlPlane::shared().await?;
         let namespace = Namespace::create(control_plane, purpose).await?;

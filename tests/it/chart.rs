@@ -1,0 +1,92 @@
+//! The Helm chart, rendered and installed by the real Helm: which objects it makes of which values, what it refuses and
+//! with which words, and that it reaches every flag. What it does in a cluster is `make e2e-helm`.
+
+mod certificates;
+mod flags;
+mod install;
+mod refusals;
+mod rendering;
+
+use konigle_operator::api::KonigleSpace;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::support::Result;
+use crate::support::control_plane::ControlPlane;
+use crate::support::helm::{Helm, chart};
+use crate::support::namespace::Namespace;
+use crate::support::rights::INSTALL;
+use crate::support::run_folder::package;
+
+/// What of Helm's own stands in the objects that it installs.
+const OF_HELM: [(&str, &str); 3] = [
+    ("labels", "helm.sh/chart"),
+    ("labels", "app.kubernetes.io/managed-by"),
+    ("annotations", "helm.sh/resource-policy"),
+];
+
+#[tokio::test]
+async fn kustomize_installs_what_the_chart_does() -> Result<()> {
+    let mut rendered = Helm::offline().await?.template(&chart(), &[]).await?;
+    for object in &mut rendered {
+        for (field, key) in OF_HELM {
+            if let Some(all) = object["metadata"][field].as_object_mut() {
+                all.remove(key);
+            }
+        }
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        metadata.retain(|_, value| value != &json!({}) && !value.is_null());
+    }
+    let kubectl = ControlPlane::shared().await?.kubectl();
+    let text = kubectl.run(&["kustomize", &package().join(INSTALL).display().to_string()]).await?;
+    let mut built: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    // Helm makes it with --create-namespace, without the labels.
+    built.retain(|object| object["kind"] != "Namespace");
+    let by_name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+    rendered.sort_by_key(by_name);
+    built.sort_by_key(by_name);
+    assert_eq!(built.iter().map(by_name).collect::<Vec<_>>(), rendered.iter().map(by_name).collect::<Vec<_>>());
+    for (built, rendered) in built.iter().zip(&rendered) {
+        let (built, rendered) = (with_one_kind_of_number(built), with_one_kind_of_number(rendered));
+        let changes = json_patch::diff(&rendered, &built);
+        assert!(changes.0.is_empty(), "{}: run `make generate`; kustomize has it so: {changes}", by_name(&built));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_artifact_hub_shows_is_of_this_version() -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = std::fs::read_to_string(chart().join("Chart.yaml"))?;
+    let about: Value = serde_saphyr::from_str(&text)?;
+    assert_eq!((about["version"].as_str(), about["appVersion"].as_str()), (Some(version), Some(version)));
+    let annotation = |name: &str| about["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap().to_owned();
+    let images: Value = serde_saphyr::from_str(&annotation("images"))?;
+    assert_eq!(images[0]["image"], format!("konigle-operator:{version}"));
+    let crds: Value = serde_saphyr::from_str(&annotation("crds"))?;
+    let crd = konigle_operator::api::crd();
+    assert_eq!(crds[0]["name"].as_str(), crd.metadata.name.as_deref());
+    assert_eq!(crds[0]["version"].as_str(), Some(crd.spec.versions[0].name.as_str()));
+
+    let namespace = Namespace::create(ControlPlane::shared().await?, "artifact-hub").await?;
+    let examples: Vec<Value> = serde_saphyr::from_str(&annotation("crdsExamples"))?;
+    assert_eq!(examples.len(), 2, "one of each kind of Space");
+    for mut example in examples {
+        example["metadata"]["namespace"] = json!(namespace.name());
+        let example: KonigleSpace = serde_json::from_value(example)?;
+        namespace.spaces().create(&PostParams { dry_run: true, ..PostParams::default() }, &example).await?;
+    }
+    Ok(())
+}
+
+/// One of the two writes 20 where the other writes 20.0.
+fn with_one_kind_of_number(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.iter().map(with_one_kind_of_number).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), with_one_kind_of_number(value))).collect()
+        }
+        other => other.clone(),
+    }
+}
