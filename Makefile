@@ -29,7 +29,7 @@ SECONDS ?= 60
 .PHONY: help demo test tests sweep faults soak model fuzz bench image build controlplane lint tools generate check-generated
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: controlplane ## from a fresh checkout to a promoted release; KEEP=1 leaves it running
 	$(CARGO) build --features sim --bins --example demo
@@ -80,6 +80,14 @@ $(FUZZ):
 soak: controlplane ## 200 resources under a fault a second: MINUTES=30, SEED=1 for the same faults again
 	MINUTES=$(or $(MINUTES),30) SEED=$(SEED) $(CARGO) test --all-features --test soak
 
+# One flow by itself: make e2e FLOW=flux.
+.PHONY: e2e e2e-flux e2e-argocd
+e2e: controlplane ## the operator among the real programs that people use it with: FLOW=name for one
+	$(CARGO) test --all-features --test e2e -- $(FLOW)
+
+e2e-flux: ## Flux's kustomize-controller applies the examples, and waits for what they ask for
+	@$(MAKE) --no-print-directory e2e FLOW=flux
+
 model: ## the functions that ship, against everything that may happen: MODEL=large or short, ONLY=setting or mutant, SEED=1
 	MODEL=$(or $(MODEL),large) MODEL_SEED=$(SEED) $(MODEL_TEST) -- $(if $(ONLY),'$(ONLY)')
 
@@ -98,7 +106,7 @@ controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; 
 lint: tools ## rustfmt, clippy, cargo-deny, the lock file of make fuzz, actionlint and zizmor
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-features --all-targets -- --deny warnings
-	$(CARGO) clippy --all-features --test sweep --test faults --test soak --test model -- --deny warnings
+	$(CARGO) clippy --all-features --test sweep --test faults --test soak --test e2e --test model -- --deny warnings
 	$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	$(DENY) --all-features check --hide-inclusion-graph bans licenses sources
 	$$(tests/parts/build actionlint) .github/workflows/*.yaml
