@@ -85,6 +85,10 @@ soak: controlplane ## 200 resources under a fault a second: MINUTES=30, SEED=1 f
 e2e: controlplane ## the operator among the real programs that people use it with: FLOW=name for one
 	$(CARGO) test --all-features --test e2e -- $(FLOW)
 
+# Needs redis-server and git on PATH.
+e2e-argocd: ## Argo CD syncs the examples from a Git server, and reads their health; then two minutes of quiet
+	@$(MAKE) --no-print-directory e2e FLOW=argocd
+
 e2e-flux: ## Flux's kustomize-controller applies the examples, and waits for what they ask for
 	@$(MAKE) --no-print-directory e2e FLOW=flux
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::kubectl::Kubectl;
+use crate::support::namespace::wait_for;
 use crate::support::run_folder::package;
 use crate::support::{Context, Failure, Result};
 
@@ -23,8 +24,9 @@ pub(crate) async fn install_crds(kubectl: &Kubectl, part: &str, module: &str, fo
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     kubectl.run(&arguments).await?;
-    kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).await?;
-    Ok(())
+    // kubectl fails at once on one that has no conditions yet.
+    let established = ["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"];
+    wait_for("all CRDs served", async || Ok(kubectl.run(&established).await.ok())).await.map(drop)
 }
 
 /// Where the files of a module are: fetched once per machine, in the version that the part's `go.mod` has unless `module`

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod argocd;
 mod cluster;
 mod flux;
 mod go_module;
@@ -29,7 +30,10 @@ use support::{Context, Result};
 type Flow = fn() -> Pin<Box<dyn Future<Output = Result<()>>>>;
 
 /// All flows, by name.
-const FLOWS: &[(&str, Flow)] = &[("flux::kustomizations", || Box::pin(flux::kustomizations()))];
+const FLOWS: &[(&str, Flow)] = &[
+    ("argocd::applications", || Box::pin(argocd::applications())),
+    ("flux::kustomizations", || Box::pin(flux::kustomizations())),
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
