@@ -1,5 +1,5 @@
-//! Argo CD: the real application-controller and repo-server sync applications from a real Git server, with the health script
-//! and the actions of `deploy/argocd/`, and read the health of their KonigleSpaces as it is.
+//! Argo CD: the real application-controller and repo-server sync applications from a real Git server, with the health
+//! script and the actions of `deploy/argocd/`, and read the health of their KonigleSpaces as it is.
 
 mod application;
 mod programs;
@@ -49,7 +49,8 @@ impl Argo {
     }
 }
 
-/// What an application shows of its Spaces from their first deploy on, what people can do there, and that it is then quiet.
+/// What an application shows of its Spaces from their first deploy on, what people can do there, and that it is then
+/// quiet.
 pub(crate) async fn applications() -> Result<()> {
     let mut argo = Argo::start().await?;
     let (shop_is_done, when_shop_is_done) = oneshot::channel();

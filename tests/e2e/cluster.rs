@@ -1,4 +1,5 @@
-//! A control plane of a flow's own, with the operator and all that it speaks to, and web apps for several scenes at once.
+//! A control plane of a flow's own, with the operator and all that it speaks to, and web apps for several scenes at
+//! once.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Every version of the objects of one kind in a namespace, in the order in which the API server stored them, beside those
-//! of the `KonigleSpaces`: both have their place in one order, for their versions are those of one etcd.
+//! Every version of the objects of one kind in a namespace, in the order in which the API server stored them, beside
+//! those of the `KonigleSpaces`: both have their place in one order, for their versions are those of one etcd.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

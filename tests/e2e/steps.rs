@@ -1,4 +1,5 @@
-//! What a flow prints: each step with when it was done and how long it took. Scenes that run at once say which they are.
+//! What a flow prints: each step with when it was done and how long it took. Scenes that run at once say which they
+//! are.
 
 use std::cell::Cell;
 use std::time::Instant;

@@ -120,8 +120,8 @@ impl<'argo> Application<'argo> {
             return Err(Failure::new(format!("{resource} was {seen}")));
         }
         self.steps.saw(&format!(
-            "all {} versions of Application {} were compared with the {} of KonigleSpace {resource}: Healthy in {healthy}, each \
-             time only when what its commit asks for ran; Progressing in {progressing} while a job ran",
+            "all {} versions of Application {} were compared with the {} of KonigleSpace {resource}: Healthy in \
+             {healthy}, each time only when what its commit asks for ran; Progressing in {progressing} while a job ran",
             applications.len(),
             self.name,
             spaces.len(),

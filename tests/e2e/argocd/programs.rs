@@ -1,5 +1,5 @@
-//! The real Argo CD as processes: redis-server, repo-server, application-controller and argocd-server, which is one program
-//! that acts by its name; and a real Git server beside it.
+//! The real Argo CD as processes: redis-server, repo-server, application-controller and argocd-server, which is one
+//! program that acts by its name; and a real Git server beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,8 +108,8 @@ impl ArgoCd {
         Ok(counts.iter().sum())
     }
 
-    /// Asks argocd-server, as its web pages do, about the actions of a resource of an application: what it offers, or, with
-    /// the name of one, to do it.
+    /// Asks argocd-server, as its web pages do, about the actions of a resource of an application: what it offers, or,
+    /// with the name of one, to do it.
     pub(super) async fn actions(
         &self,
         application: &str,

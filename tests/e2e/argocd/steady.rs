@@ -50,7 +50,8 @@ pub(super) async fn state(argo: &Argo) -> Result<()> {
     Ok(())
 }
 
-/// Waits until Argo CD does not look for a while that is long against what a change costs it, and short against a resync.
+/// Waits until Argo CD does not look for a while that is long against what a change costs it, and short against a
+/// resync.
 async fn settle(argo: &Argo) -> Result<()> {
     const WHILE: Duration = Duration::from_secs(5);
     let mut last = (argo.programs.refreshes().await?, Instant::now());

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 pub(super) const API_VERSION: &str = "kustomize.toolkit.fluxcd.io/v1";
 
+/// The reason of its condition Ready where a health check failed.
+pub(super) const FAILED: &str = "HealthCheckFailed";
+
 /// A condition of any object.
 pub(super) fn condition<'object>(object: &'object Value, kind: &str) -> Option<&'object Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
@@ -34,6 +37,6 @@ pub(super) fn waits_for_health(kustomization: &Value, revision: &str) -> bool {
 /// Why this revision failed its health checks, if it did.
 pub(super) fn failure<'object>(kustomization: &'object Value, revision: &str) -> Option<&'object str> {
     let ready = condition(kustomization, "Ready")?;
-    let failed = ready["reason"] == "HealthCheckFailed" && ready["status"] == "False";
+    let failed = ready["reason"] == FAILED && ready["status"] == "False";
     (failed && kustomization["status"]["lastAttemptedRevision"] == revision).then_some(ready["message"].as_str()?)
 }

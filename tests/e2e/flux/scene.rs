@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Flux;
-use super::kustomization::{failure, is, is_ready_for, waits_for_health};
+use super::kustomization::{FAILED, condition, failure, is, is_ready_for, waits_for_health};
 use super::source::{EXAMPLE, Source};
 use crate::history::History;
 use crate::steps::Steps;
@@ -81,8 +81,8 @@ impl<'flux> Scene<'flux> {
         Ok(ready.map(|ready| ready.message.clone()).unwrap_or_default())
     }
 
-    /// Judges everything that was recorded of the Kustomization that is named as its resource: whenever it was Ready for
-    /// one of these revisions, the resource met what that asks for; and while a job ran, it was not Ready.
+    /// Judges everything that was recorded of the Kustomization that is named as its resource: whenever it was Ready
+    /// for one of these revisions, the resource met what that asks for; and while a job ran, it was not Ready.
     pub(super) async fn judge(&self, name: &str, asked: &[(&str, &str, Meets)]) -> Result<()> {
         let kustomizations = self.flux.kustomizations.versions(name).await?;
         let spaces = self.flux.spaces.versions(name).await?;
@@ -98,8 +98,8 @@ impl<'flux> Scene<'flux> {
             }
         }
         self.steps.saw(&format!(
-            "all {} versions of Kustomization {name} were compared with the {} of its KonigleSpace: Ready for {} commits only \
-             when what they ask for was so, and in none of the {} in which a job ran",
+            "all {} versions of Kustomization {name} were compared with the {} of its KonigleSpace: Ready for {} of its \
+             commits only when what they ask for was so, and in none of the {} in which a job ran",
             kustomizations.len(),
             spaces.len(),
             asked.len(),
@@ -128,10 +128,22 @@ impl<'flux> Scene<'flux> {
 
     /// The Kustomization was Ready in no version until now.
     pub(super) async fn judge_never_ready(&self, name: &str) -> Result<()> {
+        self.judge_never(name, "Ready", |kustomization| is(kustomization, "Ready", "True")).await
+    }
+
+    /// The Kustomization had failed health checks in no version until now.
+    pub(super) async fn judge_never_failed(&self, name: &str) -> Result<()> {
+        let has_failed = |it: &Value| condition(it, "Ready").is_some_and(|ready| ready["reason"] == FAILED);
+        self.judge_never(name, "failed", has_failed).await
+    }
+
+    async fn judge_never(&self, name: &str, what: &str, is_such: impl Fn(&Value) -> bool) -> Result<()> {
         let kustomizations = self.flux.kustomizations.versions(name).await?;
-        match kustomizations.iter().find(|version| is(&version.object, "Ready", "True")) {
+        match kustomizations.iter().find(|version| is_such(&version.object)) {
             None => Ok(()),
-            Some(version) => Err(Failure::new(format!("{name} was Ready: {}", version.object["status"]))),
+            Some(version) => {
+                Err(Failure::new(format!("{name} was {what}: {}", version.object["status"]["conditions"])))
+            }
         }
     }
 }

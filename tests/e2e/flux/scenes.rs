@@ -95,6 +95,7 @@ pub(super) async fn suspended(flux: &Flux) -> Result<()> {
     scene.steps.saw("commit 2: no longer suspended");
     scene.until_it_waits(&uat, &second).await?;
     scene.until_ready(&uat, &second).await?;
+    scene.judge_revision(&uat, &second, "it ran", &runs(&one.digest)).await?;
     scene.steps.saw("with the snippet, too, the Kustomization waited for the deploy");
 
     let broken = broken(&scene)?;
@@ -112,8 +113,7 @@ pub(super) async fn suspended(flux: &Flux) -> Result<()> {
         let runs = runs(&one.digest);
         Box::new(move |space| runs(space) && space["spec"]["suspend"] == true)
     };
-    let asked = [(second.as_str(), "it ran", runs(&one.digest)), (&fourth, "it ran and was suspended", runs_suspended)];
-    scene.judge(&uat, &asked).await
+    scene.judge(&uat, &[(fourth.as_str(), "it ran and was suspended", runs_suspended)]).await
 }
 
 /// Where a person must act the Kustomization fails, and says of what; mended, it is Ready.
@@ -144,16 +144,19 @@ pub(super) async fn automatic(flux: &Flux) -> Result<()> {
     let policy = ("/spec/promotion/policy", json!("Automatic"));
     scene.tree().write_uat(&one, &[])?;
     scene.tree().write_production(std::slice::from_ref(&policy))?;
-    for environment in ["uat", "production"] {
-        scene.kustomization(environment, &json!({})).await?;
-    }
+    scene.kustomization("production", &json!({})).await?;
     let first = scene.commit().await?;
-    scene.steps.saw("commit 1: uat runs 1, production follows by itself");
+    scene.steps.saw("commit 1: uat runs 1, production follows by itself; Flux applies production first");
+    scene.until_it_waits(&production, &first).await?;
+    scene.until_reason(&production, "AwaitingSource").await?;
+    scene.kustomization("uat", &json!({})).await?;
+    scene.steps.saw("its Kustomization waits for a uat resource that is not there yet");
     scene.until_ready(&uat, &first).await?;
     let digest = one.digest.clone();
     flux.spaces.until(&production, "promoted", |space| runs(&digest)(space)).await?;
     scene.until_ready(&production, &first).await?;
-    scene.steps.saw("it was deployed and promoted; both Kustomizations are Ready");
+    scene.judge_never_failed(&production).await?;
+    scene.steps.saw("it was deployed and promoted; both Kustomizations are Ready, and that of production never failed");
 
     let by_hand = json!({"human_deploy": {"job": {"seconds": 0}}});
     flux.stage().simulator.change_space(&space_id(flux, &uat).await?, &by_hand).await?;
@@ -174,7 +177,8 @@ pub(super) async fn automatic(flux: &Flux) -> Result<()> {
     };
     scene.judge_revision(&production, &second, "the last promoted digest ran and the gate was closed", &meets).await?;
     scene.until_failed(&uat, &second, "Failed").await?;
-    scene.steps.saw("commit 2 changes production: its Kustomization is Ready while the gate is closed; that of uat fails, for it drifted");
+    scene.steps.saw("commit 2 changes production: its Kustomization is Ready while the gate is closed");
+    scene.steps.saw("uat's fails: what runs there is not known");
     Ok(())
 }
 

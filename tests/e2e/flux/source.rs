@@ -47,8 +47,8 @@ impl Source {
         // Of a commit's form.
         let revision = format!("main@sha1:{}", &artifact.digest["sha256:".len()..][..40]);
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let stored = json!({"type": "Ready", "status": "True", "reason": "Succeeded", "message": format!("stored {revision}"),
-            "lastTransitionTime": now, "observedGeneration": 1});
+        let stored = json!({"type": "Ready", "status": "True", "reason": "Succeeded", "observedGeneration": 1,
+            "message": format!("stored {revision}"), "lastTransitionTime": now});
         let status = json!({"status": {"observedGeneration": 1, "conditions": [stored], "artifact": {
             "url": artifact.url, "path": file, "digest": artifact.digest, "size": artifact.size,
             "revision": revision, "lastUpdateTime": now,
