@@ -125,7 +125,7 @@ fn unlooked(context: &Context, resource: &KonigleSpace) -> Observation {
     let (name, namespace, uid) = (resource.name_any(), resource.namespace().unwrap_or_default(), uid(resource));
     let refusal = context.memory.refusal(&uid);
     let created_at = resource.creation_timestamp().map(|time| time.0);
-    Observation { refusal, created_at, ..Observation::unlooked(name, namespace, uid, (clock::now(), context.settle)) }
+    Observation { created_at, refusal, ..Observation::unlooked(name, namespace, uid, (clock::now(), context.settle)) }
 }
 
 async fn account(

@@ -2,7 +2,7 @@
 //! its Kustomizations are Ready when, and only when, what the commit asks for runs.
 //!
 //! What is not real of Flux is source-controller: its part is to put what a repository holds on a web server and to say
-//! so in the GitRepository's status, which [`source`] does.
+//! so in the `GitRepository`'s status, which [`source`] does.
 
 mod controller;
 mod kustomization;

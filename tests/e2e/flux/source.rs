@@ -1,9 +1,9 @@
 //! The part of source-controller: an archive of the repository's files on a web server, and its address, digest and
-//! revision in the status of the GitRepository.
+//! revision in the status of the `GitRepository`.
 
 use std::process::Command;
 
-use jiff::Timestamp;
+use konigle_operator::clock;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::support::{Context, Failure, Result};
 use crate::tree::Tree;
 
 pub(super) const API_VERSION: &str = "source.toolkit.fluxcd.io/v1";
-/// Where the example of a GitRepository is, and the Kustomizations.
+/// Where the example of a `GitRepository` is, and the Kustomizations.
 pub(super) const EXAMPLE: &str = "deploy/flux/shop.yaml";
 
 /// A repository of one scene.
@@ -24,7 +24,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Makes the GitRepository, as the example has it, with nothing in it yet.
+    /// Makes the `GitRepository`, as the example has it, with nothing in it yet.
     pub(super) async fn create(flux: &Flux, name: &str, tree: Tree) -> Result<Self> {
         let mut repository = manifest(EXAMPLE, "GitRepository", "shop")?;
         repository["metadata"] = json!({"name": name, "namespace": flux.stage().namespace.name()});
@@ -46,7 +46,7 @@ impl Source {
         let artifact = flux.stage().artifacts.serve(&format!("/{file}"), std::fs::read(&archive).context(packing())?);
         // Of a commit's form.
         let revision = format!("main@sha1:{}", &artifact.digest["sha256:".len()..][..40]);
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = clock::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let stored = json!({"type": "Ready", "status": "True", "reason": "Succeeded", "observedGeneration": 1,
             "message": format!("stored {revision}"), "lastTransitionTime": now});
         let status = json!({"status": {"observedGeneration": 1, "conditions": [stored], "artifact": {
