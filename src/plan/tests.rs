@@ -519,6 +519,7 @@ fn running_promotions() -> Vec<(Facts, &'static str, &'static str)> {
 }
 
 /// All rows: facts, the step, and why.
+#[must_use]
 pub fn all_rows() -> Vec<(Facts, &'static str, &'static str)> {
     [
         deploys_of_uat(),
