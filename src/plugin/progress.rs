@@ -58,15 +58,15 @@ fn block(space: &KonigleSpace, name_width: usize, now: Timestamp, look: Look) ->
 
 /// The attempt that is under way, in one line.
 fn running(attempt: &Attempt, now: Timestamp) -> String {
-    let job = match (&attempt.job_id, &attempt.job_status) {
-        (Some(id), Some(word)) => format!("job {id} {word}"),
-        (Some(id), None) => format!("job {id}"),
-        (None, _) => "no job yet".to_owned(),
+    // The id comes last: it is what a narrow terminal can do without.
+    let (status, job) = match (&attempt.job_id, &attempt.job_status) {
+        (Some(id), word) => (word.as_deref().unwrap_or("begun"), format!(", job {id}")),
+        (None, _) => ("no job yet", String::new()),
     };
     let ran = between(Some(&attempt.started_at), Some(&time::text(now)));
     let may = between(Some(&attempt.started_at), Some(&attempt.deadline));
     let what = called(attempt.revision.as_deref(), &attempt.digest);
-    format!("{} {} of {what}, {job}, {ran} of at most {may}", kind(attempt.attempt_type), attempt.number)
+    format!("{} {} of {what}, {status}, {ran} of at most {may}{job}", kind(attempt.attempt_type), attempt.number)
 }
 
 fn seconds_since(from: &str, now: Timestamp) -> usize {
