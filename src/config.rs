@@ -15,7 +15,7 @@ pub struct Config {
     pub konigle_base_url: String,
 
     /// Base URLs that a Secret may name although they stand for an address that is not public; compared exactly.
-    #[arg(long, env = "KONIGLE_ALLOWED_BASE_URLS", value_delimiter = ',')]
+    #[arg(long, env = "KONIGLE_ALLOWED_BASE_URLS", value_delimiter = ',', value_parser = parse_base_url)]
     pub allowed_base_urls: Vec<String>,
 
     /// Watch this namespace only. Default: all namespaces.
@@ -93,6 +93,15 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     address.parse().map_err(|_| "write an address and port, such as :8080 or 127.0.0.1:8080".to_owned())
 }
 
+/// `https://konigle.internal`, as a Secret may name it; kept as it was written.
+fn parse_base_url(text: &str) -> Result<String, String> {
+    let wrong = "write an absolute URL such as https://konigle.internal, with no user, query or fragment";
+    let url = url::Url::parse(text).map_err(|_| wrong.to_owned())?;
+    let bare =
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    if url.scheme() == "https" && url.has_host() && bare { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
+}
+
 /// `120s`, `2m`, `1h`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration =
@@ -123,6 +132,11 @@ mod tests {
         assert_eq!(parse_listen(":8080").map(|address| address.port()), Ok(8080));
         assert_eq!(parse_listen("127.0.0.1:9").map(|address| address.to_string()), Ok("127.0.0.1:9".to_owned()));
         assert!(parse_listen("localhost").is_err());
+        let url = "https://konigle.internal/base";
+        assert_eq!(parse_base_url(url), Ok(url.to_owned()));
+        for wrong in ["foo", "konigle.internal", "http://127.0.0.1", "https://user:pass@host", "https://host?x", ""] {
+            assert!(parse_base_url(wrong).is_err_and(|text| text.contains("https://")), "{wrong}");
+        }
         assert_eq!(parse_duration("120s"), Ok(Duration::from_mins(2)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));
         assert!(parse_duration("-2m").is_err());

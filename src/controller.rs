@@ -38,7 +38,7 @@ pub enum StartError {
     #[error("--konigle-base-url: {0}")]
     BaseUrl(String),
     /// `--artifact-dir` cannot be used.
-    #[error("--artifact-dir {directory} cannot be used")]
+    #[error("--artifact-dir {directory} cannot be used ({source}): name a folder that this process may make and write")]
     ArtifactDirectory {
         /// The folder.
         directory: String,

@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::artifact::Auth;
 use crate::cluster::within;
+use crate::commands::write_key;
 use crate::konigle::{Account, Guard, parse_token};
 use crate::observation::Problem;
 use crate::reason::Reason;
@@ -50,20 +51,21 @@ pub async fn account(
     let token = data.get("token").ok_or_else(|| {
         problem(
             Reason::SecretKeyMissing,
-            format!("Secret {secret} has no key `token`: {}", write_key(namespace, secret, "token")),
+            format!("Secret {secret} has no key `token`: {}", write_it(namespace, secret, "token")),
         )
     })?;
     let token = parse_token(&token.0).map_err(|error| {
         problem(
             Reason::SecretInvalid,
-            format!("Secret {secret}, key `token`: {error}; {}", write_key(namespace, secret, "token")),
+            format!("Secret {secret}, key `token`: {error}; {}", write_it(namespace, secret, "token")),
         )
     })?;
     let base_url = match data.get("baseURL") {
         None => base_url.clone(),
-        Some(url) => guard
-            .parse_secret(&url.0)
-            .map_err(|error| problem(Reason::SecretInvalid, format!("Secret {secret}, key `baseURL`: {error}")))?,
+        Some(url) => guard.parse_secret(&url.0).map_err(|error| {
+            let write_it = write_it(namespace, secret, "baseURL");
+            problem(Reason::SecretInvalid, format!("Secret {secret}, key `baseURL`: {error}; {write_it}"))
+        })?,
     };
     Ok(Account::new(base_url, token))
 }
@@ -83,7 +85,7 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
                 Reason::SecretInvalid,
                 format!(
                     "Secret {secret}, key `{key}`: it holds a line break, or no UTF-8; {}",
-                    write_key(namespace, secret, key)
+                    write_it(namespace, secret, key)
                 ),
             )
         })
@@ -98,7 +100,8 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
             return Err(problem(
                 Reason::SecretKeyMissing,
                 format!(
-                    "Secret {secret}, which spec.source.http.secretRef names, needs the keys `username` and `password`, or `bearerToken` alone"
+                    "Secret {secret}, which spec.source.http.secretRef names, needs the keys `username` and `password`, or `bearerToken` alone: {}",
+                    write_it(namespace, secret, "bearerToken")
                 ),
             ));
         }
@@ -106,11 +109,8 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
     Ok(ArtifactCredentials { auth, ca: data.get("ca.crt").map(|ca| ca.0.clone()) })
 }
 
-/// The command that writes one key anew and leaves the others; unlike a file, it adds no line break.
-fn write_key(namespace: &str, secret: &str, key: &str) -> String {
-    format!(
-        "write it with `kubectl patch secret {secret} --namespace {namespace} --patch '{{\"stringData\":{{\"{key}\":\"VALUE\"}}}}'`"
-    )
+fn write_it(namespace: &str, secret: &str, key: &str) -> String {
+    format!("write it with `{}`", write_key(namespace, secret, key))
 }
 
 /// Where a spec names a Secret, and the option of `kubectl create secret generic` that makes its key.

@@ -15,10 +15,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use kube::Client;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cluster::within;
+use crate::commands::INSTALL_CRD;
 use crate::metrics::Metrics;
 
 /// Why the process is not ready; `None` when it is.
@@ -28,6 +30,10 @@ pub struct Readiness {
     watch: Mutex<Option<String>>,
     failures: Mutex<Option<Failures>>,
     lost: AtomicBool,
+    /// The watch failed: the CRD may be why.
+    doubted: Notify,
+    /// The CRD is there, and was not at the look before.
+    came: Notify,
 }
 
 /// A row of failures of the watch.
@@ -50,6 +56,27 @@ impl Default for Readiness {
             watch: Mutex::new(Some("the resources were not listed yet".to_owned())),
             failures: Mutex::default(),
             lost: AtomicBool::new(false),
+            doubted: Notify::new(),
+            came: Notify::new(),
+        }
+    }
+}
+
+/// What the installed CRD is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Installed {
+    Complete,
+    Missing,
+    /// It is there, or that could not be seen, and this is wrong.
+    Faulty(String),
+}
+
+impl Installed {
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Complete => None,
+            Self::Missing => Some(format!("the CRD is not installed: {INSTALL_CRD}")),
+            Self::Faulty(problem) => Some(problem.clone()),
         }
     }
 }
@@ -58,6 +85,17 @@ impl Readiness {
     /// The CRD is complete (`None`), or this is wrong with it.
     pub fn set_crd(&self, problem: Option<String>) {
         *self.crd.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// The CRD was not there and is now: what the watch said meanwhile is over, and it need not wait for its next try.
+    fn crd_came(&self) {
+        self.set_watch(Some("the CRD is there now; the resources are not listed yet".to_owned()));
+        self.came.notify_one();
+    }
+
+    /// Waits until the CRD is there after it was not. For one that waits: the watch.
+    pub async fn until_crd_comes(&self) {
+        self.came.notified().await;
     }
 
     /// The watch works (`None`), or this is wrong with it.
@@ -73,6 +111,7 @@ impl Readiness {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let first = failures.as_ref().filter(|row| now - row.last < WORKS_AFTER).map_or(now, |row| row.first);
         *failures = Some(Failures { first, last: now, why });
+        self.doubted.notify_one();
     }
 
     /// The lead is lost for good: the process only ends what it began.
@@ -132,48 +171,57 @@ async fn show_metrics(State((_, metrics)): State<Shared>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.text())
 }
 
-/// Compares the installed CRD with the one compiled in, every few seconds until it is complete and every minute then.
+/// How often the CRD is looked at while it is as it should be, and while it is not.
+const LOOKS: (Duration, Duration) = (Duration::from_mins(1), Duration::from_secs(2));
+
+/// Compares the installed CRD with the one compiled in, every few seconds until it is complete and every minute then; at
+/// once where the watch failed.
 pub async fn watch_crd(client: Client, readiness: Arc<Readiness>, stop: CancellationToken) {
-    let mut known: Option<Option<String>> = None;
+    let mut known: Option<Installed> = None;
     loop {
-        let problem = installed_crd(&client).await;
-        if known.as_ref() != Some(&problem) {
+        let installed = installed_crd(&client).await;
+        let problem = installed.problem();
+        if known.as_ref() != Some(&installed) {
             match &problem {
                 None => info!("the installed CRD is complete"),
                 Some(problem) => warn!(problem, "not ready"),
             }
-            known = Some(problem.clone());
         }
-        let pause = if problem.is_none() { Duration::from_mins(1) } else { Duration::from_secs(2) };
         readiness.set_crd(problem);
+        // A look that brought nothing tells nothing of whether it is there.
+        let came = known == Some(Installed::Missing) && installed != Installed::Missing;
+        known = Some(installed);
+        if came {
+            readiness.crd_came();
+        }
+        let pause = if known == Some(Installed::Complete) { LOOKS.0 } else { LOOKS.1 };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            // Not more often than that: a watch that fails again and again must not become a row of looks.
+            () = async { readiness.doubted.notified().await; tokio::time::sleep(LOOKS.1).await } => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-async fn installed_crd(client: &Client) -> Option<String> {
+async fn installed_crd(client: &Client) -> Installed {
     let request = match http::Request::get("/openapi/v3/apis/cloud.konigle.com/v1alpha1").body(Vec::new()) {
         Ok(request) => request,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return Installed::Faulty(error.to_string()),
     };
     let document: Value = match within("read the OpenAPI document", client.request(request)).await {
         Ok(document) => document,
-        Err(error) if error.code() == Some(404) => {
-            return Some(
-                "the CRD is not installed: kubectl apply -f crds/koniglespaces.cloud.konigle.com.yaml".to_owned(),
-            );
-        }
-        Err(error) => return Some(error.to_string()),
+        Err(error) if error.code() == Some(404) => return Installed::Missing,
+        Err(error) => return Installed::Faulty(error.to_string()),
     };
     let schemas = document["components"]["schemas"].as_object().cloned().unwrap_or_default();
     let installed = schemas.iter().find(|(name, _)| name.ends_with(".KonigleSpace")).map(|(_, schema)| schema);
-    let Some(installed) = installed else { return Some("the CRD has no KonigleSpace".to_owned()) };
+    let Some(installed) = installed else { return Installed::Faulty("the CRD has no KonigleSpace".to_owned()) };
     let compiled = serde_json::to_value(crate::api::crd()).unwrap_or_default();
     let compiled = &compiled["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let missing = missing_fields(compiled, installed, "");
-    missing.map(|field| format!("the installed CRD is older than this operator and lacks {field}: kubectl apply -f crds/koniglespaces.cloud.konigle.com.yaml"))
+    missing_fields(compiled, installed, "").map_or(Installed::Complete, |field| {
+        Installed::Faulty(format!("the installed CRD is older than this operator and lacks {field}: {INSTALL_CRD}"))
+    })
 }
 
 /// The first property of `wanted` that `installed` lacks, as a path.

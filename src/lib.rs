@@ -7,6 +7,7 @@
 pub mod reconcile;
 
 pub mod api;
+pub mod commands;
 pub mod desired;
 pub mod footprint;
 pub mod judge;

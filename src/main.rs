@@ -70,7 +70,9 @@ async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let stop = Stop::default();
     stop_on_signal(stop.clone())?;
     info!(version = env!("CARGO_PKG_VERSION"), base_url = %config.konigle_base_url, "starting");
-    let kube_config = kube::Config::infer().await?;
+    let kube_config = kube::Config::infer().await.map_err(|error| {
+        format!("no cluster to work on: set KUBECONFIG, or run as a pod with a ServiceAccount ({error})")
+    })?;
     let clients = Clients::new(&kube_config)?;
     let (metrics, readiness) = (Arc::new(Metrics::new()), Arc::new(Readiness::default()));
     let served = CancellationToken::new();

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::api::{Attempt, BaselineSource, PairStatus, SpaceStatus};
 use crate::artifact::FetchError;
+use crate::commands::Named;
 use crate::konigle::Answer;
 use crate::konigle::model::Job;
 use crate::reason::Reason;
@@ -102,6 +103,12 @@ impl Observation {
         self.space.as_ref()?.as_ref().ok()
     }
 
+    /// The resource, as commands name it.
+    #[must_use]
+    pub fn named(&self) -> Named<'_> {
+        Named { namespace: &self.namespace, name: &self.name }
+    }
+
     /// The pair that it showed.
     #[must_use]
     pub fn pair_seen(&self) -> Option<PairStatus> {
@@ -114,6 +121,19 @@ impl Observation {
 pub struct AccountFacts {
     /// Where the API is.
     pub base_url: String,
+    /// Who says so.
+    pub named_by: NamedBy,
+}
+
+/// Who named a base URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The operator's own flag.
+    Flag,
+    /// The Secret.
+    Secret,
+    /// Nobody that could be asked: the Secret was not read. It is the one of the open attempt, if there is one.
+    Nobody,
 }
 
 /// A reason with its message.

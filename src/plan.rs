@@ -5,23 +5,25 @@
 
 mod advance;
 mod claim;
+mod follow;
 mod looks;
 
 pub use claim::claim;
+pub use looks::is_mended;
 
 use std::time::Duration;
 
 use crate::api::{
-    Attempt, AttemptResult, AttemptType, BaselineSource, Cause, DriftPolicy, REDEPLOY_AT, RESET_AT, RESOLVE_ATTEMPT,
+    AdoptionPolicy, AttemptResult, BaselineSource, Cause, DriftPolicy, RECONCILE_AT, REDEPLOY_AT, RESET_AT,
 };
 use crate::desired::{Approval, Desired, Wish};
-use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset, wait_ends};
-use crate::konigle::model::JobStatus;
-use crate::observation::{LookError, Observation, Problem};
+use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset};
+use crate::observation::{Observation, Problem};
 use crate::reason::Reason;
 use crate::time;
-use crate::wish::{Gate, Wanted, gate, short, wanted};
+use crate::wish::{Gate, Wanted, gate, no_pair, short, wanted};
 use advance::{advance, artifact_retry, retry_in};
+use follow::follow;
 use looks::look_failed;
 
 /// How long after a first 401 the token is taken as rejected.
@@ -30,8 +32,6 @@ const REJECTED_AFTER: Duration = Duration::from_secs(30);
 const SOURCE_COMES_WITHIN: Duration = Duration::from_secs(30);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
-/// What to do once that is mended which no watch tells of.
-const THEN_LOOK: &str = "then set the annotation cloud.konigle.com/reconcile-at, or wait for the next look";
 
 /// The one thing to do in this pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,82 +137,6 @@ fn job_pace(judged: &Judged, seen: &Observation) -> Duration {
     Duration::from_secs(if young || judged.open != Some(Open::Running) { 3 } else { 10 })
 }
 
-/// The command that sets one of our annotations on this very resource.
-fn annotate(seen: &Observation, annotation: &str) -> String {
-    format!("kubectl annotate kspace {} --namespace {} --overwrite {annotation}", seen.name, seen.namespace)
-}
-
-/// The command by which a person says what became of an attempt: `succeeded`, `failed` or `retry`.
-#[must_use]
-pub fn resolve_command(seen: &Observation, attempt: &Attempt, answer: &str) -> String {
-    annotate(seen, &format!("{RESOLVE_ATTEMPT}={}={answer}", attempt.nonce))
-}
-
-/// An attempt is open: nothing else is started before it is closed.
-fn follow(open: &Open, desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
-    let Some(attempt) = &judged.status.attempt else { return wait(Reason::Progressing, "") };
-    let job = attempt.job_id.as_deref().unwrap_or("unknown");
-    let running = match attempt.attempt_type {
-        AttemptType::Promote => Reason::PromotionRunning,
-        AttemptType::Deploy | AttemptType::Other => Reason::DeployRunning,
-    };
-    let command = resolve_command(seen, attempt, "succeeded");
-    let resolve = format!("find out in Konigle's console what became of it, then: {command} (or =failed, or =retry)");
-    let status = attempt.job_status.as_deref().unwrap_or("pending");
-    let line = attempt.log.as_ref().and_then(|log| log.lines.last()).map_or("", String::as_str);
-    let separator = if line.is_empty() { "" } else { ": " };
-    let progress = format!("{status}{separator}{line}");
-    match open {
-        Open::Running => {
-            wait(running, format!("attempt {} of {}, job {job} is {progress}", attempt.number, short(&attempt.digest)))
-        }
-        Open::Confirming => wait(running, format!("job {job} has ended: {progress}; waiting for the Space to show it")),
-        Open::Verifying => {
-            wait(running, format!("job {job} succeeded; checking that the uat Space stayed as it was approved"))
-        }
-        Open::Overdue => stall(
-            Reason::JobOverdue,
-            format!(
-                "job {job}{} has not ended within spec.timeout; it is still followed{}, and nothing else is started before it ends: {resolve}{}",
-                odd_word(attempt.job_status.as_deref()),
-                unreadable(seen),
-                if line.is_empty() { String::new() } else { format!("; the last line of its log is: {line}") }
-            ),
-        ),
-        Open::Resolving => wait(
-            Reason::ResolvingOutcome,
-            format!(
-                "what became of attempt {} of {} is not known; evidence is awaited until {} at the latest, unless the operator was restarted since or Konigle does not answer, and nothing is sent meanwhile; to end the wait, {resolve}",
-                attempt.number,
-                short(&attempt.digest),
-                wait_ends(attempt, desired, seen.settle)
-            ),
-        ),
-        Open::Undecided(why) => stall(Reason::OutcomeUnknown, format!("{why}: {resolve}")),
-    }
-}
-
-/// The command that asks for something by an annotation whose value must only be new.
-fn annotate_now(seen: &Observation, annotation: &str) -> String {
-    annotate(seen, &format!("{annotation}=\"$(date +%s)\""))
-}
-
-/// That the token may not read the job: that is why it is not seen to end.
-fn unreadable(seen: &Observation) -> String {
-    match seen.attempt.as_ref().and_then(|attempt| attempt.job.as_ref()) {
-        Some(Err(LookError::Forbidden(detail))) => format!(", but the token may not read it ({detail})"),
-        _ => String::new(),
-    }
-}
-
-/// A word of a job that is not known: that may be why the job seems not to end.
-fn odd_word(job_status: Option<&str>) -> String {
-    match job_status.map(|word| JobStatus::from(word.to_owned())) {
-        Some(JobStatus::Unknown(word)) => format!(" (in status `{word}`, which this operator does not know)"),
-        _ => String::new(),
-    }
-}
-
 /// What keeps this resource from this Space. A type that is not known is no better than the wrong one: what came of a
 /// promotion would be looked for in a Space that it does not change.
 fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
@@ -283,26 +207,30 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
             Reason::Drifted,
             format!(
                 "{drift}; what runs is not known. Write another digest, accept it with spec.driftPolicy: Ignore, or deploy the spec's digest again: {}",
-                annotate_now(seen, RESET_AT)
+                seen.named().annotate_now(RESET_AT)
             ),
         );
     }
     if let Some(content) = judged.content.as_ref().filter(|content| content.verified == Some(false)) {
         return stall(
             Reason::ContentNotVerified,
-            format!("{}; approve another digest, or promote again: {}", content.message, annotate_now(seen, RESET_AT)),
+            format!(
+                "{}; approve another digest, or promote again: {}",
+                content.message,
+                seen.named().annotate_now(RESET_AT)
+            ),
         );
     }
     let space = seen.space_seen();
     match space.map(|space| space.status.status.as_str()) {
         Some("provisioning") => return provisioning(),
-        Some("stopped") => return stopped(),
+        Some("stopped") => return stopped(seen),
         Some("error") => {
             return stall(
                 Reason::SpaceError,
                 format!(
                     "the Space is in status error: see Konigle's console for why; another digest is deployed all the same, and this one again by: {}",
-                    annotate_now(seen, REDEPLOY_AT)
+                    seen.named().annotate_now(REDEPLOY_AT)
                 ),
             );
         }
@@ -322,13 +250,17 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
             return wait(Reason::AwaitingSource, problem.message);
         }
         if !asked && !automatic(desired) {
-            return Step::Rest(Problem { reason: Reason::AwaitingApproval, message: problem.message });
+            // An approval would come to nothing: so it is said before somebody approves.
+            return match no_pair(desired, seen) {
+                Some(why) => stall(Reason::PairNotProven, why),
+                None => Step::Rest(Problem { reason: Reason::AwaitingApproval, message: problem.message }),
+            };
         }
     }
-    Step::Rest(met(seen, judged))
+    Step::Rest(met(desired, seen, judged))
 }
 
-fn met(seen: &Observation, judged: &Judged) -> Problem {
+fn met(desired: &Desired, seen: &Observation, judged: &Judged) -> Problem {
     let release = judged.status.release.as_ref();
     let runs = short(release.map_or("nothing", |release| release.digest.as_str()));
     let assumed = release.is_some_and(|release| release.attribution == crate::api::Attribution::Assumed);
@@ -338,12 +270,24 @@ fn met(seen: &Observation, judged: &Judged) -> Problem {
         Some(word) => format!("; the Space is in status {word}"),
     };
     let what = match (&judged.drifted, assumed) {
-        (Some(_), _) => "was recorded as running, but somebody else deployed since",
-        (None, true) => "is assumed to run, as spec.adoptionPolicy says; no job of this resource proves it",
-        (None, false) => "runs",
+        (Some(_), _) => "was recorded as running, but somebody else deployed since".to_owned(),
+        (None, true) => assumption(desired, seen),
+        (None, false) => "runs".to_owned(),
     };
     let reason = if assumed { Reason::Assumed } else { Reason::Succeeded };
-    Problem { reason, message: format!("{runs} {what}{odd}") }
+    let suspended = if desired.suspended { " (suspended: nothing else is released)" } else { "" };
+    Problem { reason, message: format!("{runs} {what}{odd}{suspended}") }
+}
+
+/// What an assumed release rests on, and how to make certain of it.
+fn assumption(desired: &Desired, seen: &Observation) -> String {
+    let policy = match (desired.adoption_policy, desired.promotes()) {
+        (AdoptionPolicy::AssumeCurrent, true) => "adoptionPolicy AssumeCurrent (the default with spec.promotion)",
+        (AdoptionPolicy::AssumeCurrent, false) => "spec.adoptionPolicy AssumeCurrent",
+        (AdoptionPolicy::Deploy, _) => "the adoptionPolicy of the first contact",
+    };
+    let (verb, command) = (if desired.promotes() { "promote" } else { "deploy" }, seen.named().annotate_now(RESET_AT));
+    format!("is assumed to run, by {policy}: no job of this resource proves it; to {verb} it and be certain: {command}")
 }
 
 /// No uat resource can be seen. The commit that made this one may bring it a moment later, in any order, and those who
@@ -366,8 +310,13 @@ fn provisioning() -> Step {
     wait(Reason::SpaceProvisioning, "the Space is still being provisioned; all goes on by itself when that has ended")
 }
 
-fn stopped() -> Step {
-    stall(Reason::SpaceStopped, format!("the Space is stopped: start it in Konigle's console, {THEN_LOOK}"))
+fn stopped(seen: &Observation) -> Step {
+    stall(Reason::SpaceStopped, format!("the Space is stopped: start it in Konigle's console, then {}", look_now(seen)))
+}
+
+/// How to have that seen at once which no watch tells of.
+fn look_now(seen: &Observation) -> String {
+    format!("wait for the next look, or have it now: {}", seen.named().annotate_now(RECONCILE_AT))
 }
 
 fn wait(reason: Reason, message: impl Into<String>) -> Step {

@@ -9,11 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use tracing::{debug, error};
 
-use crate::api::KonigleSpace;
+use crate::api::{Attempt, KonigleSpace, RESOLVE_ATTEMPT};
+use crate::commands::{INSTALL_CRD, Named};
 use crate::context::Context;
 use crate::desired::{Desired, Invalid};
 use crate::judge::{Judged, Note, judge};
@@ -23,13 +25,17 @@ use crate::observe::observe;
 use crate::plan::{Step, look_again, next_step};
 use crate::reason::Reason;
 use crate::record::{WriteError, note_release, record, record_leniently};
+use crate::redact::Redactor;
 use crate::release::{Started, start};
+use crate::text::cut;
 use crate::{clock, download, status};
 
 /// How soon the first look at a new job is due.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How soon a resource is looked at that nothing but an edit can mend.
 const BROKEN_INTERVAL: Duration = Duration::from_mins(10);
+/// How much of an answer that counts for nothing is shown, in bytes.
+const LONGEST_ANSWER: usize = 80;
 
 /// Moves one resource at most one step closer to its spec, and says in its status why.
 ///
@@ -110,13 +116,25 @@ fn notes(context: &Context, resource: &KonigleSpace, desired: &Desired, judged: 
     let heard =
         open.is_none() && judged.status.history.iter().any(|entry| entry.message.starts_with("a person answered"));
     if context.memory.is_new_answer(&uid(resource), answer) && !fits && !heard {
-        notes.push(Note {
-            warning: true,
-            reason: "AnswerIgnored",
-            message: "the annotation cloud.konigle.com/resolve-attempt was ignored: write NONCE=succeeded, =failed or =retry with the nonce of the open attempt, as status.attempt.nonce shows it".to_owned(),
-        });
+        let message = ignored(answer, resource, open);
+        notes.push(Note { warning: true, reason: "AnswerIgnored", message });
     }
     notes
+}
+
+/// Why an answer counts for nothing. It names the answer: the next one, as wrong, is another Event.
+fn ignored(answer: &str, resource: &KonigleSpace, open: Option<&Attempt>) -> String {
+    let answer = cut(&Redactor::default().clean(&answer.replace(char::is_control, " ")), LONGEST_ANSWER);
+    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
+    let named = Named { namespace: &namespace, name: &name };
+    let what = match open {
+        None => format!("for no attempt is open; take it away: {}", named.remove(RESOLVE_ATTEMPT)),
+        Some(Attempt { number, nonce, .. }) => format!(
+            "for it is no answer to attempt {number}, which is open: {} (or =failed, or =retry)",
+            named.resolve(nonce, "succeeded")
+        ),
+    };
+    format!("the value `{answer}` of the annotation {RESOLVE_ATTEMPT} was ignored, {what}")
 }
 
 async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Invalid) -> Result<Action, WriteError> {
@@ -132,7 +150,7 @@ async fn say_outdated(context: &Context, resource: &KonigleSpace, why: &str) -> 
     let problem = Problem {
         reason: Reason::CRDOutdated,
         message: format!(
-            "the installed CRD is older than this operator ({why}): apply the CRD of this version, crds/koniglespaces.cloud.konigle.com.yaml"
+            "the installed CRD is older than this operator ({why}); apply the CRD of this version: {INSTALL_CRD}"
         ),
     };
     error!(why, "the installed CRD is older than this operator");

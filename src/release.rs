@@ -309,16 +309,18 @@ async fn still_ours(
 
 /// Says who approved the promotion, and when, as far as the API server knows: the manager of the field that approves.
 async fn announce(context: &Context, resource: &KonigleSpace, desired: &Desired, attempt: &Attempt) {
-    let field = match &desired.wish {
-        Wish::Promote { approval: Approval::Automatic, .. } => "f:policy",
-        Wish::Promote { .. } | Wish::Deploy(_) => "f:approvedDigest",
+    let (field, verb) = match &desired.wish {
+        Wish::Promote { approval: Approval::Automatic, .. } => ("f:policy", "made Automatic"),
+        Wish::Promote { .. } | Wish::Deploy(_) => ("f:approvedDigest", "approved"),
     };
     let approval = match within("read the approval", context.spaces(resource).get(&resource.name_any())).await {
         Ok(live) => live.managed_fields().iter().find_map(|entry| {
             let fields = serde_json::to_value(&entry.fields_v1).ok()?;
             fields["f:spec"]["f:promotion"].get(field)?;
             let time = entry.time.as_ref().map(|time| crate::time::text(time.0)).unwrap_or_default();
-            Some(format!(", asked for by {} at {time}", entry.manager.as_deref().unwrap_or("an unknown field manager")))
+            // A name that the client chose; who it was is not known here.
+            let manager = entry.manager.as_deref().unwrap_or("unknown");
+            Some(format!(", {verb} by the field manager `{manager}` at {time}"))
         }),
         Err(error) => {
             warn!(error = &error as &dyn std::error::Error, "who approved the promotion could not be read");

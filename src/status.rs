@@ -6,10 +6,10 @@
 use jiff::Timestamp;
 
 use crate::api::{AttemptResult, AttemptType, Condition, HistoryEntry, KonigleSpaceStatus};
-use crate::desired::{Desired, Invalid};
+use crate::desired::{Desired, Invalid, Wish};
 use crate::judge::{Judged, Note, trim};
 use crate::observation::{ArtifactFacts, LookError, Observation, Problem};
-use crate::plan::Step;
+use crate::plan::{Step, is_mended};
 use crate::reason::Reason;
 use crate::text::cut;
 use crate::time;
@@ -44,7 +44,7 @@ pub fn render(desired: &Desired, seen: &Observation, judged: &Judged, step: &Ste
         conditions.add("Ready", ready.status, &ready.problem);
         artifact_ready(&mut conditions, desired, seen, judged, step);
         deployed(&mut conditions, desired, seen, judged, &ready);
-        promotion_allowed(&mut conditions, desired, seen, judged);
+        promotion_allowed(&mut conditions, desired, seen, judged, step);
     }
     content_verified(&mut conditions, desired, judged);
     credentials_valid(&mut conditions, seen, step);
@@ -169,7 +169,10 @@ fn readiness(step: &Step, judged: &Judged) -> Readiness {
             let number = judged.status.last_attempt;
             under_way(
                 "Unknown",
-                problem(reason, format!("attempt {number} of {} is being sent", short(&release.wanted.digest))),
+                problem(
+                    reason,
+                    format!("attempt {number} of {} is on its way to Konigle", short(&release.wanted.digest)),
+                ),
             )
         }
         Step::Wait(waiting) => {
@@ -218,7 +221,8 @@ fn artifact_ready(
 }
 
 fn ready_artifact(digest: &str) -> Problem {
-    Problem { reason: Reason::Succeeded, message: format!("{} was downloaded, verified and inspected", short(digest)) }
+    // Not that it was downloaded: another resource may have brought it.
+    Problem { reason: Reason::Succeeded, message: format!("{} was verified and inspected", short(digest)) }
 }
 
 /// Whether the wanted digest runs.
@@ -264,26 +268,43 @@ fn deployed(
     conditions.add("Deployed", word, &problem);
 }
 
-fn promotion_allowed(conditions: &mut Conditions<'_>, desired: &Desired, seen: &Observation, judged: &Judged) {
+fn promotion_allowed(
+    conditions: &mut Conditions<'_>,
+    desired: &Desired,
+    seen: &Observation,
+    judged: &Judged,
+    step: &Step,
+) {
     let runs = judged.status.release.as_ref().map(|release| release.digest.as_str());
-    let (word, problem) = match gate(desired, seen) {
-        None => return,
-        Some(Gate::Open(source)) => {
+    let (word, problem) = match (gate(desired, seen), step) {
+        (None, _) => return,
+        // The gate tells of the uat resource alone.
+        (_, Step::Stall(problem)) if problem.reason == Reason::PairNotProven => ("False", problem.clone()),
+        (Some(Gate::Open(source)), _) => {
             let message = format!("{} may be promoted from {}", short(&source.digest), source.name);
             ("True", Problem { reason: Reason::Succeeded, message })
         }
         // The approved digest runs, and uat has moved on to one that is not approved.
-        Some(Gate::Closed(problem))
+        (Some(Gate::Closed(problem)), _)
             if problem.reason == Reason::AwaitingSource
                 && wanted(desired, seen).is_some_and(|wanted| runs == Some(wanted.digest.as_str())) =>
         {
-            let message =
-                format!("{}; to promote it, set spec.promotion.approvedDigest to that digest", problem.message);
-            ("False", Problem { reason: Reason::AwaitingApproval, message })
+            ("False", Problem { reason: Reason::AwaitingApproval, message: moved_on(desired, seen) })
         }
-        Some(Gate::Closed(problem)) => ("False", problem),
+        (Some(Gate::Closed(problem)), _) => ("False", problem),
     };
     conditions.add("PromotionAllowed", word, &problem);
+}
+
+/// What is approved runs, and uat runs something else.
+fn moved_on(desired: &Desired, seen: &Observation) -> String {
+    let Wish::Promote { from, .. } = &desired.wish else { return String::new() };
+    let released = seen.source.as_ref().and_then(|source| source.status.release.as_ref());
+    let (what, command) = released.map_or_else(
+        || ("nothing".to_owned(), String::new()),
+        |release| (release.digest.clone(), format!("; to promote that: {}", seen.named().approve(&release.digest))),
+    );
+    format!("what is approved runs here already, and {from} runs {what}{command}")
 }
 
 fn content_verified(conditions: &mut Conditions<'_>, desired: &Desired, judged: &Judged) {
@@ -312,7 +333,15 @@ fn credentials_valid(conditions: &mut Conditions<'_>, seen: &Observation, step: 
         (_, Some(Ok(_) | Err(LookError::NotFound(_) | LookError::Ambiguous(_) | LookError::Changed(_))), _) => {
             conditions.add("CredentialsValid", "True", &works);
         }
-        _ if conditions.before.condition("CredentialsValid").is_some() => conditions.keep(&["CredentialsValid"]),
+        (_, Some(Err(LookError::Unauthorized(_))), Step::Wait(problem)) => {
+            conditions.add("CredentialsValid", "Unknown", problem);
+        }
+        _ if conditions.before.condition("CredentialsValid").is_some_and(|said| {
+            said.status != "False" || !is_mended(seen, conditions.before, conditions.generation)
+        }) =>
+        {
+            conditions.keep(&["CredentialsValid"]);
+        }
         _ => {
             let message = "Konigle has not answered yet".to_owned();
             conditions.add("CredentialsValid", "Unknown", &Problem { reason: Reason::Progressing, message });

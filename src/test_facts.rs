@@ -17,8 +17,8 @@ use crate::judge::{Judged, judge};
 use crate::konigle::model::{Deployment, Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
 use crate::observation::{
-    AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation, PairProof, Problem, Refusal, SourceFacts,
-    SpaceFacts,
+    AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation, PairProof, Problem, Refusal,
+    SourceFacts, SpaceFacts,
 };
 use crate::plan::{ReleaseKind, Step, claim, next_step};
 use crate::reason::Reason;
@@ -140,7 +140,7 @@ impl Facts {
                 released: None,
             },
             seen: Observation {
-                account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned() }),
+                account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned(), named_by: NamedBy::Flag }),
                 space: Some(Ok(SpaceFacts { status: space("7301", "uat"), url: None })),
                 artifact: ArtifactFacts::OnDisk { size: 10 },
                 ..Observation::unlooked("shop-uat".to_owned(), "shop".to_owned(), UID.to_owned(), (now(), SETTLE))

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
@@ -48,9 +48,15 @@ pub fn watch(
     if let Some(selector) = &config.watch_label_selector {
         watching = watching.labels(selector);
     }
+    let selector = config.watch_label_selector.clone();
     let failed = {
         let (context, readiness, gone) = (context.clone(), readiness.clone(), AtomicU32::new(0));
         move |error: &watcher::Error| {
+            if let (Some(selector), Some(why)) = (&selector, refused(error)) {
+                error!(selector, why, "--watch-label-selector is no label selector: write one such as team=shop");
+                context.fail();
+                return;
+            }
             warn!(error = error as &dyn std::error::Error, "the watch failed; it is begun again");
             readiness.watch_failed(format!("the resources cannot be watched: {error}"));
             if is_gone(error) && gone.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_GONE {
@@ -64,13 +70,24 @@ pub fn watch(
         }
     };
     let watched: Api<Watched> = api(config, client);
-    watcher(watched, watching)
-        .modify(|guard| {
-            if let Ok(resource) = &mut guard.0 {
-                resource.metadata.managed_fields = None;
-            }
-        })
-        .backoff(WatchBackoff::default())
+    // One watcher after the other: when the CRD comes, the one that waits for its next try gives way to a fresh one.
+    let came = readiness.clone();
+    let watchers = stream::repeat_with(move || {
+        let came = came.clone();
+        watcher(Api::clone(&watched), watching.clone())
+            .modify(|guard| {
+                if let Ok(resource) = &mut guard.0 {
+                    resource.metadata.managed_fields = None;
+                }
+            })
+            .backoff(WatchBackoff::default())
+            .take_until(async move {
+                came.until_crd_comes().await;
+                info!("the CRD is there now: the resources are listed afresh");
+            })
+    });
+    watchers
+        .flatten()
         .inspect_err(failed)
         .reflect(writer)
         .inspect_ok(move |event| {
@@ -91,12 +108,13 @@ pub fn watch(
                 Event::Init | Event::InitApply(_) => {}
             }
         })
-        .try_filter_map(|event| {
-            std::future::ready(Ok(match event {
-                Event::Apply(guard) => Some(guard),
-                // What a list shows has its pass when the list is complete.
-                Event::Init | Event::InitApply(_) | Event::InitDone | Event::Delete(_) => None,
-            }))
+        .filter_map(|event| {
+            std::future::ready(match event {
+                Ok(Event::Apply(guard)) => Some(Ok(guard)),
+                // What a list shows has its pass when the list is complete. And a failure ends here: kube's controller has
+                // a pause of its own after each, in which it polls nothing, so that nothing could end it.
+                Ok(Event::Init | Event::InitApply(_) | Event::InitDone | Event::Delete(_)) | Err(_) => None,
+            })
         })
 }
 
@@ -114,6 +132,14 @@ where
 /// A 410 at the start of a watch: kube-runtime would ask for the same version for ever.
 fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+/// The API server's words, where it refuses what is asked for: the label selector is all that may be wrong with it.
+fn refused(error: &watcher::Error) -> Option<&str> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 400 => Some(&status.message),
+        _ => None,
+    }
 }
 
 /// Waits between failures of the watch: 0.8 s, doubled with each, at most 30 s. A relist that is followed by the next

@@ -2,7 +2,8 @@
 //!
 //! Pure. A promotion's wish depends on the uat resource, so it is worked out from the facts of each pass.
 
-use crate::api::{AttemptResult, Attribution, BaselineSource, HeldBy, KonigleSpaceStatus};
+use crate::api::{AttemptResult, Attribution, BaselineSource, HeldBy, KonigleSpaceStatus, RESET_AT};
+use crate::commands::Named;
 use crate::desired::{Approval, Desired, Wish};
 use crate::observation::{Observation, Problem, SourceFacts};
 use crate::reason::Reason;
@@ -47,11 +48,67 @@ pub fn wanted(desired: &Desired, seen: &Observation) -> Option<Wanted> {
     }
 }
 
-/// The gate of a promotion. `None` for deploys.
+/// The gate of a promotion, with what to run where it is closed. `None` for deploys.
 #[must_use]
 pub fn gate(desired: &Desired, seen: &Observation) -> Option<Gate> {
     let missing = SourceFacts::default();
-    gate_of(desired, seen.source.as_ref().unwrap_or(&missing), &seen.uid)
+    let source = seen.source.as_ref().unwrap_or(&missing);
+    Some(match gate_of(desired, source, &seen.uid)? {
+        Gate::Closed(problem) => match command(desired, seen, source, problem.reason) {
+            Some(command) => Gate::Closed(Problem { message: format!("{}: {command}", problem.message), ..problem }),
+            None => Gate::Closed(problem),
+        },
+        open @ Gate::Open(_) => open,
+    })
+}
+
+/// The command that opens the gate, or says why it is closed.
+fn command(desired: &Desired, seen: &Observation, source: &SourceFacts, reason: Reason) -> Option<String> {
+    let Wish::Promote { from, .. } = &desired.wish else { return None };
+    let uat = Named { namespace: &seen.namespace, name: from };
+    match (reason, &source.status.release) {
+        (Reason::AwaitingApproval | Reason::AwaitingSource, Some(release)) => {
+            Some(seen.named().approve(&release.digest))
+        }
+        (Reason::AwaitingSource, None) => Some(uat.describe()),
+        (Reason::SourceBusy, _) if source.status.is_true("Stalled") => Some(uat.describe()),
+        (Reason::SourceDrifted | Reason::SourceNotConfirmed, _) => Some(uat.annotate_now(RESET_AT)),
+        _ => None,
+    }
+}
+
+/// Why the resource to promote from can be no other half of this one's pair, as far as both have recorded what they are.
+/// That they are a pair is proven by a look only.
+#[must_use]
+pub fn no_pair(desired: &Desired, seen: &Observation) -> Option<String> {
+    let Wish::Promote { from, .. } = &desired.wish else { return None };
+    if let Some(why) = from_production(desired, seen) {
+        return Some(why);
+    }
+    let source = seen.source.as_ref()?.status.space.as_ref()?;
+    let own = &seen.space_seen()?.status.webapp;
+    let differ = !own.is_empty() && !source.webapp.is_empty() && *own != source.webapp;
+    differ.then(|| of_other_web_app(from, &source.webapp, own))
+}
+
+/// That the resource to promote from is recorded to be of a production Space itself.
+#[must_use]
+pub fn from_production(desired: &Desired, seen: &Observation) -> Option<String> {
+    let Wish::Promote { from, .. } = &desired.wish else { return None };
+    let source = seen.source.as_ref()?.status.space.as_ref()?;
+    (source.space_type == "production").then(|| {
+        format!(
+            "KonigleSpace {from} is of a production Space, and what runs in the uat Space of the same web app is promoted: correct spec.promotion.from"
+        )
+    })
+}
+
+/// That the uat resource is of web app `other`, and this one's Space of web app `own`.
+#[must_use]
+pub fn of_other_web_app(from: &str, other: &str, own: &str) -> String {
+    format!(
+        "KonigleSpace {from} is of web app {other}, and this Space is of web app {own}: a promotion would change another production Space, so nothing is sent; correct spec.promotion.from"
+    )
 }
 
 /// The gate as this state of the uat resource makes it, for the promoting resource of this UID. `None` for deploys.
@@ -138,8 +195,10 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
             ),
         ));
     }
+    let stalled = status.condition("Stalled").filter(|stalled| stalled.status == "True");
     let Some(release) = &status.release else {
-        return Some((Reason::AwaitingSource, format!("KonigleSpace {from} has no release yet")));
+        let why = stalled.map_or_else(String::new, |stalled| format!(", and is stalled ({})", stalled.reason));
+        return Some((Reason::AwaitingSource, format!("KonigleSpace {from} has no release yet{why}")));
     };
     match approval {
         Approval::Manual(None) => {
@@ -152,9 +211,8 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
             return Some((
                 Reason::AwaitingSource,
                 format!(
-                    "approved is {}, but {from} runs {}: it is promoted once {from} runs what is approved",
-                    digest.short(),
-                    short(&release.digest)
+                    "{digest} is approved, but {from} runs {}: deploy to {from} what is approved, or approve what it runs",
+                    release.digest
                 ),
             ));
         }
@@ -173,15 +231,12 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
         return Some((
             Reason::SourceDrifted,
             format!(
-                "somebody else deployed to the Space of {from}, so what it runs is not known: deploy there again with the annotation cloud.konigle.com/reset-at"
+                "somebody else deployed to the Space of {from}, so what it runs is not known, until it is deployed there again"
             ),
         ));
     }
-    if let Some(stalled) = status.condition("Stalled").filter(|stalled| stalled.status == "True") {
-        return Some((
-            Reason::SourceBusy,
-            format!("KonigleSpace {from} is stalled ({}): see `kubectl describe kspace {from}`", stalled.reason),
-        ));
+    if let Some(stalled) = stalled {
+        return Some((Reason::SourceBusy, format!("KonigleSpace {from} is stalled ({})", stalled.reason)));
     }
     let last = status.history.iter().find(|entry| entry.result != AttemptResult::NotSent);
     let confirmed = release.attribution == Attribution::Confirmed
@@ -189,9 +244,7 @@ fn closed(from: &str, approval: &Approval, source: &SourceFacts, own_uid: &str) 
     if !confirmed {
         return Some((
             Reason::SourceNotConfirmed,
-            format!(
-                "what {from} runs is not confirmed by a job of its own: deploy there once with the annotation cloud.konigle.com/reset-at"
-            ),
+            format!("what {from} runs is not confirmed by a job of its own, until it is deployed there once more"),
         ));
     }
     None

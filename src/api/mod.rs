@@ -61,7 +61,7 @@ pub type Watched = DeserializeGuard<KonigleSpace>;
 #[x_kube(
     validation = kube::core::Rule::new("has(self.source) != has(self.promotion)").message("write exactly one of spec.source (what to deploy) and spec.promotion (which KonigleSpace to promote from)"),
     validation = kube::core::Rule::new("has(self.source) == has(oldSelf.source)").message("spec.source and spec.promotion cannot be exchanged: make a new KonigleSpace; deleting this one deletes nothing on Konigle Cloud"),
-    validation = kube::core::Rule::new("!has(self.space.type) || (self.space.type == 'uat') == has(self.source)").message("artifacts are deployed to uat and promoted to production: write spec.source with spec.space.type uat, and spec.promotion with production"),
+    validation = kube::core::Rule::new("has(self.source) == has(self.promotion) || !has(self.space.type) || (self.space.type == 'uat') == has(self.source)").message("artifacts are deployed to uat and promoted to production: write spec.source with spec.space.type uat, and spec.promotion with production"),
     validation = kube::core::Rule::new("!(has(self.promotion) && self.driftPolicy == 'Redeploy')").message("spec.driftPolicy: Redeploy cannot be used with spec.promotion, where a person or the uat Space decides: write Warn or Ignore")
 )]
 pub struct KonigleSpaceSpec {
@@ -88,15 +88,18 @@ pub struct KonigleSpaceSpec {
     /// How often one wanted digest is tried.
     #[serde(default)]
     pub retry: Retry,
-    /// What to do when somebody else deployed to the Space.
+    /// What to do when somebody else deployed to the Space. Warn: say so, and wait for a person. Redeploy (not with
+    /// promotion): deploy the wanted digest again. Ignore: leave it, and say so in the condition Drifted only.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
-    /// What to do at the first contact with a Space, while status has no history. Deploy where source is
-    /// used and AssumeCurrent where promotion is used, unless said otherwise.
+    /// What to do at the first contact with a Space that was deployed to before. Deploy, the default with source: deploy
+    /// or promote the wanted digest. AssumeCurrent, the default with promotion: take it that the wanted digest runs, and
+    /// release nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adoption_policy: Option<AdoptionPolicy>,
-    /// What to do when it stays unknown whether a request took effect and nothing was seen of it. Resolve where
-    /// source is used and Hold where promotion is used, unless said otherwise.
+    /// What to do when it stays unknown whether a request took effect and nothing was seen of it. Resolve, the default
+    /// with source: take it, after the wait, that it never took effect, and try again. Hold, the default with promotion:
+    /// wait for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_outcome_policy: Option<UnknownOutcomePolicy>,
     /// Looks and follows a running job, but never writes to Konigle Cloud.
@@ -197,7 +200,8 @@ pub struct HttpArtifact {
 pub struct Promotion {
     /// The KonigleSpace of the uat Space, in the same namespace.
     pub from: LocalReference,
-    /// Who decides.
+    /// Who decides. Manual: approvedDigest. Automatic: whatever the KonigleSpace of the uat Space has confirmed to run is
+    /// promoted.
     #[serde(default)]
     pub policy: PromotionPolicy,
     /// Manual: promote exactly this digest, once the uat Space runs it. Merging a change to this field is the approval.

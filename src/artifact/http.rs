@@ -202,6 +202,9 @@ fn not_reached(error: &reqwest::Error) -> String {
              source's Secret"
         );
     }
+    if cause.contains("InvalidContentType") {
+        return format!("it does not speak TLS on this port ({cause})");
+    }
     let what = if cause.contains("invalid peer certificate") {
         "its certificate is not valid"
     } else if error.is_dns() {

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 
 use crate::api::{
     ArtifactStatus, Attempt, AttemptResult, AttemptType, Attribution, Cause, HistoryEntry, KonigleSpaceStatus,
-    PairStatus, Quarantined, ReleaseStatus,
+    PairStatus, Quarantined, REDEPLOY_AT, RESET_AT, ReleaseStatus,
 };
 use crate::desired::Desired;
 use crate::observation::Observation;
@@ -206,17 +206,39 @@ fn take_over_requests(judged: &mut Judged, wanted: Option<&Wanted>, desired: &De
     let requests = &desired.requests;
     judged.status.last_handled_reconcile_at.clone_from(&requests.reconcile_at);
     if requests.reset(&judged.status) {
+        let had_failures = judged.status.failures > 0
+            || judged.status.next_retry_time.is_some()
+            || !judged.status.quarantined.is_empty();
         judged.status.failures = 0;
         judged.status.next_retry_time = None;
         judged.status.quarantined.clear();
         let releases = wanted.is_some() && (needs_reset(judged) || judged.status.attempt.is_some());
         if seen.space_seen().is_some() && !releases {
             judged.status.last_handled_reset_at.clone_from(&requests.reset_at);
+            // Its names were resolved anew by it.
+            let was_changed =
+                judged.status.condition("Stalled").is_some_and(|it| it.reason == Reason::SpaceChanged.word());
+            if !had_failures && !was_changed {
+                judged.notes.push(nothing_to_reset(wanted, seen));
+            }
         }
     }
     if requests.redeploy_at.is_none() || wanted.is_none() {
         judged.status.last_handled_redeploy_at.clone_from(&requests.redeploy_at);
     }
+}
+
+/// A reset that changes nothing looks like one that was not seen.
+fn nothing_to_reset(wanted: Option<&Wanted>, seen: &Observation) -> Note {
+    let why = match wanted {
+        None => "nothing is asked for".to_owned(),
+        Some(wanted) => {
+            let redeploy = seen.named().annotate_now(REDEPLOY_AT);
+            format!("{} is confirmed to run; to release it once more all the same: {redeploy}", short(&wanted.digest))
+        }
+    };
+    let message = format!("the annotation {RESET_AT} had nothing to do: no failure is recorded, and {why}");
+    Note { warning: false, reason: "NothingToReset", message }
 }
 
 /// Whether a reset releases the wanted digest again: what runs is not known for certain.

@@ -7,7 +7,7 @@ use crate::api::{AdoptionPolicy, Attribution, DriftPolicy, HeldBy, UnknownOutcom
 use crate::desired::Approval;
 use crate::konigle::model::{Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
-use crate::observation::{AccountFacts, AttemptFacts, Holder, HolderFacts, JobTimes, LookError, Predecessor};
+use crate::observation::{AccountFacts, AttemptFacts, Holder, HolderFacts, JobTimes, LookError, NamedBy, Predecessor};
 use crate::plan::Step;
 use crate::released::Released;
 use crate::test_facts::*;
@@ -161,7 +161,9 @@ fn proof_goes_before_evidence_and_before_a_persons_word() {
     let moved = || Facts::uat().shows(BEFORE, "failed").in_flight(A).shows(LATER, "success");
     let with_nonce = |facts: Facts| facts.known(|known| known.job_with_nonce = Some("job-9".to_owned()));
     let elsewhere = |facts: Facts| {
-        facts.but(|facts| facts.seen.account = Ok(AccountFacts { base_url: "https://elsewhere".to_owned() }))
+        facts.but(|facts| {
+            facts.seen.account = Ok(AccountFacts { base_url: "https://elsewhere".to_owned(), named_by: NamedBy::Flag })
+        })
     };
     check(vec![
         (moved().answered(accepted()), "Running", "the answer names the job"),
@@ -854,6 +856,30 @@ fn another_space_of_the_same_names_has_no_records() {
     let facts = facts.shows(ELSEWHEN, "success").reset("1");
     assert!(matches!(facts.step(), Step::Start(_)), "a person had it resolved anew");
     assert_eq!(facts.judge().drifted, None, "what it shows was never ours");
+}
+
+/// A reset that finds nothing to do is told once; one that does something shows by what it does.
+#[test]
+fn a_reset_that_has_nothing_to_do_says_so_once() {
+    let notes =
+        |facts: &Facts| facts.judge().notes.into_iter().map(|note| (note.reason, note.message)).collect::<Vec<_>>();
+    let idle = Facts::uat().runs(A).reset("1");
+    let [(reason, message)] = &notes(&idle)[..] else { panic!("{:?}", notes(&idle)) };
+    assert_eq!(*reason, "NothingToReset");
+    let redeploy = "kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/redeploy-at=";
+    assert!(message.contains("sha256:aaaaaaaaaaaa is confirmed to run") && message.contains(redeploy), "{message}");
+    assert_eq!(notes(&idle.clone().next()), [], "it was acted on");
+    let unasked = Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Manual(None))).reset("1");
+    assert!(notes(&unasked)[0].1.ends_with("nothing is asked for"), "{:?}", notes(&unasked));
+    for (facts, what) in [
+        (Facts::uat().reset("1"), "it releases"),
+        (Facts::uat().runs(A).attributed(Attribution::Inferred).reset("1"), "it makes certain what runs"),
+        (Facts::uat().runs(A).but(|facts| facts.status.failures = 1).reset("1"), "it forgets a failure"),
+        (Facts::uat().in_flight(A).reset("1"), "it waits for the attempt"),
+        (Facts::uat().runs(A).space_cannot_be_seen(LookError::Unavailable("no".to_owned())).reset("1"), "it waits"),
+    ] {
+        assert!(notes(&facts).iter().all(|(reason, _)| *reason != "NothingToReset"), "{what}");
+    }
 }
 
 #[test]

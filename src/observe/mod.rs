@@ -27,7 +27,7 @@ use crate::judge::last_sent;
 use crate::konigle::model::Space;
 use crate::konigle::{Client, ReadError};
 use crate::memory::{DownloadMemory, uid};
-use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, Observation};
+use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation};
 use crate::text::cut;
 use crate::wish::{Gate, gate, wanted};
 
@@ -139,7 +139,9 @@ async fn account(
         credentials::account(&context.api, &namespace, &desired.secret, (&context.base_url, &context.guard)).await;
     let (facts, client) = match account {
         Ok(account) => {
-            let facts = AccountFacts { base_url: account.base_url().to_owned() };
+            let of_flag = account.base_url() == context.base_url.as_str().trim_end_matches('/');
+            let named_by = if of_flag { NamedBy::Flag } else { NamedBy::Secret };
+            let facts = AccountFacts { base_url: account.base_url().to_owned(), named_by };
             match context.konigle.client(&account) {
                 Ok(client) => (Ok(facts), Some(client)),
                 Err(error) => {
@@ -154,7 +156,7 @@ async fn account(
             let sent_to = resource.status.as_ref().and_then(|status| status.attempt.as_ref());
             let base_url = sent_to.map_or_else(String::new, |attempt| attempt.sent_to.base_url.clone());
             seen.space = Some(Err(LookError::Unavailable(message)));
-            (Ok(AccountFacts { base_url }), None)
+            (Ok(AccountFacts { base_url, named_by: NamedBy::Nobody }), None)
         }
     };
     seen.account = facts;

@@ -10,7 +10,7 @@ use crate::judge::{holder_now, holder_timeout};
 use crate::konigle::Client;
 use crate::memory::uid;
 use crate::observation::{Holder, HolderFacts, LookError, Observation, PairProof, SourceFacts};
-use crate::wish::{Gate, gate};
+use crate::wish::{Gate, gate, of_other_web_app};
 
 use super::{Look, look_error, text_of};
 
@@ -73,15 +73,9 @@ async fn prove_pair(
     let recorded = facts.and_then(|facts| facts.status.space.as_ref()).map(|space| space.webapp.clone());
     let own = Some(production.webapp.clone()).filter(|id| !id.is_empty());
     let other = uat.webapp.filter(|id| !id.is_empty());
-    let differ = |own: &str, other: &str| {
-        PairProof::NotProven(format!(
-            "KonigleSpace {} is of web app {other}, and this Space is of web app {own}: a promotion would change another production Space, so nothing is sent; correct spec.promotion.from",
-            source.name
-        ))
-    };
     match (own, other) {
         (Some(own), Some(other)) if own == other => PairProof::Proven,
-        (Some(own), Some(other)) => differ(&own, &other),
+        (Some(own), Some(other)) => PairProof::NotProven(of_other_web_app(&source.name, &other, &own)),
         // What the uat resource once recorded only says which list to read: the list is the proof.
         (own, other) => match own.or(other).or(recorded.filter(|id| !id.is_empty())) {
             None => PairProof::NotProven(format!(

@@ -67,7 +67,7 @@ async fn space(desired: &Desired, status: &KonigleSpaceStatus, client: &Client) 
         Some(id) if !reset || status.attempt.is_some() => match client.space(&id).await.map_err(look_error) {
             Err(LookError::NotFound(detail)) => match resolve(desired, client).await {
                 Ok(other) if other.id != id => Err(LookError::Changed(format!(
-                    "the names in spec.space now lead to Space {}, not to {id} as before: to go on with the new one, set the annotation cloud.konigle.com/reset-at",
+                    "the names in spec.space now lead to Space {}, not to {id} as before",
                     other.id
                 ))),
                 Ok(_) => Err(LookError::Unavailable(detail)),
@@ -116,11 +116,12 @@ async fn resolve(desired: &Desired, client: &Client) -> Result<Space, LookError>
         .filter(|found| found.name == *webapp && found.computer.as_ref().is_none_or(|id| *id == computer_id))
         .map(|found| found.id)
         .collect();
-    let webapp_id = only(webapps, "web app", webapp)?;
+    let webapp_id = only(webapps, "web app", &format!("{webapp} on computer {computer}"))?;
     let wanted = if desired.promotes() { SpaceType::Production } else { SpaceType::Uat };
     let mut spaces: Vec<Space> = client.spaces(&webapp_id).await.map_err(look_error)?;
     spaces.retain(|found| found.space_type == wanted && found.webapp.as_ref().is_none_or(|id| *id == webapp_id));
-    only(spaces.iter().map(|found| found.id.clone()).collect(), "Space of type", wanted.as_str())?;
+    let what = format!("{} of web app {webapp} on computer {computer}", wanted.as_str());
+    only(spaces.iter().map(|found| found.id.clone()).collect(), "Space of type", &what)?;
     match spaces.pop() {
         // The list told which web app it is of, whether or not each entry repeats it.
         Some(space) => Ok(Space { webapp: space.webapp.or(Some(webapp_id)), ..space }),

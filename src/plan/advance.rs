@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::looks::unauthorized_once;
 use super::{
-    REJECTED_AFTER, Release, ReleaseKind, STALLED_INTERVAL, Step, THEN_LOOK, annotate_now, provisioning, stall,
-    stopped, wait, without_source,
+    REJECTED_AFTER, Release, ReleaseKind, STALLED_INTERVAL, Step, look_now, provisioning, stall, stopped, wait,
+    without_source,
 };
 use crate::api::{AttemptResult, BaselineSource, Cause, KonigleSpaceStatus, RESET_AT};
 use crate::artifact::FetchError;
@@ -17,7 +17,7 @@ use crate::judge::{Judged, last_sent};
 use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
 use crate::reason::Reason;
 use crate::time;
-use crate::wish::{Gate, Wanted, gate, short};
+use crate::wish::{Gate, Wanted, from_production, gate, short};
 
 /// The wish is not met: one step towards it.
 pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
@@ -59,7 +59,7 @@ pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, ca
     }
     match &desired.wish {
         Wish::Promote { .. } => match gate(desired, seen) {
-            Some(Gate::Open(source)) => promote(seen, source, cause, wanted),
+            Some(Gate::Open(source)) => promote(desired, seen, source, cause, wanted),
             Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => without_source(seen, problem),
             Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
             None => wait(Reason::Progressing, ""),
@@ -80,7 +80,7 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
             _ => String::new(),
         };
         let other = if desired.promotes() { "approve" } else { "publish" };
-        let command = annotate_now(seen, RESET_AT);
+        let command = seen.named().annotate_now(RESET_AT);
         return Some(stall(
             reason,
             format!(
@@ -94,7 +94,7 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
             Reason::DriftLoop,
             format!(
                 "somebody else keeps deploying to this Space, and it was redeployed as often as spec.retry.limit allows in an hour: find out who, then: {}",
-                annotate_now(seen, RESET_AT)
+                seen.named().annotate_now(RESET_AT)
             ),
         ));
     }
@@ -171,7 +171,7 @@ fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<S
     let space = seen.space_seen()?;
     match space.status.status.as_str() {
         "provisioning" => Some(provisioning()),
-        "stopped" => Some(stopped()),
+        "stopped" => Some(stopped(seen)),
         _ => {
             // Nothing is pinned yet: whatever runs there is not ours.
             let foreign =
@@ -181,10 +181,12 @@ fn space_not_usable(seen: &Observation, status: &KonigleSpaceStatus) -> Option<S
     }
 }
 
-fn promote(seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wanted) -> Step {
+fn promote(desired: &Desired, seen: &Observation, source: BaselineSource, cause: Cause, wanted: Wanted) -> Step {
     match &seen.pair {
         PairProof::Proven => {}
-        PairProof::NotProven(why) => return stall(Reason::PairNotProven, why.clone()),
+        PairProof::NotProven(why) => {
+            return stall(Reason::PairNotProven, from_production(desired, seen).unwrap_or_else(|| why.clone()));
+        }
         PairProof::NotLooked => return wait(Reason::Progressing, "whether the two Spaces are a pair is looked up"),
         PairProof::Unavailable(why) => return wait(Reason::Progressing, why.clone()),
     }
@@ -204,25 +206,33 @@ fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -
 
 /// The artifact could not be fetched, so long ago.
 fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError, Duration)) -> Step {
-    let publish = "publish another one, and write its digest into spec.source.http.digest";
+    let unavailable = |advice: &str| match artifact_retry(seen) {
+        Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min{advice}")),
+        None => Step::Fetch,
+    };
+    let then_look = || format!("then {}", look_now(seen));
     let (reason, retry, advice) = match error {
         FetchError::DigestMismatch { .. } => {
-            (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), THEN_LOOK)
+            (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), then_look())
         }
-        FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, publish),
-        FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), THEN_LOOK),
-        FetchError::Refused { .. } => {
-            (Reason::InvalidSpec, Duration::MAX, "write spec.source.http.url as https://host/path with a public host")
-        }
+        FetchError::Rejected { .. } => (
+            Reason::ArtifactRejected,
+            Duration::MAX,
+            "publish another one, and write its digest into spec.source.http.digest".to_owned(),
+        ),
+        FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), then_look()),
+        FetchError::Refused { .. } => (
+            Reason::InvalidSpec,
+            Duration::MAX,
+            "write spec.source.http.url as https://host/path with a public host".to_owned(),
+        ),
         FetchError::CertificateInvalid { .. } => {
-            (Reason::SecretInvalid, REJECTED_AFTER, "the Secret is that of spec.source.http.secretRef")
+            (Reason::SecretInvalid, REJECTED_AFTER, "the Secret is that of spec.source.http.secretRef".to_owned())
         }
-        FetchError::Unavailable { .. } | FetchError::Disk { .. } | FetchError::Stopped => {
-            return match artifact_retry(seen) {
-                Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min")),
-                None => Step::Fetch,
-            };
+        FetchError::Unavailable { .. } => {
+            return unavailable("; if the address is wrong, correct spec.source.http.url");
         }
+        FetchError::Disk { .. } | FetchError::Stopped => return unavailable(""),
     };
     if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
 }

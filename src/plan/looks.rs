@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
-use super::{REJECTED_AFTER, Step, THEN_LOOK, cause, stall, wait};
+use super::{REJECTED_AFTER, Step, cause, look_now, stall, wait};
+use crate::api::{KonigleSpaceStatus, RESET_AT};
+use crate::commands::write_key;
 use crate::desired::Desired;
 use crate::judge::{Judged, Open};
-use crate::observation::{LookError, Observation, Problem};
+use crate::observation::{LookError, NamedBy, Observation, Problem};
 use crate::reason::Reason;
 use crate::wish::wanted;
 
@@ -62,8 +64,9 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
         LookError::BaseUrl(detail) => Some(stall(
             Reason::SecretInvalid,
             format!(
-                "Secret {}, key `baseURL`: {detail}; write another one, or have the operator allow it with `--allowed-base-urls`",
-                desired.secret
+                "Secret {}, key `baseURL`: {detail}; write another one with `{}`, or have the operator allow it with `--allowed-base-urls`",
+                desired.secret,
+                write_key(&seen.namespace, &desired.secret, "baseURL")
             ),
         )),
         LookError::Forbidden(detail) => Some(stall(
@@ -73,9 +76,14 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
                 desired.secret
             ),
         )),
-        LookError::NotFound(detail) => Some(stall(Reason::SpaceNotFound, format!("{detail}; {THEN_LOOK}"))),
+        LookError::NotFound(detail) => {
+            Some(stall(Reason::SpaceNotFound, format!("{detail}. Where the token was at fault, {}", look_now(seen))))
+        }
         LookError::Ambiguous(detail) => Some(stall(Reason::InvalidSpec, detail.clone())),
-        LookError::Changed(detail) => Some(stall(Reason::SpaceChanged, detail.clone())),
+        LookError::Changed(detail) => Some(stall(
+            Reason::SpaceChanged,
+            format!("{detail}: to go on with the new one, {}", seen.named().annotate_now(RESET_AT)),
+        )),
         LookError::RateLimited(detail) | LookError::Unavailable(detail) => {
             let limit = desired.interval.saturating_mul(3).max(Duration::from_mins(15));
             if seen.failing_for > limit {
@@ -83,7 +91,10 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
             }
             let limited = matches!(error, LookError::RateLimited(_));
             let reason = if limited { Reason::RateLimited } else { Reason::Progressing };
-            if judged.open.is_some() { None } else { unseen(reason, format!("{detail}; tried again by itself")) }
+            if judged.open.is_some() {
+                return None;
+            }
+            unseen(reason, format!("{detail}{}; tried again by itself", address(desired, seen)))
         }
     }
 }
@@ -91,12 +102,40 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
 /// A failed look changes nothing, but a wish that is known to be unmet is not called met meanwhile, and what was said of
 /// another wish is not said of this one.
 fn unseen(desired: &Desired, seen: &Observation, judged: &Judged, (reason, message): (Reason, String)) -> Step {
-    let known = judged.status.condition("Ready").is_some();
+    let known = judged.status.condition("Ready").is_some() && !is_mended(seen, &judged.status, desired.generation);
     let unmet = wanted(desired, seen).is_some_and(|wanted| cause(desired, judged, &wanted).is_some());
     if !known || (unmet && (judged.new_wish || judged.status.is_true("Ready"))) {
         return wait(reason, message);
     }
     Step::Unseen(message)
+}
+
+/// Whether what the status says is in the way was mended since, although nothing else is known yet: the Secret that it
+/// speaks of was read and could be used, or the spec that it speaks of was edited.
+#[must_use]
+pub fn is_mended(seen: &Observation, status: &KonigleSpaceStatus, generation: i64) -> bool {
+    let said = |condition: &str, word: &str| {
+        status.condition(condition).filter(|said| said.status == word).and_then(|said| Reason::of(&said.reason))
+    };
+    let secret_was_read = seen.account.as_ref().is_ok_and(|account| account.named_by != NamedBy::Nobody);
+    match said("Stalled", "True") {
+        Some(reason @ (Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretInvalid)) => {
+            // Not that of the artifact's host.
+            secret_was_read && said("CredentialsValid", "False") == Some(reason)
+        }
+        Some(Reason::InvalidSpec) => status.observed_generation != generation,
+        _ => false,
+    }
+}
+
+/// Which address does not answer, where it is the Secret's: a mistake in it looks like an outage.
+fn address(desired: &Desired, seen: &Observation) -> String {
+    match &seen.account {
+        Ok(account) if account.named_by == NamedBy::Secret => {
+            format!(" (asked at {}, which key `baseURL` of Secret {} says)", account.base_url, desired.secret)
+        }
+        _ => String::new(),
+    }
 }
 
 /// Looks have failed for longer than `limit`, the last one for this reason.

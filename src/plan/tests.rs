@@ -8,7 +8,7 @@ use crate::api::{AdoptionPolicy, Attempt, Attribution, HeldBy};
 use crate::artifact::FetchError;
 use crate::konigle::model::JobStatus;
 use crate::konigle::{Answer, Rejection};
-use crate::observation::{ArtifactFacts, LookError, PairProof, Refusal, SourceFacts};
+use crate::observation::{ArtifactFacts, LookError, NamedBy, PairProof, Refusal, SourceFacts};
 use crate::test_facts::*;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -362,7 +362,10 @@ fn open_attempts() -> Vec<(Facts, &'static str, &'static str)> {
         (silent().shows(LATER, "running"), "Stall OutcomeUnknown", "it moved, and no known word tells how it ended"),
         (
             silent().but(|facts| {
-                facts.seen.account = Ok(crate::observation::AccountFacts { base_url: "https://elsewhere".to_owned() });
+                facts.seen.account = Ok(crate::observation::AccountFacts {
+                    base_url: "https://elsewhere".to_owned(),
+                    named_by: NamedBy::Flag,
+                });
             }),
             "Stall OutcomeUnknown",
             "evidence from another address does not count",
@@ -627,14 +630,253 @@ fn messages_say_what_to_do_next() {
     assert!(text.contains("the token may not read it (not yours)"), "{text}");
     let overdue = Facts::uat().in_flight(A).with_job(JobStatus::Running).later(LONG);
     let text = message(overdue);
-    assert!(text.ends_with("=failed, or =retry); the last line of its log is: building"), "{text}");
-    let unknown = || Facts::uat().in_flight(A);
-    let text = message(unknown());
-    assert!(text.contains("awaited until 2026-11-24T09:16:25Z at the latest"), "{text}");
-    assert!(text.contains(&format!("cloud.konigle.com/resolve-attempt={NONCE}=succeeded (or")), "{text}");
-    assert_eq!(message(unknown().later(MINUTE)), text, "the same at each look, else each would be a write");
+    assert!(text.ends_with("if the first took effect); the last line of its log is: building"), "{text}");
     let text = message(refused(Reason::SpaceBusy));
     assert!(text.ends_with("; tried again after 2026-11-24T09:00:30Z"), "{text}");
+}
+
+/// What was seen so far, when the wait ends at the latest, what follows, and what a person can do: nothing of it changes from
+/// one look to the next, for each change would be a write.
+#[test]
+fn an_unknown_outcome_says_what_was_seen_and_when_the_wait_ends() {
+    let message = |facts: &Facts| match facts.step() {
+        Step::Wait(problem) | Step::Stall(problem) => problem.message,
+        other => panic!("{other:?}"),
+    };
+    let stood_at_success = || {
+        Facts::uat()
+            .shows(BEFORE, "success")
+            .but(|facts| facts.status.settled = Some(pair(Some(BEFORE), Some("success"))))
+    };
+    let held =
+        |facts: Facts| facts.but(|facts| facts.desired.unknown_outcome_policy = crate::api::UnknownOutcomePolicy::Hold);
+    let end = "The wait ends at 2026-11-24T09:16:25Z at the latest";
+    let again =
+        "shows nothing new; if that is so still when the wait ends, it is taken as never received, and tried again";
+    let rows = [
+        (Facts::uat().in_flight(A), again),
+        (
+            held(Facts::uat().in_flight(A)),
+            "shows nothing new; if that is so still when the wait ends, a person is asked",
+        ),
+        (
+            stood_at_success().in_flight(A).shows(LATER, "success"),
+            "shows success of 2026-11-24T08:59:30Z (before the request: success of 2026-11-24T08:00:00Z). That proves \
+             nothing before the wait ends, and counts as this attempt's success then",
+        ),
+        (
+            stood_at_success().in_flight(A).shows(BEFORE, "failed"),
+            "shows failed of 2026-11-24T08:00:00Z (before the request: success of 2026-11-24T08:00:00Z). That proves \
+             nothing before the wait ends, and counts as this attempt's failure then",
+        ),
+        (
+            Facts::uat().in_flight(A).shows(LATER, "running"),
+            "That tells nothing; if it is so still when the wait ends, a person is asked",
+        ),
+        (
+            stood_at_success().in_flight(A).shows(EARLIER, "success"),
+            "That tells nothing; if it is so still when the wait ends, a person is asked",
+        ),
+    ];
+    for (facts, expected) in rows {
+        let facts = facts.next();
+        let text = message(&facts);
+        assert!(text.contains(expected), "{text}\n{expected}");
+        assert!(text.contains(end), "{text}");
+        assert!(text.contains(&format!("the deployment whose name ends in [{NONCE}]")), "{text}");
+        assert!(text.contains(&format!("cloud.konigle.com/resolve-attempt={NONCE}=succeeded (or =failed")), "{text}");
+        assert!(text.contains("a second one, if the first took effect"), "{text}");
+        assert_eq!(message(&facts.clone().later(MINUTE)), text, "the same at each look");
+        let silent = facts.space_cannot_be_seen(unavailable());
+        assert_eq!(message(&silent), text, "and at one that fails");
+    }
+    let text = message(&Facts::production().in_flight(A));
+    assert!(text.contains("look in Konigle's console for a promotion of about 2026-11-24T"), "{text}");
+}
+
+/// The names and words that fill a message are the longest: the command is whole all the same.
+#[test]
+fn the_command_fits_into_the_longest_message() {
+    let long = Facts::uat().shows(BEFORE, &"w".repeat(256)).in_flight(A).shows(LATER, &"x".repeat(256));
+    let long = long.but(|facts| {
+        facts.seen.name = "n".repeat(200);
+        facts.seen.namespace = "s".repeat(63);
+    });
+    let ready = long.render().condition("Ready").cloned().unwrap();
+    assert!(ready.message.len() <= 1024 && ready.message.ends_with("took effect)"), "{}", ready.message);
+}
+
+#[test]
+fn a_closed_gate_says_what_opens_it() {
+    let message = |facts: Facts| match facts.step() {
+        Step::Wait(problem) | Step::Stall(problem) | Step::Rest(problem) => problem.message,
+        other => panic!("{other:?}"),
+    };
+    let of_source = |change: fn(&mut SourceFacts)| message(Facts::production().but(|facts| change(source(facts))));
+    let approve = |digest: &str| {
+        format!(
+            "kubectl patch kspace shop-production --namespace shop --type merge --patch \
+             '{{\"spec\":{{\"promotion\":{{\"approvedDigest\":\"{digest}\"}}}}}}'"
+        )
+    };
+    let text = message(Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Manual(None))));
+    assert_eq!(
+        text,
+        format!("to promote what shop-uat runs, set spec.promotion.approvedDigest to {A}: {}", approve(A))
+    );
+    let text = message(Facts::production().but(|facts| facts.desired.wish = promotes(approved(B))));
+    let expected = format!(
+        "{B} is approved, but shop-uat runs {A}: deploy to shop-uat what is approved, or approve what it runs: {}",
+        approve(A)
+    );
+    assert_eq!(text, expected);
+    let stalled = |source: &mut SourceFacts| {
+        source.status.conditions.push(crate::api::Condition {
+            condition_type: "Stalled".to_owned(),
+            status: "True".to_owned(),
+            reason: "SecretNotFound".to_owned(),
+            ..crate::api::Condition::default()
+        });
+    };
+    let describe = "kubectl describe kspace shop-uat --namespace shop";
+    let text = of_source(|source| source.status.release = None);
+    assert_eq!(text, format!("KonigleSpace shop-uat has no release yet: {describe}"));
+    let text = message(Facts::production().but(|facts| {
+        source(facts).status.release = None;
+        stalled(source(facts));
+    }));
+    assert_eq!(text, format!("KonigleSpace shop-uat has no release yet, and is stalled (SecretNotFound): {describe}"));
+    let text = message(Facts::production().but(|facts| stalled(source(facts))));
+    assert_eq!(text, format!("KonigleSpace shop-uat is stalled (SecretNotFound): {describe}"));
+    let reset = "kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/reset-at=";
+    let text = of_source(|source| source.status.release.as_mut().unwrap().attribution = Attribution::Assumed);
+    assert!(text.contains(reset), "{text}");
+}
+
+/// An approval would come to nothing, so it is said before.
+#[test]
+fn a_resource_that_is_no_other_half_is_named_before_anything_is_approved() {
+    let unapproved = || Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Manual(None)));
+    let recorded = |facts: &mut Facts, change: fn(&mut crate::api::SpaceStatus)| {
+        change(source(facts).status.space.as_mut().unwrap());
+    };
+    let other_app = unapproved().but(|facts| {
+        recorded(facts, |space| space.webapp = "1".to_owned());
+        let Some(Ok(space)) = &mut facts.seen.space else { panic!() };
+        space.status.webapp = "2".to_owned();
+    });
+    let of_production = unapproved().but(|facts| recorded(facts, |space| space.space_type = "production".to_owned()));
+    for (facts, expected) in [
+        (other_app, "KonigleSpace shop-uat is of web app 1, and this Space is of web app 2"),
+        (of_production, "KonigleSpace shop-uat is of a production Space"),
+    ] {
+        let Step::Stall(problem) = facts.step() else { panic!("{:?}", facts.step()) };
+        assert_eq!(problem.reason, Reason::PairNotProven);
+        assert!(problem.message.contains(expected), "{}", problem.message);
+        let allowed = facts.render().condition("PromotionAllowed").cloned().unwrap();
+        assert_eq!((allowed.status.as_str(), allowed.reason.as_str()), ("False", "PairNotProven"));
+        assert_eq!(allowed.message, problem.message);
+    }
+}
+
+/// What a person mended must not be read as still to be mended, although the look that follows brings nothing.
+#[test]
+fn a_mended_secret_or_spec_is_not_named_any_more() {
+    let missing = || Facts::uat().but(|facts| facts.seen.account = Err(problem(Reason::SecretKeyMissing))).next();
+    let read = |facts: &mut Facts, named_by| {
+        let base_url = "https://konigle.example".to_owned();
+        facts.seen.account = Ok(crate::observation::AccountFacts { base_url, named_by });
+    };
+    let mended = |error: LookError| missing().but(|facts| read(facts, NamedBy::Flag)).space_cannot_be_seen(error);
+    let unauthorized = mended(LookError::Unauthorized("401".to_owned()));
+    assert_eq!(words(&unauthorized.step()), "Wait Progressing");
+    let status = unauthorized.render();
+    assert!(status.condition("Stalled").is_none());
+    for condition in ["Ready", "CredentialsValid"] {
+        let said = status.condition(condition).unwrap();
+        assert!(said.status == "Unknown" && said.message.starts_with("Konigle answered 401 once"), "{said:?}");
+    }
+    assert_eq!(words(&mended(unavailable()).step()), "Wait Progressing");
+    let unread = missing().but(|facts| read(facts, NamedBy::Nobody)).space_cannot_be_seen(unavailable());
+    assert_eq!(words(&unread.step()), "Unseen", "whether it was mended is not known");
+    let stopped = Facts::uat().space_is("stopped").next().space_cannot_be_seen(unavailable());
+    assert_eq!(words(&stopped.step()), "Unseen", "nothing tells that it is over");
+
+    let of_artifact = Facts::uat()
+        .but(|facts| facts.seen.artifact = ArtifactFacts::Unreadable(problem(Reason::SecretNotFound)))
+        .next()
+        .space_cannot_be_seen(unavailable());
+    assert_eq!(words(&of_artifact.step()), "Unseen", "it is another Secret");
+    let invalid = |generation| {
+        let mut facts = Facts::uat().of_type("production").next().space_cannot_be_seen(unavailable());
+        facts.desired.generation = generation;
+        words(&facts.step())
+    };
+    assert_eq!([invalid(1), invalid(2)], ["Unseen", "Wait Progressing"]);
+}
+
+#[test]
+fn an_address_that_a_secret_names_is_shown_where_it_does_not_answer() {
+    let of = |named_by| {
+        let facts = Facts::uat().space_cannot_be_seen(LookError::Unavailable("no connection to Konigle".to_owned()));
+        let base_url = "https://konigle.example".to_owned();
+        let facts = facts.but(|facts| facts.seen.account = Ok(crate::observation::AccountFacts { base_url, named_by }));
+        let Step::Wait(problem) = facts.step() else { panic!() };
+        problem.message
+    };
+    assert_eq!(of(NamedBy::Flag), "no connection to Konigle; tried again by itself");
+    let expected = "no connection to Konigle (asked at https://konigle.example, which key `baseURL` of Secret konigle \
+                    says); tried again by itself";
+    assert_eq!(of(NamedBy::Secret), expected);
+}
+
+#[test]
+fn each_message_that_asks_for_a_look_has_its_command() {
+    let message = |facts: Facts| match facts.step() {
+        Step::Wait(problem) | Step::Stall(problem) | Step::Rest(problem) => problem.message,
+        other => panic!("{other:?}"),
+    };
+    let look = "kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/reconcile-at=";
+    let location = || "ci.example.com/shop.zip".to_owned();
+    let mismatch = FetchError::DigestMismatch {
+        location: location(),
+        wanted: A.parse().unwrap(),
+        got: B.parse().unwrap(),
+        hint: String::new(),
+    };
+    for facts in [
+        Facts::uat().space_is("stopped"),
+        Facts::uat().space_cannot_be_seen(LookError::NotFound("404".to_owned())),
+        fetch_failed(mismatch, MINUTE),
+        fetch_failed(FetchError::TooLarge { location: location(), limit: 1 }, MINUTE),
+    ] {
+        let text = message(facts);
+        assert!(text.contains(look), "{text}");
+    }
+    let changed = message(Facts::uat().space_cannot_be_seen(LookError::Changed("another Space".to_owned())));
+    assert!(changed.contains("--namespace shop --overwrite cloud.konigle.com/reset-at="), "{changed}");
+    let base_url = message(Facts::uat().space_cannot_be_seen(LookError::BaseUrl("private".to_owned())));
+    assert!(base_url.contains("kubectl patch secret konigle --namespace shop --patch"), "{base_url}");
+    let missing = FetchError::Unavailable { location: location(), reason: "refused".to_owned() };
+    let text = message(fetch_failed(missing, Duration::from_secs(1)));
+    assert!(
+        text.ends_with("tried again within 5 min; if the address is wrong, correct spec.source.http.url"),
+        "{text}"
+    );
+
+    let assumed = |facts: Facts| {
+        let facts = facts.shows(BEFORE, "success");
+        message(facts.but(|facts| facts.desired.adoption_policy = AdoptionPolicy::AssumeCurrent))
+    };
+    let text = assumed(Facts::uat());
+    assert!(text.contains("by spec.adoptionPolicy AssumeCurrent: no job") && text.contains("reset-at="), "{text}");
+    let text = assumed(Facts::production());
+    assert!(
+        text.contains("(the default with spec.promotion)") && text.contains("to promote it and be certain"),
+        "{text}"
+    );
+    let text = message(Facts::uat().runs(A).suspended());
+    assert!(text.ends_with("runs (suspended: nothing else is released)"), "{text}");
 }
 
 #[test]

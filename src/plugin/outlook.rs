@@ -16,9 +16,10 @@ use crate::footprint::Footprint;
 use crate::judge::{Judged, Open, holder_now, holder_timeout, judge, wait_ends};
 use crate::konigle::model::{Job, JobStatus};
 use crate::observation::{
-    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, Observation, PairProof, Problem, SourceFacts, SpaceFacts,
+    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, NamedBy, Observation, PairProof, Problem, SourceFacts,
+    SpaceFacts,
 };
-use crate::plan::{Step, look_again, next_step, resolve_command};
+use crate::plan::{Step, look_again, next_step};
 use crate::reason::Reason;
 
 /// How long a request may still take effect, where the operator's flag `--unknown-outcome-settle` is not known: its
@@ -102,7 +103,7 @@ fn assumed(
     let unlooked =
         Observation::unlooked(space.name_any(), space.namespace().unwrap_or_default(), own_uid, (now, SETTLE));
     let mut seen = Observation {
-        account: Ok(AccountFacts { base_url: sent_to.unwrap_or_default() }),
+        account: Ok(AccountFacts { base_url: sent_to.unwrap_or_default(), named_by: NamedBy::Nobody }),
         space: remote.map(|remote| Ok(SpaceFacts { status: remote, url: status.url.clone() })),
         artifact: ArtifactFacts::OnDisk { size: wanted_size(status) },
         pair: PairProof::Proven,
@@ -292,7 +293,7 @@ fn unresolved(step: &Step, desired: &Desired, seen: &Observation, judged: &Judge
         _ => return None,
     };
     Some(Unresolved {
-        commands: ["succeeded", "failed", "retry"].map(|answer| resolve_command(seen, attempt, answer)),
+        commands: ["succeeded", "failed", "retry"].map(|answer| seen.named().resolve(&attempt.nonce, answer)),
         until: awaited.then(|| wait_ends(attempt, desired, seen.settle)),
     })
 }

@@ -163,6 +163,11 @@ fn what_stands_beside_ready() {
     };
     let production = Facts::production;
     assert_eq!(condition(production(), "PromotionAllowed"), "True Succeeded");
+    let moved_on =
+        production().runs(A).but(uat_moves_on).render().condition("PromotionAllowed").unwrap().message.clone();
+    let expected =
+        format!("what is approved runs here already, and shop-uat runs {B}; to promote that: kubectl patch kspace");
+    assert!(moved_on.starts_with(&expected), "{moved_on}");
     assert_eq!(condition(production().runs(A).but(uat_moves_on), "PromotionAllowed"), "False AwaitingApproval");
     assert_eq!(condition(production().but(uat_moves_on), "PromotionAllowed"), "False AwaitingSource");
     let gate = |change: fn(&mut KonigleSpaceStatus)| {
@@ -205,6 +210,10 @@ fn nothing_is_said_that_is_not_known() {
         facts.status.history.clear();
     });
     assert_eq!(told(&released.next(), "ArtifactReady").0, "True", "a job of ours was given it");
+    let on_disk = told(&Facts::uat().next(), "ArtifactReady");
+    let (word, message) = (on_disk.0.as_str(), on_disk.1.as_str());
+    let expected = ("True", "sha256:aaaaaaaaaaaa was verified and inspected");
+    assert_eq!((word, message), expected, "another resource may have downloaded it");
     let drifted = Facts::uat().runs(A).shows(ELSEWHEN, "success").drift_policy(DriftPolicy::Ignore);
     let (word, message) = told(&drifted.next(), "Ready");
     assert!(word == "True" && message.ends_with("somebody else deployed since"), "{word}: {message}");

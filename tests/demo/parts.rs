@@ -79,27 +79,32 @@ impl Parts {
 
     /// Lets everything run on, and says how to reach and how to stop it.
     pub(crate) fn leave_running(mut self) -> Result<()> {
-        let kubectl = self.control_plane.kubectl().command_line();
-        let folder = self.control_plane.folder().display().to_string();
+        let environment = self.control_plane.kubectl().environment();
         let (simulator, metrics) = (self.simulator.base_url(), self.operator.url("/metrics"));
-        let logs = [self.operator.log(), self.simulator.log()].map(|log| log.display().to_string());
-        let mut processes = vec![self.operator.leave_running(), self.artifacts.leave_running()];
-        processes.push(self.simulator.leave_running());
+        let logs = [("operator", self.operator.log()), ("simulator", self.simulator.log())]
+            .map(|(name, log)| format!("  {name:<12}{}\n", log.display()));
+        let (operator, artifacts) = (self.operator.leave_running(), self.artifacts.leave_running());
+        let mut processes = vec![operator, artifacts, self.simulator.leave_running()];
+        let apart = processes.len();
         processes.extend(self.control_plane.leave_running());
-        let mut text = format!(
-            "\nEverything runs on:\n  kubectl     {kubectl} get kspace -A\n  kubeconfig  {folder}/kubeconfig\n  \
-             simulator   {simulator}/_sim/ (ledger, faults, readings), token {}\n  metrics     {metrics}\n  \
-             artifacts   {}\n",
-            examples::TOKEN,
-            self.artifacts_url,
-        );
-        for log in logs {
-            let _ = writeln!(text, "  log         {log}");
-        }
         keep(&processes)?;
         let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
+        let mut text = format!(
+            "\nEverything runs on. To use it from a shell:\n  export {environment}\n  kubectl get kspace -A\n\n\
+             The operator is a process here, not a pod: `kubectl rollout status`, `logs` and `scale` of its Deployment do \
+             not work.\nIt takes 10 s for what `--unknown-outcome-settle` gives 120 s by default.\n\n  \
+             simulator   {simulator}/_sim/ (ledger, faults, readings), token {}\n  metrics     {metrics}\n  \
+             artifacts   {}\n\nLogs:\n{}\nProcesses:\n",
+            examples::TOKEN,
+            self.artifacts_url,
+            logs.concat(),
+        );
+        for (name, process) in ["operator", "artifacts", "simulator"].iter().zip(&processes) {
+            let _ = writeln!(text, "  {name:<12}{process}");
+        }
+        let _ = writeln!(text, "  API server  {} (with etcd and all that belongs to it)", processes[apart..].join(" "));
         // Not by SIGTERM: an API server whose etcd is gone takes minutes to end.
-        let _ = writeln!(text, "  stop it     kill -9 {}", processes.join(" "));
+        let _ = writeln!(text, "  stop all    kill -9 {}", processes.join(" "));
         print(&text);
         Ok(())
     }

@@ -15,6 +15,8 @@ const LAYERS: &[&[&str]] = &[
     &["crash"],
     // Words and small tools; they know nothing of each other.
     &["api", "reason", "time", "text", "redact", "address", "clock", "cluster", "config", "metrics", "telemetry"],
+    // What messages tell people to run.
+    &["commands"],
     // The outside world: Konigle, the hosts of artifacts, the pages for probes. They know no resource's status.
     &["konigle", "artifact", "health"],
     // Decisions, all pure.
@@ -45,6 +47,7 @@ const PURE: &[&str] = &[
     "time",
     "text",
     "redact",
+    "commands",
     "desired",
     "observation",
     "wish",

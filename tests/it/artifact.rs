@@ -273,6 +273,14 @@ async fn what_may_still_be_published_is_unavailable() {
     assert_unavailable(&failure(limits(), "http://no-such-host.invalid/x", digest).await, "no-such-host.invalid/x: ");
 }
 
+/// TLS's own words for it ("corrupt message") lead astray.
+#[tokio::test]
+async fn a_host_without_tls_is_named_so() {
+    let host = Host::start(|_| StatusCode::OK.into_response()).await;
+    let url = host.url("/shop.zip").replace("http://", "https://");
+    assert_unavailable(&failure(limits(), &url, Digest::of(b"")).await, "it does not speak TLS on this port");
+}
+
 #[tokio::test]
 async fn another_file_is_a_mismatch_with_a_hint() {
     let wanted = Digest::of(b"wanted");

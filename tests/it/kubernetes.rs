@@ -59,7 +59,7 @@ async fn readiness_waits_for_the_crd_and_names_what_an_older_one_lacks() -> Resu
         })
         .await
     };
-    says(503, "the CRD is not installed").await?;
+    says(503, "the CRD is not installed: kubectl apply --server-side -f crds/").await?;
     control_plane
         .install_changed_crd(|schema| {
             let attempt = &mut schema["properties"]["status"]["properties"]["attempt"]["properties"];
@@ -69,6 +69,84 @@ async fn readiness_waits_for_the_crd_and_names_what_an_older_one_lacks() -> Resu
     says(503, ".status.attempt.nonce").await?;
     control_plane.install_crd().await?;
     says(200, "ok").await
+}
+
+/// A watch that failed for long waits for long until its next try, and may have to list twice where the CRD is new.
+#[tokio::test]
+async fn a_crd_that_comes_late_is_watched_at_once_and_one_that_goes_is_named() -> Result<()> {
+    /// The pause after so many failures of the watch.
+    const LONG_PAUSE: (usize, Duration) = (5, Duration::from_millis(12_800));
+    let control_plane = ControlPlane::start().await?;
+    let namespace = Namespace::create(&control_plane, "late").await?;
+    namespace.tolerate(Property::NoGap, WATCHES_END);
+    let kubeconfig = operator_account(&control_plane, &namespace).await?;
+    let operator = Operator::start_unready(OperatorOptions::new(&kubeconfig, "http://127.0.0.1:9", namespace.name()))?;
+    let said = std::cell::RefCell::new(Vec::new());
+    let says = async |status: u16, text: &str| {
+        wait_for(&format!("{status} with {text}"), async || {
+            let answer = operator.readiness().await;
+            said.borrow_mut().extend(answer.clone());
+            Ok(answer.filter(|(code, body)| *code == status && body.contains(text)).map(drop))
+        })
+        .await
+    };
+    wait_for("a long pause of the watch", async || {
+        let log = std::fs::read_to_string(operator.log())?;
+        Ok((log.matches("the watch failed").count() >= LONG_PAUSE.0).then_some(()))
+    })
+    .await?;
+    let began = Instant::now();
+    control_plane.install_crd().await?;
+    says(200, "ok").await?;
+    let waited = began.elapsed();
+    assert!(waited < LONG_PAUSE.1, "the CRD is there, and was listed only after {waited:?}");
+
+    control_plane.kubectl().run(&["delete", "crd", "koniglespaces.cloud.konigle.com"]).await?;
+    says(503, "the CRD is not installed: kubectl apply --server-side -f crds/").await?;
+    control_plane.install_crd().await?;
+    says(200, "ok").await?;
+    let said = said.into_inner();
+    let raw = said.iter().find(|(_, text)| ["404", "Expired", "too old"].iter().any(|word| text.contains(word)));
+    assert!(raw.is_none(), "{raw:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_label_selector_that_is_none_ends_the_process_with_one_line() -> Result<()> {
+    let control_plane = ControlPlane::shared().await?;
+    let namespace = Namespace::create(control_plane, "selector").await?;
+    namespace.tolerate(Property::AllIsSearched, "what has ended gives no metrics");
+    let kubeconfig = operator_account(control_plane, &namespace).await?;
+    let options = OperatorOptions::new(&kubeconfig, "http://127.0.0.1:9", namespace.name());
+    let mut operator = Operator::start_unready(options.flag("--watch-label-selector=team in (shop"))?;
+    let status = operator.process().wait(Duration::from_secs(30)).await?;
+    assert_eq!(status.code(), Some(1));
+    let log = std::fs::read_to_string(operator.log())?;
+    assert_eq!(log.matches("--watch-label-selector is no label selector: write one such as team=shop").count(), 1);
+    assert!(log.contains("team in (shop") && !log.contains("the watch failed"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_keeps_the_process_from_its_work_is_said_in_one_line() -> Result<()> {
+    let control_plane = ControlPlane::shared().await?;
+    let namespace = Namespace::create(control_plane, "start").await?;
+    namespace.tolerate(Property::AllIsSearched, "what has ended gives no metrics");
+    let kubeconfig = operator_account(control_plane, &namespace).await?;
+    let missing = kubeconfig.with_extension("missing");
+    for (kubeconfig, flag, parts) in [
+        (&kubeconfig, "--artifact-dir=/proc/x", ["--artifact-dir /proc/x cannot be used (", "name a folder"]),
+        (&missing, "--log-level=info", ["no cluster to work on", "set KUBECONFIG"]),
+    ] {
+        let options = OperatorOptions::new(kubeconfig, "http://127.0.0.1:9", namespace.name());
+        let mut operator = Operator::start_unready(options.flag(flag))?;
+        let status = operator.process().wait(Duration::from_secs(30)).await?;
+        assert_eq!(status.code(), Some(1));
+        let log = std::fs::read_to_string(operator.log())?;
+        let told = log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+        assert_eq!(told, 1, "{log}");
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -280,6 +280,21 @@ async fn names_longer_than_events_allow_are_refused() -> Result<()> {
     Ok(())
 }
 
+/// A rule that another mistake breaks too would send people to the wrong field.
+#[tokio::test]
+async fn a_missing_source_breaks_one_rule_only() -> Result<()> {
+    let client = ControlPlane::shared().await?.client().await?;
+    let mut spec = deploys("7", "https://ci.example.com/shop.zip", DIGEST);
+    let names = json!({"id": null, "computer": "web-1", "webapp": "shop", "type": "uat"});
+    json_patch::merge(&mut spec, &json!({"source": null, "space": names}));
+    let text = create(&client, "shop", &spec).await.map(|error| error.to_string()).unwrap_or_default();
+    assert!(
+        text.contains("write exactly one of spec.source") && !text.contains("artifacts are deployed to uat"),
+        "{text}"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_new_resource_has_not_been_observed() -> Result<()> {
     let namespace = Namespace::create(ControlPlane::shared().await?, "unobserved").await?;

@@ -75,7 +75,7 @@ async fn an_approved_digest_is_promoted_once() -> Result<()> {
     assert_eq!(digest, format!("sha256:{}", ledger[0]["sha256"].as_str().unwrap_or_default()));
 
     let started = stage.wait_for_event(LIVE, "PromotionStarted: ").await?;
-    assert!(started.contains("asked for by test at 20"), "{started}");
+    assert!(started.contains("approved by the field manager `test` at 20"), "{started}");
     assert!(stage.events(LIVE).await?.len() <= 6);
     stage
         .namespace

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konigle_operator::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus, SpaceReference, SpaceStatus};
 use konigle_operator::desired::{Approval, Desired, HttpWish, Requests, Wish};
-use konigle_operator::observation::{AccountFacts, ArtifactFacts, Observation, SpaceFacts};
+use konigle_operator::observation::{AccountFacts, ArtifactFacts, NamedBy, Observation, SpaceFacts};
 use konigle_operator::released::Released;
 use konigle_operator::time;
 
@@ -135,7 +135,7 @@ pub fn blank(setting: &Setting, slot: u8, uid: u8, now: Timestamp) -> Observatio
         (now, ticks(setting.settle)),
     );
     Observation {
-        account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned() }),
+        account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned(), named_by: NamedBy::Flag }),
         artifact: if setting.promotes(slot) { ArtifactFacts::Absent } else { ArtifactFacts::OnDisk { size: 10 } },
         ..unlooked
     }

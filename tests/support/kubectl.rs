@@ -27,9 +27,10 @@ impl Kubectl {
         Self { program: self.program.clone(), kubeconfig }
     }
 
-    /// What a person types to run this kubectl, without its arguments.
-    pub(crate) fn command_line(&self) -> String {
-        format!("{} --kubeconfig {}", self.program.display(), self.kubeconfig.display())
+    /// What a shell needs to run this kubectl as `kubectl`.
+    pub(crate) fn environment(&self) -> String {
+        let folder = self.program.parent().unwrap_or(&self.program).display();
+        format!("KUBECONFIG={} PATH={folder}:\"$PATH\"", self.kubeconfig.display())
     }
 
     /// Its output; a failure holds what it wrote to its error output.

@@ -58,7 +58,11 @@ async fn page_instead_of_the_file(mut case: Case<'_>) -> Result<()> {
     let page = b"<!doctype html><title>Log in</title>".to_vec();
     case.bed.artifacts.answer_with(&case.path("1"), StatusCode::OK, headers, page);
     case.apply(&case.spec(&artifact)).await?;
-    case.shows("DigestMismatch", &["an HTML page (a login page?)", "check the URL", "reconcile-at"]).await?;
+    case.shows(
+        "DigestMismatch",
+        &["an HTML page (a login page?)", "check the URL", "kubectl annotate", "reconcile-at="],
+    )
+    .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     case.bed.artifacts.serve(&case.path("1"), bytes);
@@ -85,7 +89,8 @@ async fn not_published_yet(mut case: Case<'_>) -> Result<()> {
     let url = case.bed.artifacts.url(&case.path("1"));
     let artifact = Artifact { url, digest: digest_of(&bytes), size: bytes.len() };
     case.apply(&case.spec(&artifact)).await?;
-    let parts = ["404", "not be published yet", "tried again", &case.path("1")];
+    let wrong = "if the address is wrong, correct spec.source.http.url";
+    let parts = ["404", "not be published yet", "tried again", wrong, &case.path("1")];
     let before = case.shows("ArtifactUnavailable", &parts).await?;
     case.posted(0).await?;
     case.others_go_on().await?;

@@ -114,6 +114,10 @@ async fn missing_key(mut case: Case<'_>) -> Result<()> {
     .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
+    // The key is there, and what it holds is wrong: the message is of that, not of what was mended.
+    case.write_secret(&json!({"token": "not-a-token"})).await?;
+    let refused = case.shows("Progressing", &["Konigle answered 401 once", "tried once more in 30 s"]).await?;
+    assert!(condition(&refused, "CredentialsValid").is_some_and(|valid| valid.status == "Unknown"));
     case.write_secret(&json!({"token": case.token})).await?;
     case.runs(1).await.map(drop)
 }
@@ -161,6 +165,12 @@ async fn base_url(mut case: Case<'_>, host: &str, parts: &[&str]) -> Result<()> 
     case.write_secret(&json!({"token": case.token, "baseURL": url})).await?;
     case.deploys("1").await?;
     case.shows("SecretInvalid", parts).await?;
+    let command = format!(
+        "kubectl patch secret {} --namespace {} --patch '{{\"stringData\":{{\"baseURL\":",
+        case.name,
+        case.bed.namespace.name()
+    );
+    case.shows("SecretInvalid", &[&command]).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     case.write_secret(&json!({"token": case.token})).await?;

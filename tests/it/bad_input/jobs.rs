@@ -81,7 +81,7 @@ async fn never_ends(mut case: Case<'_>) -> Result<()> {
 /// The command in the message is the one that a person runs; an answer to another attempt is ignored.
 async fn never_ends_and_a_person_answers(mut case: Case<'_>) -> Result<()> {
     let artifact = case.start_endless_job().await?;
-    let space = case.shows("JobOverdue", &["(or =failed, or =retry)"]).await?;
+    let space = case.shows("JobOverdue", &["(or =failed; or =retry, which sends it once more"]).await?;
     let nonce = space.status.unwrap_or_default().attempt.map(|attempt| attempt.nonce).unwrap_or_default();
     let command = format!(
         "kubectl annotate kspace {} --namespace {} --overwrite {RESOLVE_ATTEMPT}={nonce}=succeeded",

@@ -46,7 +46,8 @@ async fn no_space_of_these_names(mut case: Case<'_>) -> Result<()> {
     let mut spec = case.spec(&artifact);
     spec["space"] = json!({"computer": case.name, "webapp": "late-by-name", "type": "uat"});
     case.apply(&spec).await?;
-    let parts = ["no web app late-by-name", "matched exactly", "token of the project", "reconcile-at"];
+    let named = format!("no web app late-by-name on computer {} for this token", case.name);
+    let parts = [&named, "matched exactly", "token of the project", "reconcile-at"];
     case.shows("SpaceNotFound", &parts).await?;
     case.seed(json!({"name": "late-by-name", "uat": {"id": "7301962442809349002"}})).await?;
     let webapps: Vec<Value> = ["7301962442809349003", "7301962442809349004"]
@@ -124,7 +125,8 @@ async fn provisioning(mut case: Case<'_>) -> Result<()> {
 async fn stopped(mut case: Case<'_>) -> Result<()> {
     case.change(json!({"status": "stopped"})).await?;
     case.deploys("1").await?;
-    case.shows("SpaceStopped", &["start it in Konigle's console", "reconcile-at"]).await?;
+    let command = "kubectl annotate kspace stopped --namespace ";
+    case.shows("SpaceStopped", &["start it in Konigle's console", command, "reconcile-at=\"$(date +%s)\""]).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     case.change(json!({"status": "running"})).await?;

@@ -76,6 +76,11 @@ async fn promotion_from_another_web_app(mut case: Case<'_>) -> Result<()> {
     other["space"]["id"] = json!("7301962442809349101");
     case.bed.namespace.apply("another-web-app", &other).await?;
     case.other_shows("another-web-app", "Succeeded", &[]).await?;
+    // Nobody has approved anything yet: whoever is about to learns it before.
+    let mut unapproved = case.promotion("another-web-app");
+    unapproved["promotion"] = json!({"from": {"name": "another-web-app"}, "policy": "Manual"});
+    case.apply(&unapproved).await?;
+    case.shows("PairNotProven", &["another-web-app is of web app", "correct spec.promotion.from"]).await?;
     case.apply(&case.promotion("another-web-app")).await?;
     let parts = ["another-web-app is of web app", "nothing is sent", "correct spec.promotion.from"];
     case.shows("PairNotProven", &parts).await?;

@@ -33,6 +33,8 @@ async fn each_annotation_is_acted_on_once() -> Result<()> {
         })
         .await?;
     assert_eq!(stage.simulator.ledger(UAT).await?.len(), 1, "a reset of what is confirmed deploys nothing");
+    let idle = stage.wait_for_event(SHOP, "NothingToReset: ").await?;
+    assert!(idle.contains("is confirmed to run") && idle.contains(REDEPLOY_AT), "{idle}");
 
     stage.namespace.annotate(SHOP, REDEPLOY_AT, "first").await?;
     let again = stage
