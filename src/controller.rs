@@ -113,9 +113,8 @@ fn context(
         allow_insecure: config.allow_insecure_artifacts,
         ..artifact::Limits::default()
     };
-    let artifacts = Store::open(&config.artifact_dir, limits).map_err(|source| StartError::ArtifactDirectory {
-        directory: config.artifact_dir.display().to_string(),
-        source,
+    let artifacts = Store::open(&config.artifact_dir, limits, metrics.clone()).map_err(|source| {
+        StartError::ArtifactDirectory { directory: config.artifact_dir.display().to_string(), source }
     })?;
     let settings =
         Settings { rate: config.api_rate, burst: config.api_burst, guard: guard.clone(), limits: Limits::default() };
@@ -173,7 +172,7 @@ async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, Pass
         Ok(Err(error)) => ("error", Err(PassError::Write(error))),
         Err(_) => ("error", Err(PassError::Panicked)),
     };
-    context.metrics.reconcile(word, started.elapsed().as_secs_f64());
+    context.metrics.reconcile(word, started.elapsed());
     result
 }
 

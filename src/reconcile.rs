@@ -24,6 +24,7 @@ use crate::plan::{Step, look_again, next_step};
 use crate::reason::Reason;
 use crate::record::{WriteError, note_release, record, record_leniently};
 use crate::release::{Started, start};
+use crate::tally::tally;
 use crate::{clock, download, status};
 
 /// How soon the first look at a new job is due.
@@ -84,6 +85,7 @@ pub async fn reconcile(
         Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
         Err(error) => return Err(error),
     };
+    tally(&context.metrics, &resource, &written, &observed.seen);
     if let Some(predecessor) = &observed.seen.predecessor {
         context.memory.inherit(&predecessor.uid, &uid(&written));
     }

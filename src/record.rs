@@ -14,14 +14,14 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use crate::api::{Attempt, AttemptType, HeldBy, HistoryEntry, KonigleSpace, KonigleSpaceStatus, RELEASED};
+use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus, RELEASED};
 use crate::cluster::{ClusterError, within};
 use crate::context::Context;
 use crate::judge::Note;
 use crate::konigle::model::Deployment;
 use crate::reason::Reason;
 use crate::released::Released;
-use crate::status::{newly_ended, transitions};
+use crate::status::transitions;
 use crate::text::cut;
 
 /// The name under which this operator's writes are recorded.
@@ -117,22 +117,7 @@ async fn write_status(
     (what, status): (&'static str, &KonigleSpaceStatus),
 ) -> Result<KonigleSpace, WriteError> {
     let operations = guarded(resource, &json!({ "op": "add", "path": "/status", "value": status }));
-    let written = patch_status(context, resource, (what, operations), Some(ValidationDirective::Strict)).await?;
-    if let Some(entry) = newly_ended(&resource.status.clone().unwrap_or_default(), status) {
-        count(context, entry);
-    }
-    Ok(written)
-}
-
-/// Counts an attempt whose end was written.
-fn count(context: &Context, entry: &HistoryEntry) {
-    let kind = match entry.attempt_type {
-        AttemptType::Promote => "Promote",
-        AttemptType::Deploy | AttemptType::Other => "Deploy",
-    };
-    let result = entry.result.word();
-    context.metrics.attempt(kind, result);
-    info!(attempt = entry.number, kind, result, message = %entry.message, "attempt ended");
+    patch_status(context, resource, (what, operations), Some(ValidationDirective::Strict)).await
 }
 
 /// The operation, on exactly the version of the resource that was read.

@@ -41,6 +41,7 @@ use crate::observation::Observation;
 use crate::observe::{pair_of, source_facts};
 use crate::plan::{Release, ReleaseKind, Step, claim};
 use crate::record::{self, WriteError};
+use crate::tally::tally;
 use crate::wish::{may_hold, short, still_holds};
 
 /// A release that was claimed.
@@ -77,12 +78,14 @@ pub async fn start(
         timeout: submit_limit(&attempt),
     };
     notes.extend(crate::status::transitions(&resource.status.clone().unwrap_or_default(), &status));
+    let before = resource;
     let claimed = record::claim(context, resource, &status).await;
     if matches!(claimed, Err(WriteError::Cluster(_))) {
         // Whether or not the claim was stored, this process sends nothing for it, and no other knows the nonce.
         context.memory.claim_failed(&uid, &attempt.nonce);
     }
     let resource = claimed?;
+    tally(&context.metrics, before, &resource, seen);
     let _ = context.memory.attempt(&uid, &attempt.nonce);
     context.memory.note(&resource);
     info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
@@ -128,7 +131,7 @@ async fn submit(
     let answer = request.await;
     info!(attempt = attempt.number, ?answer, "submitted");
     if matches!(answer, Answer::Unknown(_)) {
-        context.metrics.unknown_outcome();
+        context.metrics.unknown_outcome(attempt.attempt_type.word());
     }
     context.memory.refused(&uid, refusal(&answer));
     context.memory.answered(&uid, &attempt.nonce, answer.clone());

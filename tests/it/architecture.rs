@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["credentials", "memory", "live_lists", "turns"],
     &["context"],
     // The steps of a pass, and the pass.
-    &["observe", "record"],
+    &["observe", "record", "tally"],
     &["download", "release"],
     &["reconcile"],
     // The process.
