@@ -1,4 +1,5 @@
-//! What people see of a running operator: its metrics.
+//! What people see of a running operator: its metrics, and the alerts on them.
 
+mod alerts;
 mod documents;
 mod metrics;
