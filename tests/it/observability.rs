@@ -3,3 +3,4 @@
 mod alerts;
 mod documents;
 mod metrics;
+mod state_metrics;
