@@ -140,7 +140,7 @@ pub async fn watch_crd(client: Client, readiness: Arc<Readiness>, stop: Cancella
         if known.as_ref() != Some(&problem) {
             match &problem {
                 None => info!("the installed CRD is complete"),
-                Some(problem) => warn!(problem, "not ready"),
+                Some(problem) => warn!(error = problem, "not ready"),
             }
             known = Some(problem.clone());
         }

@@ -55,12 +55,12 @@ fn job_time(attempt: &Attempt, seen: &Observation) -> Option<(&'static str, Dura
 /// Whether somebody else's deployment shows that did not before; under `Redeploy` the first that is written of it may be the
 /// claim of what replaces it.
 fn begins_to_drift(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> bool {
-    let replaces = |status: &KonigleSpaceStatus| {
-        let drift = status.attempt.as_ref().filter(|attempt| attempt.cause == Cause::Drift);
-        drift.map(|attempt| attempt.number)
+    let redeploy = |status: &KonigleSpaceStatus| {
+        let open = status.attempt.as_ref().filter(|attempt| attempt.cause == Cause::Drift);
+        open.map(|attempt| attempt.number)
     };
-    let replaced = replaces(after).is_some() && replaces(after) != replaces(before);
-    !before.is_true("Drifted") && (after.is_true("Drifted") || replaced)
+    let begins = redeploy(after).is_some() && redeploy(after) != redeploy(before);
+    !before.is_true("Drifted") && (after.is_true("Drifted") || begins)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout_at;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::account::Account;
@@ -27,6 +28,7 @@ use crate::address::{self, AddressError, PublicResolver, SystemResolver};
 use crate::crash;
 use crate::metrics::Metrics;
 use crate::redact::Redactor;
+use crate::telemetry;
 
 /// How this operator shows itself to the API.
 const USER_AGENT: &str = concat!("konigle-operator/", env!("CARGO_PKG_VERSION"));
@@ -289,9 +291,10 @@ impl Client {
         take: impl FnMut(&[u8]),
     ) -> Result<bool, ReadError> {
         self.enter(self.limits.read).await.map_err(|retry_after| ReadError::RateLimited { retry_after })?;
-        let (mut code, began) = (None, Instant::now());
-        let result = crash::around(operation, self.exchange(url, cap, take, &mut code)).await;
-        self.record(operation, code, began);
+        let (mut code, began, span) = (None, Instant::now(), telemetry::request_span(operation));
+        let exchange = crash::around(operation, self.exchange(url, cap, take, &mut code));
+        let result = exchange.instrument(span.clone()).await;
+        self.record(operation, code, (began, &span));
         if let Err(ReadError::RateLimited { retry_after }) = &result {
             self.pause(*retry_after);
         }
@@ -340,7 +343,8 @@ impl Client {
     }
 
     /// Counts a request that began then and has its answer now, or none.
-    pub(super) fn record(&self, operation: &'static str, code: Option<u16>, began: Instant) {
+    pub(super) fn record(&self, operation: &'static str, code: Option<u16>, (began, span): (Instant, &Span)) {
+        telemetry::note_answer(span, code);
         self.metrics.api_request(operation, code, began.elapsed());
     }
 

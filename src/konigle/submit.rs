@@ -29,12 +29,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tower::layer::layer_fn;
+use tracing::Instrument as _;
 
 use super::answer::{Answer, Rejection, Write, classify};
 use super::client::{Client, read_body};
 use super::error::innermost;
 use super::model::{Deployment, is_id};
 use crate::crash;
+use crate::telemetry;
 
 /// Bytes of the file that are read, counted and handed over at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -195,15 +197,15 @@ impl Client {
         };
         let request = fill(http.post(self.endpoint(&["spaces", space_id, operation])));
         crash::point("submit", "before");
-        let began = Instant::now();
-        let answer = match self.await_head(request, transfer).await {
+        let (began, span) = (Instant::now(), telemetry::request_span(operation));
+        let answer = match self.await_head(request, transfer).instrument(span.clone()).await {
             Ok(response) => {
                 crash::point("submit", "head");
-                self.record(operation, Some(response.status().as_u16()), began);
+                self.record(operation, Some(response.status().as_u16()), (began, &span));
                 self.read_answer(write, response).await
             }
             Err(answer) => {
-                self.record(operation, None, began);
+                self.record(operation, None, (began, &span));
                 answer
             }
         };
@@ -212,7 +214,7 @@ impl Client {
         match &answer {
             Answer::Rejected(Rejection::RateLimited { retry_after }) => self.pause(*retry_after),
             Answer::Accepted(Deployment { job_id, id: None, .. } | Deployment { job_id, created_at: None, .. }) => {
-                tracing::warn!(job_id, operation, "the reply to an accepted write lacks `id` or `created_at`");
+                tracing::warn!(job = job_id, "the reply to an accepted write lacks `id` or `created_at`");
             }
             Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unsent(_) | Answer::Unknown(_) => {}
         }
@@ -454,7 +456,11 @@ mod tests {
             }
             assert_eq!(transfer.cut(), unsent, "{size} {connected} {pieces:?}");
             assert!(transfer.hand_over(Ok(Bytes::from_static(b"late"))).is_err(), "nothing goes out after the cut");
-            assert_eq!(transfer.counter.get(), pieces.iter().sum::<usize>() as u64, "what did not go out is not counted");
+            assert_eq!(
+                transfer.counter.get(),
+                pieces.iter().sum::<usize>() as u64,
+                "what did not go out is not counted"
+            );
             assert_eq!(transfer.connected(), Err(NotNow::GivenUp));
             assert_eq!(matches!(transfer.verdict("why"), Answer::Unsent(_)), unsent, "the verdict stays");
         }
