@@ -11,7 +11,7 @@ use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::{self, ObjectRef, Store as Known};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, error, info, warn};
 
 use crate::api::Watched;
 use crate::artifact::{self, Store};
@@ -23,8 +23,9 @@ use crate::konigle::{Clients, Guard, Limits, Settings};
 use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::reconcile::{name_of, reconcile};
+use crate::reconcile::reconcile;
 use crate::record::{FIELD_MANAGER, WriteError};
+use crate::telemetry;
 use crate::turns::Turns;
 use crate::watch::{check, watch};
 
@@ -113,9 +114,8 @@ fn context(
         allow_insecure: config.allow_insecure_artifacts,
         ..artifact::Limits::default()
     };
-    let artifacts = Store::open(&config.artifact_dir, limits).map_err(|source| StartError::ArtifactDirectory {
-        directory: config.artifact_dir.display().to_string(),
-        source,
+    let artifacts = Store::open(&config.artifact_dir, limits, metrics.clone()).map_err(|source| {
+        StartError::ArtifactDirectory { directory: config.artifact_dir.display().to_string(), source }
     })?;
     let settings =
         Settings { rate: config.api_rate, burst: config.api_burst, guard: guard.clone(), limits: Limits::default() };
@@ -157,23 +157,27 @@ async fn pass(guard: Arc<Watched>, context: Arc<Context>) -> Result<Action, Pass
     // As it is after the wait. Of one that was deleted meanwhile nothing is left to do.
     let Some(guard) = context.store.get(&ObjectRef::from_obj(&*guard)) else { return Ok(Action::await_change()) };
     let started = Instant::now();
-    let span = info_span!("reconcile", resource = %name_of(&guard));
-    let (name, uid) = (name_of(&guard), guard.meta().uid.clone().unwrap_or_default());
-    let result = AssertUnwindSafe(Box::pin(reconcile(guard, context.clone())).instrument(span)).catch_unwind().await;
+    let uid = guard.meta().uid.clone().unwrap_or_default();
+    let name = guard.meta().name.clone().unwrap_or_default();
+    let span = telemetry::reconcile_span(&namespace, &name, guard.meta().generation);
+    let passing = Box::pin(reconcile(guard, context.clone())).instrument(span.clone());
+    let result = AssertUnwindSafe(passing).catch_unwind().await;
+    let _inside = span.entered();
     let (word, result) = match result {
         Ok(Ok(action)) => ("success", Ok(action)),
         // Somebody wrote meanwhile: what they wrote brings the next pass, and the timer does in any case.
         Ok(Err(WriteError::Conflict)) => {
             let wait = context.memory.failed_pass(&uid);
-            if wait > Duration::from_secs(4) {
-                warn!(resource = name, ?wait, "the status was refused again and again; an admission policy may be why");
+            if wait > Duration::from_secs(4) && context.memory.is_news(&uid, "Conflict", "") {
+                warn!(?wait, "the status was refused again and again; an admission policy may be why");
             }
             ("conflict", Ok(Action::requeue(wait)))
         }
         Ok(Err(error)) => ("error", Err(PassError::Write(error))),
         Err(_) => ("error", Err(PassError::Panicked)),
     };
-    context.metrics.reconcile(word, started.elapsed().as_secs_f64());
+    telemetry::note("result", word);
+    context.metrics.reconcile(word, started.elapsed());
     result
 }
 
@@ -190,6 +194,7 @@ enum PassError {
 fn retry(guard: Arc<Watched>, error: &PassError, context: Arc<Context>) -> Action {
     let uid = guard.meta().uid.clone().unwrap_or_default();
     let wait = context.memory.failed_pass(&uid);
-    warn!(resource = %name_of(&guard), error = error as &dyn std::error::Error, ?wait, "the pass failed; it is tried again");
+    let (namespace, name) = (guard.meta().namespace.as_deref(), guard.meta().name.as_deref());
+    warn!(namespace, name, error = error as &dyn std::error::Error, ?wait, "the pass failed; it is tried again");
     Action::requeue(wait)
 }

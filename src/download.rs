@@ -7,7 +7,7 @@ use futures::FutureExt;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use crate::api::KonigleSpace;
 use crate::artifact::{FetchError, HttpSource};
@@ -17,6 +17,7 @@ use crate::desired::{Desired, HttpWish, Wish};
 use crate::memory::uid;
 use crate::observation::Problem;
 use crate::observe::download_key;
+use crate::telemetry;
 
 /// Starts the download of the wanted artifact, unless it runs already. Its end wakes the resource.
 pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired) {
@@ -27,19 +28,22 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired)
     }
     let (context, wish) = (context.clone(), wish.clone());
     let namespace = resource.namespace().unwrap_or_default();
-    let reference = ObjectRef::new(&resource.name_any()).within(&namespace);
-    tokio::spawn(async move {
+    let name = resource.name_any();
+    let reference = ObjectRef::new(&name).within(&namespace);
+    let span = telemetry::download_span(&namespace, &name);
+    let downloading = async move {
         // A panic must not leave the download as running for ever.
         let result = AssertUnwindSafe(fetch(&context, &namespace, &wish)).catch_unwind().await;
         let result =
             result.unwrap_or_else(|_| Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }));
         match &result {
-            Ok(()) => info!(resource = %reference, digest = %wish.digest.short(), "artifact fetched"),
-            Err(error) => warn!(resource = %reference, digest = %wish.digest.short(), %error, "artifact not fetched"),
+            Ok(()) => info!(digest = %wish.digest.short(), "artifact fetched"),
+            Err(error) => warn!(digest = %wish.digest.short(), %error, "artifact not fetched"),
         }
         context.memory.end_download(&uid, &key, result.err());
         context.wake(&uid, reference);
-    });
+    };
+    tokio::spawn(downloading.instrument(span));
 }
 
 async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<(), FetchError> {

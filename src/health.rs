@@ -184,7 +184,7 @@ pub async fn watch_crd(client: Client, readiness: Arc<Readiness>, stop: Cancella
         if known.as_ref() != Some(&installed) {
             match &problem {
                 None => info!("the installed CRD is complete"),
-                Some(problem) => warn!(problem, "not ready"),
+                Some(problem) => warn!(error = problem, "not ready"),
             }
         }
         readiness.set_crd(problem);

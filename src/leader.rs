@@ -114,6 +114,8 @@ struct Candidate {
     name: String,
     identity: String,
     seen: Seen,
+    /// Why the last try failed.
+    problem: Option<String>,
 }
 
 impl Candidate {
@@ -122,7 +124,8 @@ impl Candidate {
         rand::fill(&mut bytes).map_err(|_| "no random bytes for a name")?;
         // A container that is started again has the name of its pod, and what it held.
         let identity = std::env::var("POD_NAME").unwrap_or_else(|_| hex::encode(bytes));
-        Ok(Self { leases: Api::namespaced(client, namespace), name: name.to_owned(), identity, seen: Seen::default() })
+        let leases = Api::namespaced(client, namespace);
+        Ok(Self { leases, name: name.to_owned(), identity, seen: Seen::default(), problem: None })
     }
 
     /// Renews until the work is done, and lets the Lease go then.
@@ -153,11 +156,19 @@ impl Candidate {
     /// Takes or renews the Lease; whether this process holds it then.
     async fn hold(&mut self, end: Instant) -> Result<bool, String> {
         let problem = match timeout_at(end, self.try_hold()).await {
-            Ok(Ok(held)) => return Ok(held),
+            Ok(Ok(held)) => {
+                if self.problem.take().is_some() {
+                    info!("the Lease can be taken and renewed again");
+                }
+                return Ok(held);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer from the API server about the Lease".to_owned(),
         };
-        warn!(problem, "the Lease was neither taken nor renewed; it is tried again");
+        if self.problem.as_ref() != Some(&problem) {
+            warn!(error = problem, "the Lease was neither taken nor renewed; it is tried again");
+        }
+        self.problem = Some(problem.clone());
         Err(problem)
     }
 

@@ -23,6 +23,7 @@ pub mod wish;
 pub mod observe;
 pub mod record;
 pub mod release;
+pub mod tally;
 
 pub mod context;
 pub mod controller;

@@ -10,6 +10,7 @@ use konigle_operator::config::Config;
 use konigle_operator::context::Stop;
 use konigle_operator::health::{self, Readiness};
 use konigle_operator::metrics::Metrics;
+use konigle_operator::redact::Redactor;
 use konigle_operator::{api, controller, leader, telemetry};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -40,14 +41,16 @@ async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Crd => print_crd(),
         Command::Run(config) => {
-            telemetry::init(&config.log_format, &config.log_level);
-            match run(*config).await {
+            let telemetry = telemetry::init(&config.log_format, &config.log_level);
+            let code = match run(*config).await {
                 Ok(code) => code,
                 Err(error) => {
                     error!(error = &*error, "stopped");
                     ExitCode::FAILURE
                 }
-            }
+            };
+            telemetry.end();
+            code
         }
     }
 }
@@ -69,7 +72,9 @@ async fn run(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     // Before all else: a process that is asked to end while it starts must end in order too.
     let stop = Stop::default();
     stop_on_signal(stop.clone())?;
-    info!(version = env!("CARGO_PKG_VERSION"), base_url = %config.konigle_base_url, "starting");
+    // It was not parsed yet: nobody should write a password into it, and if somebody does it is not shown.
+    let base_url = Redactor::default().clean(&config.konigle_base_url);
+    info!(base_url, version = env!("CARGO_PKG_VERSION"), "starting");
     let kube_config = kube::Config::infer().await.map_err(|error| {
         format!("no cluster to work on: set KUBECONFIG, or run as a pod with a ServiceAccount ({error})")
     })?;

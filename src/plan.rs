@@ -54,6 +54,23 @@ pub enum Step {
     Unseen(String),
 }
 
+impl Step {
+    /// Its name, and the reason where it has one; for traces.
+    #[must_use]
+    pub fn words(&self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Rest(problem) => ("Rest", Some(problem.reason.word())),
+            Self::Fetch => ("Fetch", None),
+            Self::Start(_) => ("Start", None),
+            Self::Wait(problem) => ("Wait", Some(problem.reason.word())),
+            Self::Stall(problem) => ("Stall", Some(problem.reason.word())),
+            Self::Suspend(problem) => ("Suspend", Some(problem.reason.word())),
+            Self::Unreachable(problem) => ("Unreachable", Some(problem.reason.word())),
+            Self::Unseen(_) => ("Unseen", None),
+        }
+    }
+}
+
 /// What to ask of Konigle, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {

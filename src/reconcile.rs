@@ -24,11 +24,12 @@ use crate::observation::Problem;
 use crate::observe::observe;
 use crate::plan::{Step, look_again, next_step};
 use crate::reason::Reason;
-use crate::record::{WriteError, note_release, record, record_leniently};
+use crate::record::{WriteError, note_release, record, record_leniently, tell};
 use crate::redact::Redactor;
 use crate::release::{Started, start};
+use crate::tally::tally;
 use crate::text::cut;
-use crate::{clock, download, status};
+use crate::{clock, download, status, telemetry};
 
 /// How soon the first look at a new job is due.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -51,6 +52,7 @@ pub async fn reconcile(
         Err(invalid) => return Ok(undecodable(invalid)),
     };
     if let Some(left) = context.memory.undisturbed(resource) {
+        telemetry::note("step", "Undisturbed");
         return Ok(Action::requeue(left));
     }
     let mut resource = resource.clone();
@@ -64,7 +66,7 @@ pub async fn reconcile(
     let mut judged = judge(&resource.status.clone().unwrap_or_default(), &desired, &observed.seen);
     let mut notes = notes(&context, &resource, &desired, &judged);
     let mut step = next_step(&desired, &observed.seen, &judged);
-    debug!(?step, "planned");
+    trace(&step, &resource);
 
     if let (Step::Start(release), Some(client)) = (&step, &observed.client) {
         let facts = (&desired, &observed.seen, &judged);
@@ -76,6 +78,7 @@ pub async fn reconcile(
                 observed.answered(&context, &claimed);
                 judged = judge(&claimed.status.clone().unwrap_or_default(), &desired, &observed.seen);
                 step = next_step(&desired, &observed.seen, &judged);
+                trace(&step, &claimed);
                 notes = judged.notes.clone();
                 resource = claimed;
             }
@@ -85,11 +88,13 @@ pub async fn reconcile(
     }
 
     let rendered = status::render(&desired, &observed.seen, &judged, &step);
-    let written = match record(&context, &resource, rendered, notes).await {
+    let written = match record(&context, &resource, &rendered).await {
         Ok(written) => written,
         Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
         Err(error) => return Err(error),
     };
+    tally(&context.metrics, &resource, &written, &observed.seen);
+    tell(&context, &resource, &written, notes).await;
     if let Some(predecessor) = &observed.seen.predecessor {
         context.memory.inherit(&predecessor.uid, &uid(&written));
     }
@@ -102,8 +107,30 @@ pub async fn reconcile(
 }
 
 fn finish(context: &Context, resource: &KonigleSpace, next: Duration, wakes: u64) -> Action {
+    trace_attempt(resource);
     context.memory.passed(resource, next, wakes);
     Action::requeue(next)
+}
+
+/// What this pass does, and about which attempt, for its trace.
+fn trace(step: &Step, resource: &KonigleSpace) {
+    debug!(?step, "planned");
+    let (step, reason) = step.words();
+    telemetry::note("step", step);
+    if let Some(reason) = reason {
+        telemetry::note("reason", reason);
+    }
+    trace_attempt(resource);
+}
+
+/// The attempt that is open; where it ends in this pass, the one that was.
+fn trace_attempt(resource: &KonigleSpace) {
+    if let Some(attempt) = resource.status.as_ref().and_then(|status| status.attempt.as_ref()) {
+        telemetry::note("attempt", attempt.number);
+        if let Some(job_id) = &attempt.job_id {
+            telemetry::note("job", job_id.clone());
+        }
+    }
 }
 
 /// The things that happened in this pass and leave no other trace.
@@ -141,7 +168,8 @@ async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Inval
     let before = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation.unwrap_or_default();
     let status = status::invalid(&before, generation, invalid, clock::now());
-    let written = record(context, resource, status, Vec::new()).await?;
+    let written = record(context, resource, &status).await?;
+    tell(context, resource, &written, Vec::new()).await;
     Ok(finish(context, &written, BROKEN_INTERVAL, context.memory.wakes(&uid(resource))))
 }
 
@@ -153,7 +181,9 @@ async fn say_outdated(context: &Context, resource: &KonigleSpace, why: &str) -> 
             "the installed CRD is older than this operator ({why}); apply the CRD of this version: {INSTALL_CRD}"
         ),
     };
-    error!(why, "the installed CRD is older than this operator");
+    if context.memory.is_news(&uid(resource), "OldCRD", why) {
+        error!(error = why, "the installed CRD is older than this operator");
+    }
     let before = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation.unwrap_or_default();
     let status = status::stalled(&before, generation, &problem, clock::now());
@@ -162,9 +192,7 @@ async fn say_outdated(context: &Context, resource: &KonigleSpace, why: &str) -> 
 }
 
 fn undecodable(invalid: &kube::core::error_boundary::InvalidObject) -> Action {
-    let name = invalid.metadata.name.as_deref().unwrap_or_default();
-    let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
-    error!(name, namespace, error = %invalid.error, "this KonigleSpace cannot be read; the others go on. Apply the CRD of this version and mend the resource");
+    error!(error = %invalid.error, "this KonigleSpace cannot be read; the others go on. Apply the CRD of this version and mend the resource");
     Action::requeue(BROKEN_INTERVAL)
 }
 
@@ -176,14 +204,4 @@ fn jittered(wait: Duration) -> Duration {
     let mut byte = [128_u8];
     let _ = aws_lc_rs::rand::fill(&mut byte);
     wait.mul_f64(0.9 + 0.15 * f64::from(byte[0]) / 256.0)
-}
-
-/// The name of a resource, for logs.
-#[must_use]
-pub fn name_of(guard: &DeserializeGuard<KonigleSpace>) -> String {
-    let metadata = match &guard.0 {
-        Ok(resource) => &resource.metadata,
-        Err(invalid) => &invalid.metadata,
-    };
-    format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }

@@ -14,14 +14,14 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use crate::api::{Attempt, AttemptType, HeldBy, HistoryEntry, KonigleSpace, KonigleSpaceStatus, RELEASED};
+use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus, RELEASED};
 use crate::cluster::{ClusterError, within};
 use crate::context::Context;
 use crate::judge::Note;
 use crate::konigle::model::Deployment;
 use crate::reason::Reason;
 use crate::released::Released;
-use crate::status::{newly_ended, transitions};
+use crate::status::transitions;
 use crate::text::cut;
 
 /// The name under which this operator's writes are recorded.
@@ -43,23 +43,20 @@ pub enum WriteError {
     Cluster(#[from] ClusterError),
 }
 
-/// Writes the whole status, if it differs, and the Events of what changed. Gives the resource as it is now.
+/// Writes the whole status, if it differs. Gives the resource as it is now.
 ///
 /// # Errors
 ///
-/// [`WriteError`]; Events never fail it.
+/// [`WriteError`].
 pub async fn record(
     context: &Context,
     resource: &KonigleSpace,
-    status: KonigleSpaceStatus,
-    mut notes: Vec<Note>,
+    status: &KonigleSpaceStatus,
 ) -> Result<KonigleSpace, WriteError> {
-    let before = resource.status.clone().unwrap_or_default();
-    let written =
-        if before == status { resource.clone() } else { write_status(context, resource, (STATUS, &status)).await? };
-    notes.extend(transitions(&before, &status));
-    tell(context, resource, notes).await;
-    Ok(written)
+    if resource.status.as_ref().unwrap_or(&KonigleSpaceStatus::default()) == status {
+        return Ok(resource.clone());
+    }
+    write_status(context, resource, (STATUS, status)).await
 }
 
 /// Writes the claim of an attempt, and makes sure that it is there: an older CRD would prune it silently.
@@ -81,16 +78,30 @@ pub async fn claim(
     Ok(written)
 }
 
-/// Publishes what happened, one Event after the other.
-pub async fn tell(context: &Context, resource: &KonigleSpace, notes: Vec<Note>) {
+/// Logs and publishes what happened, one Event after the other: these notes, and what changed from one status to the next.
+pub async fn tell(context: &Context, resource: &KonigleSpace, written: &KonigleSpace, mut notes: Vec<Note>) {
     let uid = crate::memory::uid(resource);
+    let status = |resource: &KonigleSpace| resource.status.clone().unwrap_or_default();
+    notes.extend(transitions(&status(resource), &status(written)));
     for note in notes {
         // A refusal that comes again and again, such as of a token that may only read, is told once in a while.
         let credentials = Reason::of(note.reason).is_some_and(Reason::is_about_credentials);
         let told = if credentials { note.reason } else { &note.message };
         if !note.warning || context.memory.is_news(&uid, note.reason, told) {
+            log(resource, &note);
             publish(context, resource, note).await;
         }
+    }
+}
+
+/// Logs what happened, with the attempt that was open when it did.
+fn log(resource: &KonigleSpace, note: &Note) {
+    let open = resource.status.as_ref().and_then(|status| status.attempt.as_ref());
+    let (attempt, job) = (open.map(|attempt| attempt.number), open.and_then(|attempt| attempt.job_id.as_deref()));
+    if note.warning {
+        warn!(attempt, job, reason = note.reason, "{}", note.message);
+    } else {
+        info!(attempt, job, reason = note.reason, "{}", note.message);
     }
 }
 
@@ -117,22 +128,7 @@ async fn write_status(
     (what, status): (&'static str, &KonigleSpaceStatus),
 ) -> Result<KonigleSpace, WriteError> {
     let operations = guarded(resource, &json!({ "op": "add", "path": "/status", "value": status }));
-    let written = patch_status(context, resource, (what, operations), Some(ValidationDirective::Strict)).await?;
-    if let Some(entry) = newly_ended(&resource.status.clone().unwrap_or_default(), status) {
-        count(context, entry);
-    }
-    Ok(written)
-}
-
-/// Counts an attempt whose end was written.
-fn count(context: &Context, entry: &HistoryEntry) {
-    let kind = match entry.attempt_type {
-        AttemptType::Promote => "Promote",
-        AttemptType::Deploy | AttemptType::Other => "Deploy",
-    };
-    let result = entry.result.word();
-    context.metrics.attempt(kind, result);
-    info!(attempt = entry.number, kind, result, message = %entry.message, "attempt ended");
+    patch_status(context, resource, (what, operations), Some(ValidationDirective::Strict)).await
 }
 
 /// The operation, on exactly the version of the resource that was read.

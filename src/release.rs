@@ -41,6 +41,7 @@ use crate::observation::Observation;
 use crate::observe::{pair_of, source_facts};
 use crate::plan::{Release, ReleaseKind, Step, claim};
 use crate::record::{self, WriteError};
+use crate::tally::tally;
 use crate::wish::{may_hold, short, still_holds};
 
 /// A release that was claimed.
@@ -61,7 +62,7 @@ pub async fn start(
     resource: &KonigleSpace,
     (desired, seen, judged): (&Desired, &Observation, &Judged),
     (release, client): (&Release, &Arc<Client>),
-    mut notes: Vec<Note>,
+    notes: Vec<Note>,
 ) -> Result<Started, WriteError> {
     if context.shutdown.is_cancelled() {
         return Err(WriteError::Conflict);
@@ -76,16 +77,18 @@ pub async fn start(
         shutdown: context.shutdown.clone(),
         timeout: submit_limit(&attempt),
     };
-    notes.extend(crate::status::transitions(&resource.status.clone().unwrap_or_default(), &status));
+    let before = resource;
     let claimed = record::claim(context, resource, &status).await;
     if matches!(claimed, Err(WriteError::Cluster(_))) {
         // Whether or not the claim was stored, this process sends nothing for it, and no other knows the nonce.
         context.memory.claim_failed(&uid, &attempt.nonce);
     }
     let resource = claimed?;
+    tally(&context.metrics, before, &resource, seen);
     let _ = context.memory.attempt(&uid, &attempt.nonce);
     context.memory.note(&resource);
-    info!(attempt = attempt.number, digest = %short(&attempt.digest), nonce = %attempt.nonce, "claimed");
+    let kind = attempt.attempt_type.word();
+    info!(attempt = attempt.number, kind, cause = ?attempt.cause, digest = short(&attempt.digest), nonce = attempt.nonce, "claimed");
 
     let (ready, held) = match (give_way(context, &resource).await, &release.kind) {
         (Err(why), _) => (Err(why), None),
@@ -99,7 +102,7 @@ pub async fn start(
     let Ready { request, event } = ready.unwrap_or_else(Ready::for_nothing);
     // The Event is told meanwhile. It may be slow, so the receipt does not wait for it.
     let (submitted, ()) = tokio::join!(submit(context, &resource, &attempt, (request, held.as_ref())), event);
-    record::tell(context, &resource, notes).await;
+    record::tell(context, before, &resource, notes).await;
     Ok(submitted)
 }
 
@@ -126,9 +129,14 @@ async fn submit(
 ) -> Started {
     let uid = uid(resource);
     let answer = request.await;
-    info!(attempt = attempt.number, ?answer, "submitted");
-    if matches!(answer, Answer::Unknown(_)) {
-        context.metrics.unknown_outcome();
+    match &answer {
+        Answer::Accepted(deployment) => info!(attempt = attempt.number, job = deployment.job_id, "accepted"),
+        Answer::Rejected(rejection) => info!(attempt = attempt.number, error = %rejection, "refused"),
+        Answer::Unsent(why) => info!(attempt = attempt.number, error = why, "not sent"),
+        Answer::Unknown(why) => {
+            warn!(attempt = attempt.number, error = why, "no answer that tells the outcome");
+            context.metrics.unknown_outcome(attempt.attempt_type.word());
+        }
     }
     context.memory.refused(&uid, refusal(&answer));
     context.memory.answered(&uid, &attempt.nonce, answer.clone());

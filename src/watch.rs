@@ -280,7 +280,8 @@ pub async fn check(config: &Config, client: &Client, context: &Context) {
         tokio::time::sleep(config.watch_check_interval).await;
         let Ok(now) = all_lagging(context, &resources, parameters.clone()).await else { continue };
         if let Some((name, _)) = now.iter().find(|(name, version)| behind.get(*name) == Some(*version)) {
-            error!(name, "the watch missed a change: ending, so that the next process lists afresh");
+            let (namespace, name) = name.split_once('/').unwrap_or_default();
+            error!(namespace, name, "the watch missed a change: ending, so that the next process lists afresh");
             context.fail();
         }
         behind = now;

@@ -453,6 +453,17 @@ pub enum AttemptResult {
     Unknown,
 }
 
+impl AttemptType {
+    /// The word in the status; that of another version counts as a deploy.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deploy | Self::Other => "Deploy",
+            Self::Promote => "Promote",
+        }
+    }
+}
+
 impl AttemptResult {
     /// The word in the status.
     #[must_use]

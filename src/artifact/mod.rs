@@ -189,3 +189,19 @@ pub enum FetchError {
     #[error("the download was stopped because the operator shuts down")]
     Stopped,
 }
+
+impl FetchError {
+    /// Its word in the metrics.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::DigestMismatch { .. } => "digest_mismatch",
+            Self::Rejected { .. } => "rejected",
+            Self::TooLarge { .. } => "too_large",
+            Self::Refused { .. } => "refused",
+            Self::CertificateInvalid { .. } => "certificate_invalid",
+            // A stop drops a download; none comes to an end by it.
+            Self::Disk { .. } | Self::Stopped => "disk",
+        }
+    }
+}

@@ -28,6 +28,7 @@ use super::http::Body;
 use super::inspect::{InspectError, inspect};
 use super::{Artifact, Auth, Digest, FetchError, HttpSource, Limits};
 use crate::crash;
+use crate::metrics::Metrics;
 
 const PARTIAL: &str = ".partial-";
 /// Of writes while downloading, and of reads while verifying.
@@ -40,6 +41,7 @@ const MAX_REJECTED: usize = 1000;
 pub struct Store {
     directory: PathBuf,
     limits: Limits,
+    metrics: Arc<Metrics>,
     index: Mutex<Index>,
     flights: Mutex<HashMap<Digest, Weak<Flight>>>,
 }
@@ -79,7 +81,7 @@ enum Look {
 impl Store {
     /// Opens the store in `directory`, which is made if it is missing; partial downloads that a crash left are removed,
     /// and what is over the budget. Blocks for as long as it takes to list the directory; no file is read.
-    pub fn open(directory: &Path, limits: Limits) -> io::Result<Self> {
+    pub fn open(directory: &Path, limits: Limits, metrics: Arc<Metrics>) -> io::Result<Self> {
         let directory = directory.join("sha256");
         fs::create_dir_all(&directory)?;
         let mut found = Vec::new();
@@ -100,7 +102,7 @@ impl Store {
             fs::remove_file(directory.join(shard_name(&digest)).join(digest.hex()))?;
         }
         crash::point("open-store", "after");
-        Ok(Self { directory, limits, index: Mutex::new(index), flights: Mutex::default() })
+        Ok(Self { directory, limits, metrics, index: Mutex::new(index), flights: Mutex::default() })
     }
 
     /// Hashes and inspects what a former process left under this digest, unless this one did so before; a file that is not
@@ -154,6 +156,7 @@ impl Store {
             return Err(failure.error.clone());
         }
         let outcome = self.download(source).await;
+        self.metrics.download(outcome.as_ref().map_or_else(FetchError::word, |_| "success"));
         if let Err(error) = &outcome {
             *last_failure = Some(Failure { source: source.clone(), error: error.clone(), at: Instant::now() });
         }
@@ -182,6 +185,7 @@ impl Store {
         while let Some(bytes) = body.next().await? {
             hasher.update(&bytes);
             size += bytes.len() as u64;
+            self.metrics.downloaded(bytes.len() as u64);
             writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
             if (size - bytes.len() as u64..size).contains(&(length / 2)) {
                 crash::point("download", "half");
@@ -460,7 +464,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_shared_only_with_those_who_waited_for_it() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), Limits::default()).unwrap();
+        let store = Store::open(directory.path(), Limits::default(), Arc::default()).unwrap();
         // Refused before anything is asked.
         let url = "ftp://ci.example.com/shop.zip".parse().unwrap();
         let source = HttpSource { url, digest: Digest::of(b"a"), auth: None, ca: None };

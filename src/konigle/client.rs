@@ -14,6 +14,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout_at;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::account::Account;
@@ -27,6 +28,7 @@ use crate::address::{self, AddressError, PublicResolver, SystemResolver};
 use crate::crash;
 use crate::metrics::Metrics;
 use crate::redact::Redactor;
+use crate::telemetry;
 
 /// How this operator shows itself to the API.
 const USER_AGENT: &str = concat!("konigle-operator/", env!("CARGO_PKG_VERSION"));
@@ -147,7 +149,7 @@ pub struct Client {
     pub(super) account: Account,
     pub(super) limits: Limits,
     pub(super) redactor: Redactor,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     authorization: HeaderValue,
     trusted: bool,
     pace: Pace,
@@ -289,9 +291,10 @@ impl Client {
         take: impl FnMut(&[u8]),
     ) -> Result<bool, ReadError> {
         self.enter(self.limits.read).await.map_err(|retry_after| ReadError::RateLimited { retry_after })?;
-        let mut code = None;
-        let result = crash::around(operation, self.exchange(url, cap, take, &mut code)).await;
-        self.record(operation, code);
+        let (mut code, began, span) = (None, Instant::now(), telemetry::request_span(operation));
+        let exchange = crash::around(operation, self.exchange(url, cap, take, &mut code));
+        let result = exchange.instrument(span.clone()).await;
+        self.record(operation, code, (began, &span));
         if let Err(ReadError::RateLimited { retry_after }) = &result {
             self.pause(*retry_after);
         }
@@ -326,19 +329,23 @@ impl Client {
 
     /// Waits for the account's turn; `Err` is when to try again if that would take longer than `longest`.
     pub(super) async fn enter(&self, longest: Duration) -> Result<(), Duration> {
-        let waited = self.pace.enter(longest).await.map_err(|TooSoon { retry_after }| retry_after)?;
-        if waited >= Duration::from_millis(1) {
-            self.metrics.rate_limited(waited.as_secs_f64());
+        let began = Instant::now();
+        let turn = self.pace.enter(longest).await;
+        let waited = began.elapsed();
+        if turn.is_err() || waited >= Duration::from_millis(1) {
+            self.metrics.rate_limited(waited, turn.is_err());
         }
-        Ok(())
+        turn.map_err(|TooSoon { retry_after }| retry_after)
     }
 
     pub(super) fn pause(&self, retry_after: Duration) {
         self.pace.pause(retry_after);
     }
 
-    pub(super) fn record(&self, operation: &'static str, code: Option<u16>) {
-        self.metrics.api_request(operation, code);
+    /// Counts a request that began then and has its answer now, or none.
+    pub(super) fn record(&self, operation: &'static str, code: Option<u16>, (began, span): (Instant, &Span)) {
+        telemetry::note_answer(span, code);
+        self.metrics.api_request(operation, code, began.elapsed());
     }
 
     /// The URL of an endpoint; every segment is encoded.

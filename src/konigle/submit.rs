@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use prometheus_client::metrics::counter::Counter;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, RequestBuilder, Response};
@@ -28,12 +29,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tower::layer::layer_fn;
+use tracing::Instrument as _;
 
 use super::answer::{Answer, Rejection, Write, classify};
 use super::client::{Client, read_body};
 use super::error::innermost;
 use super::model::{Deployment, is_id};
 use crate::crash;
+use crate::telemetry;
 
 /// Bytes of the file that are read, counted and handed over at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -137,7 +140,7 @@ impl Client {
             Ok(file) => file,
             Err(why) => return Answer::Unsent(why),
         };
-        let transfer = Transfer::new(upload.size, sending.clone());
+        let transfer = Transfer::new(upload.size, sending.clone(), self.metrics.deployed_bytes());
         let stream = ReaderStream::with_capacity(file.take(upload.size), PIECE_BYTES);
         let gate = Arc::clone(&transfer);
         let pieces = stream.map(move |piece| gate.hand_over(piece));
@@ -156,7 +159,7 @@ impl Client {
 
     /// Promotes what runs on a uat Space to the production Space beside it: `POST /spaces/{uat}/promote`, at most once.
     pub async fn promote(&self, uat_space_id: &str, sending: &Sending) -> Answer {
-        let transfer = Transfer::new(0, sending.clone());
+        let transfer = Transfer::new(0, sending.clone(), self.metrics.deployed_bytes());
         // Without a body the HTTP client would send no length, which some servers ask for (411).
         self.submit(Write::Promote, uat_space_id, &transfer, |request| request.header(CONTENT_LENGTH, 0)).await
     }
@@ -194,14 +197,15 @@ impl Client {
         };
         let request = fill(http.post(self.endpoint(&["spaces", space_id, operation])));
         crash::point("submit", "before");
-        let answer = match self.await_head(request, transfer).await {
+        let (began, span) = (Instant::now(), telemetry::request_span(operation));
+        let answer = match self.await_head(request, transfer).instrument(span.clone()).await {
             Ok(response) => {
                 crash::point("submit", "head");
-                self.record(operation, Some(response.status().as_u16()));
+                self.record(operation, Some(response.status().as_u16()), (began, &span));
                 self.read_answer(write, response).await
             }
             Err(answer) => {
-                self.record(operation, None);
+                self.record(operation, None, (began, &span));
                 answer
             }
         };
@@ -210,7 +214,7 @@ impl Client {
         match &answer {
             Answer::Rejected(Rejection::RateLimited { retry_after }) => self.pause(*retry_after),
             Answer::Accepted(Deployment { job_id, id: None, .. } | Deployment { job_id, created_at: None, .. }) => {
-                tracing::warn!(job_id, operation, "the reply to an accepted write lacks `id` or `created_at`");
+                tracing::warn!(job = job_id, "the reply to an accepted write lacks `id` or `created_at`");
             }
             Answer::Accepted(_) | Answer::Rejected(_) | Answer::Unsent(_) | Answer::Unknown(_) => {}
         }
@@ -272,6 +276,8 @@ async fn open(upload: &Upload) -> Result<File, String> {
 struct Transfer {
     sending: Sending,
     size: u64,
+    /// Counts the bytes of all files that were handed over.
+    counter: Counter,
     state: Mutex<State>,
 }
 
@@ -287,8 +293,8 @@ struct State {
 
 impl Transfer {
     /// `size` is the file's, in bytes; without a file the request is whole as soon as the connection stands.
-    fn new(size: u64, sending: Sending) -> Arc<Self> {
-        Arc::new(Self { sending, size, state: Mutex::default() })
+    fn new(size: u64, sending: Sending, counter: Counter) -> Arc<Self> {
+        Arc::new(Self { sending, size, counter, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -317,7 +323,9 @@ impl Transfer {
             crash::point("submit", "headers");
         }
         let before = state.handed_over;
-        state.handed_over += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        state.handed_over += length;
+        self.counter.inc_by(length);
         if (before..state.handed_over).contains(&(self.size / 2)) {
             crash::point("submit", "half");
         }
@@ -423,7 +431,8 @@ mod tests {
 
     fn transfer(size: u64) -> Arc<Transfer> {
         let fence = Fence::new(Instant::now(), crate::clock::system(), 10 * SECOND);
-        Transfer::new(size, Sending { fence, shutdown: CancellationToken::new(), timeout: SECOND })
+        let sending = Sending { fence, shutdown: CancellationToken::new(), timeout: SECOND };
+        Transfer::new(size, sending, Counter::default())
     }
 
     /// Every order of events that matters, and whether giving up after them proves that nothing was sent.
@@ -447,6 +456,11 @@ mod tests {
             }
             assert_eq!(transfer.cut(), unsent, "{size} {connected} {pieces:?}");
             assert!(transfer.hand_over(Ok(Bytes::from_static(b"late"))).is_err(), "nothing goes out after the cut");
+            assert_eq!(
+                transfer.counter.get(),
+                pieces.iter().sum::<usize>() as u64,
+                "what did not go out is not counted"
+            );
             assert_eq!(transfer.connected(), Err(NotNow::GivenUp));
             assert_eq!(matches!(transfer.verdict("why"), Answer::Unsent(_)), unsent, "the verdict stays");
         }

@@ -26,7 +26,10 @@ pub(super) async fn look_at_attempt(look: &Look<'_>, seen: &mut Observation) {
             if let Ok(job) = &job
                 && let JobStatus::Unknown(word) = &job.status
             {
-                warn!(word, "Konigle sent a job status that is not known; it is taken as unfinished");
+                if context.memory.is_news(&uid, "JobStatus", word) {
+                    let (attempt, job) = (attempt.number, job_id);
+                    warn!(attempt, job, word, "Konigle sent a job status that is not known; it is taken as unfinished");
+                }
                 context.metrics.unknown_word("job_status");
             }
             facts.job_ended_for =

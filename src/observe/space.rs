@@ -33,20 +33,26 @@ pub(super) async fn look_at_space(look: &Look<'_>, seen: &mut Observation) {
         if let Ok(Space { status: word, .. }) = &found
             && !KNOWN_STATUS.contains(&word.as_str())
         {
-            warn!(word, "Konigle sent a Space's status that is not known; nothing depends on it");
+            if context.memory.is_news(&uid(resource), "SpaceStatus", word) {
+                warn!(word, "Konigle sent a Space's status that is not known; nothing depends on it");
+            }
             context.metrics.unknown_word("space_status");
         }
         if let Ok(Space { pair: Pair { last_deployment_status: Some(word), .. }, .. }) = &found
             && class(Some(word)) == Class::Unknown
         {
-            warn!(word, "Konigle sent a last_deployment_status that is not known; it proves nothing");
+            if context.memory.is_news(&uid(resource), "LastDeploymentStatus", word) {
+                warn!(word, "Konigle sent a last_deployment_status that is not known; it proves nothing");
+            }
             context.metrics.unknown_word("last_deployment_status");
         }
         seen.space = Some(found.clone().map(|space| space_facts(&space)));
         Some(found.map(|_| ()))
     };
-    if let Some(Err(LookError::Unauthorized(detail))) = &outcome {
-        warn!(detail, secret = desired.secret, "Konigle answered 401; the Secret is read again with each look");
+    if let Some(Err(LookError::Unauthorized(detail))) = &outcome
+        && context.memory.is_news(&uid(resource), "Unauthorized", detail)
+    {
+        warn!(error = detail, secret = desired.secret, "Konigle answered 401; the Secret is read again with each look");
     }
     note_look(context, resource, outcome.and_then(Result::err).as_ref(), seen);
 }

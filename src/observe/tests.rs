@@ -60,7 +60,7 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
         konigle: Clients::new(settings, metrics.clone()),
         base_url,
         guard,
-        artifacts: Store::open(directory.path(), artifact::Limits::default()).unwrap(),
+        artifacts: Store::open(directory.path(), artifact::Limits::default(), metrics.clone()).unwrap(),
         downloads: Turns::new(1, false),
         turns: Turns::new(1, false),
         memory: Memory::default(),

@@ -14,7 +14,8 @@ const LAYERS: &[&[&str]] = &[
     // Points beside calls: known to whatever calls.
     &["crash"],
     // Words and small tools; they know nothing of each other.
-    &["api", "reason", "time", "text", "redact", "address", "clock", "cluster", "config", "metrics", "telemetry"],
+    &["api", "reason", "time", "text", "redact", "address", "clock", "cluster", "config", "metrics"],
+    &["telemetry"],
     // What messages tell people to run.
     &["commands"],
     // The outside world: Konigle, the hosts of artifacts, the pages for probes. They know no resource's status.
@@ -27,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["judge"],
     &["plan"],
     &["status"],
+    &["tally"],
     // What a pass is given.
     &["credentials", "memory", "live_lists", "turns"],
     &["context"],

@@ -163,13 +163,13 @@ struct Fixture {
 impl Fixture {
     fn new(limits: Limits) -> Self {
         let directory = TempDir::new().unwrap();
-        let store = Store::open(directory.path(), limits).unwrap();
+        let store = Store::open(directory.path(), limits, Arc::default()).unwrap();
         Self { directory, store }
     }
 
     /// As a new process finds it.
     fn reopened(self, limits: Limits) -> Self {
-        let store = Store::open(self.directory.path(), limits).unwrap();
+        let store = Store::open(self.directory.path(), limits, Arc::default()).unwrap();
         Self { directory: self.directory, store }
     }
 

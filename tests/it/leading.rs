@@ -7,6 +7,7 @@ use konigle_operator::api::{Attribution, KonigleSpace, RECONCILE_AT};
 use reqwest::Method;
 
 use crate::support::Result;
+use crate::support::exposition::Exposition;
 use crate::support::namespace::{wait_for, wait_longer_for};
 use crate::support::operator::{Operator, OperatorOptions};
 use crate::support::proxy::Matcher;
@@ -19,8 +20,8 @@ const FAILOVER: Duration = Duration::from_secs(20);
 /// Waits until an operator that stood by has made its first pass.
 async fn takes_over(operator: &Operator) -> Result<()> {
     wait_for("a pass of the one that stood by", async || {
-        let metrics = operator.metrics().await?;
-        let works = metrics.contains("konigle_leader 1") && metrics.contains("konigle_reconcile_total{result=");
+        let page = Exposition::parse(&operator.metrics().await?)?;
+        let works = page.value("konigle_leader", &[])? > 0.0 && page.sum("konigle_reconcile_total", &[]) > 0.0;
         Ok(works.then_some(()))
     })
     .await

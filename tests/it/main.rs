@@ -17,6 +17,7 @@ mod journeys;
 mod kubernetes;
 mod leading;
 mod manifests;
+mod observability;
 mod pitfalls;
 mod plugin;
 mod promotion;

@@ -1,4 +1,4 @@
-//! While nothing happens, the operator looks and writes nothing.
+//! While nothing happens, the operator looks, and writes nothing: to Kubernetes, and into its log.
 
 use std::time::{Duration, Instant};
 
@@ -68,12 +68,15 @@ async fn twenty_settled_spaces_are_looked_at_twice_and_nothing_is_written() -> R
     .await?;
     assert!(before.0 > 0 && before.1 > 0, "the counters count: {before:?}");
     stage.simulator.control(Method::DELETE, "requests", &serde_json::Value::Null).await?;
+    let said = std::fs::read_to_string(stage.operator.log())?;
     let began = Instant::now();
     wait_for("the window is over", async || Ok((began.elapsed() >= WINDOW).then_some(()))).await?;
     let requests = stage.simulator.requests().await?;
     let after = (writes(&client, "koniglespaces").await?, writes(&client, "events").await?);
 
     assert_eq!(after, before, "writes to KonigleSpaces and Events");
+    let says = std::fs::read_to_string(stage.operator.log())?;
+    assert_eq!(says.strip_prefix(&said), Some(""), "lines of the log");
     for number in 0..SPACES {
         let looks = requests["by_object"][id(number)]["get_space"].as_u64().unwrap_or_default();
         assert!((2..=3).contains(&looks), "shop-{number} was looked at {looks} times: {requests}");

@@ -88,9 +88,8 @@ impl Life {
         for line in new[..whole].split(|byte| *byte == b'\n') {
             let Ok(line) = serde_json::from_slice::<Value>(line) else { continue };
             let is_end = line["message"].as_str().is_some_and(|message| ENDS.contains(&message));
-            let resource = line["span"]["resource"].as_str().or_else(|| line["resource"].as_str());
-            if let Some(resource) = resource.filter(|_| is_end) {
-                passes.insert(resource.to_owned());
+            if let (true, Some(namespace), Some(name)) = (is_end, line["namespace"].as_str(), line["name"].as_str()) {
+                passes.insert(format!("{namespace}/{name}"));
             }
         }
         Ok(passes)

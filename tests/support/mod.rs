@@ -9,6 +9,7 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod control_plane;
+pub(crate) mod exposition;
 pub(crate) mod failure;
 pub(crate) mod helm;
 pub(crate) mod in_process;

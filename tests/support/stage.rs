@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::Result;
 use super::artifacts::Artifacts;
 use super::control_plane::ControlPlane;
+use super::exposition::Exposition;
 use super::kubectl::Kubectl;
 use super::namespace::{Namespace, WAIT_LIMIT, deploys, wait_for, wait_longer_for};
 use super::operator::{Operator, OperatorOptions};
@@ -223,8 +224,8 @@ impl Stage {
         self.operator.kill();
         self.operator.start_again().await?;
         wait_for("a pass after the restart", async || {
-            let metrics = self.operator.metrics().await?;
-            Ok(metrics.lines().any(|line| line.contains("reconcile_total{result=\"success\"}")).then_some(()))
+            let page = Exposition::parse(&self.operator.metrics().await?)?;
+            Ok((page.value("konigle_reconcile_total", &[("result", "success")])? > 0.0).then_some(()))
         })
         .await
     }

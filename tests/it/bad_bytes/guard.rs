@@ -153,7 +153,7 @@ async fn no_hostile_artifact_url_reaches_a_canary() {
     let urls = hostile_urls(canaries.port);
     assert!(urls.len() >= 200, "{}", urls.len());
     let folder = TempDir::new().unwrap();
-    let store = Store::open(folder.path(), artifact::Limits::default()).unwrap();
+    let store = Store::open(folder.path(), artifact::Limits::default(), Arc::default()).unwrap();
     let mut asked = 0;
     for text in &urls {
         let Ok(url) = Url::parse(text) else { continue };
@@ -164,8 +164,12 @@ async fn no_hostile_artifact_url_reaches_a_canary() {
     assert!(asked >= 200, "{asked} are URLs");
     assert_eq!(canaries.connections(), 0, "nobody connects");
 
-    let insecure =
-        Store::open(folder.path(), artifact::Limits { allow_insecure: true, ..artifact::Limits::default() }).unwrap();
+    let insecure = Store::open(
+        folder.path(),
+        artifact::Limits { allow_insecure: true, ..artifact::Limits::default() },
+        Arc::default(),
+    )
+    .unwrap();
     let url = Url::parse(&format!("http://2130706433:{}/", canaries.port)).unwrap();
     let source = no_source(&url);
     let knocking = CancellationToken::new();
@@ -302,7 +306,7 @@ fn proxies_of_the_environment_are_not_used_for_what_tenants_name() {
 async fn proxy_probe() {
     let url = Url::parse("https://localhost:4443/").unwrap();
     let folder = TempDir::new().unwrap();
-    let store = Store::open(folder.path(), artifact::Limits::default()).unwrap();
+    let store = Store::open(folder.path(), artifact::Limits::default(), Arc::default()).unwrap();
     let error = store.fetch(&no_source(&url), &CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
     let guard = Guard::new(&Url::parse("https://tim.konigle.com").unwrap(), &[]);

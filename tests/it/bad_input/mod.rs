@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::support::artifacts::{Artifact, Artifacts, application};
 use crate::support::control_plane::ControlPlane;
+use crate::support::exposition::Exposition;
 use crate::support::namespace::{Namespace, deploys, promotes};
 use crate::support::operator::{Operator, OperatorOptions};
 use crate::support::rights::operator_account;
@@ -151,9 +152,10 @@ impl Bed {
     /// What none of the rows may cause: a pass that failed or panicked, and a token in the log.
     async fn faults_of_the_process(&self) -> Result<Vec<String>> {
         let mut faults = Vec::new();
-        let metrics = self.operator.metrics().await?;
-        if let Some(line) = metrics.lines().find(|line| line.contains("reconcile_total{result=\"error\"}")) {
-            faults.push(format!("passes failed: {line}; {}", self.operator.log().display()));
+        let page = Exposition::parse(&self.operator.metrics().await?)?;
+        let failed = page.value("konigle_reconcile_total", &[("result", "error")])?;
+        if failed > 0.0 {
+            faults.push(format!("{failed} passes failed; {}", self.operator.log().display()));
         }
         if std::fs::read_to_string(self.operator.log())?.contains("canary-") {
             faults.push(format!("a token is in the operator's log, {}", self.operator.log().display()));

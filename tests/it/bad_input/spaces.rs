@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Bed, Case, rows};
 use crate::support::Result;
+use crate::support::exposition::Exposition;
 
 #[tokio::test]
 async fn spaces_that_take_nothing() -> Result<()> {
@@ -152,8 +153,8 @@ async fn status_that_nobody_knows(mut case: Case<'_>) -> Result<()> {
     case.change(json!({"status": "hibernating"})).await?;
     case.deploys("1").await?;
     case.shows("Succeeded", &["in status hibernating"]).await?;
-    let metrics = case.bed.operator.metrics().await?;
-    assert!(metrics.contains("konigle_unknown_words_total{field=\"space_status\"}"), "{metrics}");
+    let page = Exposition::parse(&case.bed.operator.metrics().await?)?;
+    assert!(page.value("konigle_unknown_words_total", &[("field", "space_status")])? > 0.0);
     case.others_go_on().await?;
     case.change(json!({"status": "running"})).await?;
     case.look_now().await?;
