@@ -27,7 +27,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test tests sweep faults soak e2e e2e-helm e2e-image model fuzz bench image build plugin controlplane parts lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak e2e e2e-helm e2e-flux e2e-argocd e2e-image model fuzz bench image build plugin controlplane parts lint tools generate check-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,9 +82,15 @@ soak: controlplane ## 200 resources under a fault a second: MINUTES=30, SEED=1 f
 	MINUTES=$(or $(MINUTES),30) SEED=$(SEED) $(CARGO) test --all-features --test soak
 
 # The operator among the real programs that people use it with. One flow by itself: make e2e-helm FLOW=helm::one_namespace.
-e2e: e2e-helm e2e-image ## all of the following
+e2e: e2e-helm e2e-flux e2e-argocd e2e-image ## all of the following
 
 e2e-helm: controlplane ## the chart in a real cluster: install, upgrade, take over, remove, and that its rights are just those it uses
+	$(E2E)
+
+e2e-flux: controlplane ## Flux's kustomize-controller applies the examples, and waits for what they ask for
+	$(E2E)
+
+e2e-argocd: controlplane ## Argo CD syncs the examples from a Git server, and reads their health; needs redis-server and git
 	$(E2E)
 
 e2e-image: controlplane image ## the image: what is in it, and that it runs

@@ -25,6 +25,8 @@ pub struct Observation {
     pub uid: String,
     /// The wall clock.
     pub now: Timestamp,
+    /// When the resource was made, by the clock of the API server.
+    pub created_at: Option<Timestamp>,
     /// How long a request may still take effect after its connection ended.
     pub settle: Duration,
     /// The account that the Secret names.
@@ -73,6 +75,7 @@ impl Observation {
             namespace,
             uid,
             now,
+            created_at: None,
             settle,
             account: Err(Problem { reason: Reason::SecretNotFound, message: String::new() }),
             space: None,

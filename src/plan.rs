@@ -26,6 +26,8 @@ use looks::look_failed;
 
 /// How long after a first 401 the token is taken as rejected.
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
+/// How long a resource that was just made waits for the uat resource that it names.
+const SOURCE_COMES_WITHIN: Duration = Duration::from_secs(30);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
 /// What to do once that is mended which no watch tells of.
@@ -114,7 +116,7 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
             Reason::DeployRunning | Reason::PromotionRunning => job_pace(judged, seen),
             Reason::ResolvingOutcome => seconds(5),
             Reason::SpaceProvisioning | Reason::HeldByPromotion => seconds(15),
-            Reason::AwaitingSource => desired.interval,
+            Reason::AwaitingSource => source_may_come(seen).unwrap_or(desired.interval),
             Reason::ArtifactUnavailable => artifact_retry(seen).unwrap_or(seconds(10)),
             _ => until_retry.unwrap_or(seconds(10)),
         },
@@ -310,7 +312,7 @@ fn rest(desired: &Desired, seen: &Observation, judged: &Judged) -> Step {
     if let Some(Gate::Closed(problem)) = gate(desired, seen) {
         let asked = wanted(desired, seen).is_some();
         if problem.reason == Reason::SourceNotFound {
-            return Step::Stall(problem);
+            return without_source(seen, problem);
         }
         if !asked && automatic(desired) && release.is_none() {
             if desired.suspended {
@@ -342,6 +344,22 @@ fn met(seen: &Observation, judged: &Judged) -> Problem {
     };
     let reason = if assumed { Reason::Assumed } else { Reason::Succeeded };
     Problem { reason, message: format!("{runs} {what}{odd}") }
+}
+
+/// No uat resource can be seen. The commit that made this one may bring it a moment later, in any order, and those who
+/// wait for health, such as Flux and Argo CD, give up on what is Stalled.
+fn without_source(seen: &Observation, problem: Problem) -> Step {
+    match source_may_come(seen) {
+        Some(_) => wait(Reason::AwaitingSource, problem.message),
+        None => Step::Stall(problem),
+    }
+}
+
+/// How much longer the missing uat resource may come by itself. A clock that is wrong by more than that leaves no time.
+fn source_may_come(seen: &Observation) -> Option<Duration> {
+    let is_missing = seen.source.as_ref().is_none_or(|source| !source.exists && !source.unreadable);
+    let age = seen.now.duration_since(seen.created_at.filter(|_| is_missing)?).unsigned_abs();
+    SOURCE_COMES_WITHIN.checked_sub(age).filter(|left| !left.is_zero())
 }
 
 fn provisioning() -> Step {

@@ -124,7 +124,8 @@ fn note_look(context: &Context, resource: &KonigleSpace, failed: Option<&LookErr
 fn unlooked(context: &Context, resource: &KonigleSpace) -> Observation {
     let (name, namespace, uid) = (resource.name_any(), resource.namespace().unwrap_or_default(), uid(resource));
     let refusal = context.memory.refusal(&uid);
-    Observation { refusal, ..Observation::unlooked(name, namespace, uid, (clock::now(), context.settle)) }
+    let created_at = resource.creation_timestamp().map(|time| time.0);
+    Observation { created_at, refusal, ..Observation::unlooked(name, namespace, uid, (clock::now(), context.settle)) }
 }
 
 async fn account(

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::looks::unauthorized_once;
 use super::{
     REJECTED_AFTER, Release, ReleaseKind, STALLED_INTERVAL, Step, THEN_LOOK, annotate_now, provisioning, stall,
-    stopped, wait,
+    stopped, wait, without_source,
 };
 use crate::api::{AttemptResult, BaselineSource, Cause, KonigleSpaceStatus, RESET_AT};
 use crate::artifact::FetchError;
@@ -60,7 +60,7 @@ pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, ca
     match &desired.wish {
         Wish::Promote { .. } => match gate(desired, seen) {
             Some(Gate::Open(source)) => promote(seen, source, cause, wanted),
-            Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => Step::Stall(problem),
+            Some(Gate::Closed(problem)) if problem.reason == Reason::SourceNotFound => without_source(seen, problem),
             Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
             None => wait(Reason::Progressing, ""),
         },

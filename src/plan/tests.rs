@@ -485,6 +485,35 @@ fn promotions() -> Vec<(Facts, &'static str, &'static str)> {
     ]
 }
 
+/// Made so many seconds ago, and its uat resource is not there.
+fn without_uat(seconds: i64) -> Facts {
+    Facts::production().but(|facts| {
+        *source(facts) = SourceFacts::default();
+        facts.seen.created_at = Some(now() - jiff::SignedDuration::from_secs(seconds));
+    })
+}
+
+fn promotions_before_their_uat() -> Vec<(Facts, &'static str, &'static str)> {
+    let unreadable = |facts: &mut Facts| source(facts).unreadable = true;
+    let nothing_asked = |facts: &mut Facts| facts.desired.wish = promotes(Approval::Manual(None));
+    vec![
+        (without_uat(29), "Wait AwaitingSource", "the commit that made this one may bring it"),
+        (without_uat(-29), "Wait AwaitingSource", "the clocks differ"),
+        (without_uat(30), "Stall SourceNotFound", "it did not come"),
+        (without_uat(-30), "Stall SourceNotFound", "a clock is wrong, and nobody waits for ever"),
+        (without_uat(1).but(unreadable), "Stall SourceNotFound", "it is there, and cannot be read"),
+        (without_uat(1).but(nothing_asked), "Wait AwaitingSource", "it is not known yet what can be approved"),
+        (without_uat(1).suspended(), "Suspend", "nothing is promoted while suspended"),
+    ]
+}
+
+#[test]
+fn a_missing_uat_resource_is_looked_for_again_when_its_time_is_over() {
+    let facts = without_uat(10);
+    let seconds = look_again(&facts.step(), &facts.desired, &facts.seen, &facts.judge()).as_secs();
+    assert_eq!(seconds, 20);
+}
+
 fn running_promotions() -> Vec<(Facts, &'static str, &'static str)> {
     let first = Facts::production;
     let running = || first().in_flight(A).with_job(JobStatus::Running);
@@ -530,6 +559,7 @@ pub fn all_rows() -> Vec<(Facts, &'static str, &'static str)> {
         open_attempts(),
         drifts(),
         promotions(),
+        promotions_before_their_uat(),
         running_promotions(),
     ]
     .concat()
@@ -565,6 +595,7 @@ fn drift_is_answered_as_the_policy_says() {
 #[test]
 fn a_promotion_needs_an_approval_and_an_open_gate() {
     check(promotions());
+    check(promotions_before_their_uat());
     check(running_promotions());
 }
 

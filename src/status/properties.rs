@@ -1,5 +1,6 @@
 //! Every combination of what health is read from that can be rendered, each kept as a file: what kstatus and Argo CD make of
-//! them is tested on these (`tests/it/health.rs`). `make generate` writes them, and `make check-generated` compares.
+//! them is tested on these (`tests/it/health.rs`). And Argo CD's settings, of the scripts beside them. `make generate` writes
+//! them, and the tests compare.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -146,6 +147,69 @@ fn every_status_is_kept_for_the_readers_of_health() {
     for (path, text) in &files {
         let kept = fs::read_to_string(folder.join(path)).unwrap_or_default();
         assert_eq!(kept, *text, "{} is not what the code says: run `make generate`", path.display());
+    }
+}
+
+/// What people lay over Argo CD's own settings: the scripts of the folder, as they stand there.
+fn argocd_cm() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
+    let script = |path: &str, depth: usize| -> String {
+        let text = fs::read_to_string(folder.join(path)).unwrap();
+        let indented = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("{:depth$}{line}\n", "") };
+        text.lines().map(indented).collect()
+    };
+    let mut text = format!(
+        "\
+# How Argo CD reads the health of a KonigleSpace, and which actions it offers for one. Laid over the ConfigMap that is
+# there, by
+#   kubectl -n argocd patch configmap argocd-cm --patch-file deploy/argocd/argocd-cm.yaml
+# or as a patch in the kustomization that installs Argo CD. It takes effect at once. Made by `make generate` from
+# {FOLDER}.
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: argocd-cm, namespace: argocd}}
+data:
+  resource.customizations.health.cloud.konigle.com_KonigleSpace: |
+{}  resource.customizations.actions.cloud.konigle.com_KonigleSpace: |
+    discovery.lua: |
+{}    definitions:
+",
+        script("health.lua", 4),
+        script("actions/discovery.lua", 6),
+    );
+    for action in ["reconcile", "suspend", "resume", "reset"] {
+        let script = script(&format!("actions/{action}/action.lua"), 10);
+        text = format!("{text}      - name: {action}\n        action.lua: |\n{script}");
+    }
+    text
+}
+
+#[test]
+fn argocd_cm_holds_the_very_scripts() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/argocd/argocd-cm.yaml");
+    if env::var_os("GENERATE").is_some() {
+        fs::write(&file, argocd_cm()).unwrap();
+    }
+    let kept = fs::read_to_string(file).unwrap_or_default();
+    assert_eq!(kept, argocd_cm(), "argocd-cm.yaml is not what the scripts say: run `make generate`");
+    // What is indented by hand is read as it is meant.
+    let kept: Value = serde_saphyr::from_str(&kept).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
+    let script = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
+    let customization =
+        |what: &str| kept["data"][format!("resource.customizations.{what}.cloud.konigle.com_KonigleSpace")].clone();
+    assert_eq!(customization("health"), script("health.lua"));
+    let actions: Value = serde_saphyr::from_str(customization("actions").as_str().unwrap()).unwrap();
+    assert_eq!(actions["discovery.lua"], script("actions/discovery.lua"));
+    let definitions = actions["definitions"].as_array().unwrap();
+    let folders = fs::read_dir(folder.join("actions")).unwrap().filter(|entry| {
+        let path = entry.as_ref().unwrap().path();
+        path.join("action.lua").is_file()
+    });
+    assert_eq!(definitions.len(), folders.count(), "an action is missing");
+    for action in definitions {
+        let name = action["name"].as_str().unwrap();
+        assert_eq!(action["action.lua"], script(&format!("actions/{name}/action.lua")));
     }
 }
 

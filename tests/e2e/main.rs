@@ -10,10 +10,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod argocd;
 mod audit;
+mod cluster;
+mod flux;
+mod go_module;
 mod helm;
+mod history;
 mod image;
 mod shop;
+mod steps;
+mod tree;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -28,6 +35,8 @@ type Flow = fn() -> Pin<Box<dyn Future<Output = Result<()>>>>;
 
 /// All flows, by name.
 const FLOWS: &[(&str, Flow)] = &[
+    ("argocd::applications", || Box::pin(argocd::applications())),
+    ("flux::kustomizations", || Box::pin(flux::kustomizations())),
     ("helm::upgrade_from_an_older_crd", || Box::pin(helm::upgrade_from_an_older_crd())),
     ("helm::existing_crd_is_taken_over", || Box::pin(helm::existing_crd_is_taken_over())),
     ("helm::all_namespaces", || Box::pin(helm::all_namespaces())),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::parts::{answers, part};
+use crate::support::rights::manifest;
 use crate::support::run_folder::package;
 use crate::support::{Context, Failure, Result};
 
@@ -37,6 +38,13 @@ fn resources() -> Result<Vec<(String, Value)>> {
     Ok(resources)
 }
 
+/// Those that the API server may show: it shows none without status, which has the default of the schema.
+fn resources_as_served() -> Result<Vec<(String, Value)>> {
+    let mut resources = resources()?;
+    resources.retain(|(path, _)| path != "testdata/status-missing.yaml");
+    Ok(resources)
+}
+
 /// What kstatus is to say, as ARCHITECTURE has it: it goes by observedGeneration, Stalled, Reconciling and Ready.
 fn expected_of_kstatus(resource: &Value) -> &'static str {
     let status = &resource["status"];
@@ -57,18 +65,67 @@ fn expected_of_kstatus(resource: &Value) -> &'static str {
 
 #[test]
 fn kstatus_reads_every_status_as_it_is_meant() -> Result<()> {
-    let mut resources = resources()?;
-    // The API server never shows one without status: it has the default of the schema.
-    resources.retain(|(path, _)| path != "testdata/status-missing.yaml");
-    let lines: Vec<String> = resources.iter().map(|(_, resource)| resource.to_string()).collect();
+    let resources = resources_as_served()?;
     let mut wrong = Vec::new();
-    for ((path, resource), answer) in resources.iter().zip(answers(&part("kstatus")?, &lines)?) {
+    for ((path, resource), answer) in resources.iter().zip(kstatus(&resources)?) {
         let expected = expected_of_kstatus(resource);
-        if answer.split('\t').next() != Some(expected) {
+        if answer != expected {
             wrong.push(format!("{path}: {answer}, not {expected}"));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
+}
+
+/// What kstatus says of these resources.
+fn kstatus(resources: &[(String, Value)]) -> Result<Vec<String>> {
+    let lines: Vec<String> = resources.iter().map(|(_, resource)| resource.to_string()).collect();
+    let words = |answer: String| answer.split('\t').next().unwrap_or_default().to_owned();
+    Ok(answers(&part("kstatus")?, &lines)?.into_iter().map(words).collect())
+}
+
+#[test]
+fn flux_reads_by_the_snippet_as_by_itself_but_for_suspended_spaces() -> Result<()> {
+    let expressions = manifest("deploy/flux/suspended-never-blocks.yaml", "Kustomization", "shop-uat")?;
+    let expressions = &expressions["spec"]["healthCheckExprs"][0];
+    let resources = resources_as_served()?;
+    let line = |(_, resource): &(String, Value)| json!({"expressions": expressions, "object": resource}).to_string();
+    let lines: Vec<String> = resources.iter().map(line).collect();
+    let by_snippet = answers(&part("flux-health")?, &lines)?;
+    let (mut wrong, mut differ) = (Vec::new(), 0);
+    for (((path, resource), by_itself), by_snippet) in resources.iter().zip(kstatus(&resources)?).zip(by_snippet) {
+        let is_observed = resource["status"]["observedGeneration"] == resource["metadata"]["generation"];
+        let never_blocks = resource["spec"]["suspend"] == true && is_observed && by_itself == "InProgress";
+        differ += i32::from(never_blocks);
+        let expected = if never_blocks { "Current" } else { &by_itself };
+        if by_snippet != expected {
+            wrong.push(format!("{path}: {by_snippet}, not {expected}"));
+        }
+    }
+    if differ < 3 {
+        wrong.push(format!("only {differ} resources are suspended before their wish is met"));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::new(wrong.join("\n"))) }
+}
+
+#[test]
+fn flux_waits_longer_than_the_jobs_of_a_commit_may_take() -> Result<()> {
+    let crd = serde_json::to_value(konigle_operator::api::crd())?;
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let job = minutes(&schema["properties"]["spec"]["properties"]["timeout"]["default"])?;
+    // A promotion may have to wait for the deploy of what is approved.
+    for (name, jobs) in [("shop-uat", 1), ("shop-production", 2)] {
+        let spec = manifest("deploy/flux/shop.yaml", "Kustomization", name)?["spec"].clone();
+        let timeout = minutes(&spec["timeout"])?;
+        if timeout <= jobs * job || spec["wait"] != true {
+            return Err(Failure::new(format!("{name} waits {timeout} min for {jobs} jobs of {job} min")));
+        }
+    }
+    Ok(())
+}
+
+fn minutes(duration: &Value) -> Result<u32> {
+    let text = duration.as_str().and_then(|text| text.strip_suffix('m'));
+    Ok(text.ok_or_else(|| Failure::new(format!("{duration} are no minutes")))?.parse()?)
 }
 
 #[test]

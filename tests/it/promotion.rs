@@ -48,7 +48,8 @@ async fn set_job_seconds(stage: &Stage, space: &str, seconds: f64) -> Result<()>
 async fn an_approved_digest_is_promoted_once() -> Result<()> {
     let mut stage = Stage::open("approved").await?;
     stage.namespace.apply(LIVE, &promotes(PRODUCTION, SHOP)).await?;
-    stage.namespace.wait_for_reason(LIVE, "SourceNotFound").await?;
+    // Made a moment before its uat resource, it is never Stalled.
+    stage.namespace.wait_for_reason(LIVE, "AwaitingSource").await?;
     let uat = stage.deployed("1.0").await?;
     let told = |space: &KonigleSpace| says(space, "PromotionAllowed", "False", "AwaitingApproval");
     let waiting = stage.namespace.wait_for(LIVE, "told", told).await?;
