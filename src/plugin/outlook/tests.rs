@@ -72,15 +72,23 @@ fn space_of(name: &str, uid: &str, spec: &Value) -> KonigleSpace {
     .unwrap()
 }
 
-/// The namespace of these facts: the resource, and the uat resource of a promotion.
+/// The namespace of these facts: the resource, the uat resource of a promotion, and those that promote from it.
 pub(crate) fn namespace(facts: &Facts) -> Vec<KonigleSpace> {
     let uat = facts.seen.source.as_ref().filter(|source| source.exists).map(|source| {
         let mut uat = resource(&Facts::uat());
         uat.metadata.uid = Some(source.uid.clone());
         uat.status = Some(source.status.clone());
+        uat.metadata.deletion_timestamp =
+            source.deleting.then(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
         uat
     });
-    [resource(facts)].into_iter().chain(uat).collect()
+    let promoting = facts.seen.promotions.iter().map(|name| {
+        let mut production = resource(&Facts::production().in_flight(A).next());
+        production.metadata.name = Some(name.clone());
+        production.metadata.uid = Some("other-uid".to_owned());
+        production
+    });
+    [resource(facts)].into_iter().chain(uat).chain(promoting).collect()
 }
 
 /// What comes next after the operator's pass over these facts.
@@ -258,6 +266,22 @@ fn what_comes_next_of_a_promotion() {
             "",
         ),
     ]);
+}
+
+/// Every row of the planner's own tests: right after the operator's pass, the plugin says what the operator said.
+#[test]
+fn it_says_what_the_operator_said_of_every_row_of_the_planner() {
+    let mut wrong = Vec::new();
+    for (facts, step, because) in crate::plan::tests::all_rows() {
+        let after = facts.next();
+        let said = after.status.condition("Ready").map(|ready| ready.reason.clone()).unwrap_or_default();
+        let outlook = outlook_of(&after);
+        let told = reason(&outlook.step).map_or_else(|| words(&outlook.step), |reason| reason.word().to_owned());
+        if told != said {
+            wrong.push(format!("{because} ({step}): the operator said {said}, the plugin {told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// An edit that the operator has not seen yet.
