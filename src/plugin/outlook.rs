@@ -103,6 +103,7 @@ fn assumed(
     let unlooked =
         Observation::unlooked(space.name_any(), space.namespace().unwrap_or_default(), own_uid, (now, SETTLE));
     let mut seen = Observation {
+        created_at: space.creation_timestamp().map(|time| time.0),
         account: Ok(AccountFacts { base_url: sent_to.unwrap_or_default(), named_by: NamedBy::Nobody }),
         space: remote.map(|remote| Ok(SpaceFacts { status: remote, url: status.url.clone() })),
         artifact: ArtifactFacts::OnDisk { size: wanted_size(status) },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -59,6 +60,9 @@ pub(crate) fn resource(facts: &Facts) -> KonigleSpace {
         if let Some(value) = value {
             space.annotations_mut().insert(name.to_owned(), value.clone());
         }
+    }
+    if let Some(created_at) = facts.seen.created_at {
+        space.metadata.creation_timestamp = Some(Time(created_at));
     }
     space
 }
@@ -298,11 +302,7 @@ fn an_unknown_outcome_names_the_commands_and_the_end_of_the_wait() {
     let wait = time_after(open.until.as_deref().unwrap());
     assert!(wait > Duration::from_mins(15) && wait < Duration::from_mins(30), "{wait:?}");
     let Step::Wait(said) = outlook_of(&Facts::uat().in_flight(A).next()).step else { panic!("it waits") };
-    assert!(
-        said.message.contains("evidence is awaited until 2026-11-24T09:"),
-        "the operator says it: {}",
-        said.message
-    );
+    assert!(said.message.contains("The wait ends at 2026-11-24T09:"), "the operator says it: {}", said.message);
     let overdue = Facts::uat().in_flight(A).with_job(JobStatus::Running).next().later(Duration::from_mins(20));
     assert_eq!(outlook_of(&overdue).unresolved.unwrap().until, None, "no evidence is awaited");
     assert_eq!(outlook_of(&Facts::uat().in_flight(A).with_job(JobStatus::Running).next()).unresolved, None);
