@@ -92,14 +92,10 @@ pub struct KonigleSpaceSpec {
     /// promotion): deploy the wanted digest again. Ignore: leave it, and say so in the condition Drifted only.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
-    /// What to do at the first contact with a Space that was deployed to before. Deploy, the default with source: deploy
-    /// or promote the wanted digest. AssumeCurrent, the default with promotion: take it that the wanted digest runs, and
-    /// release nothing.
+    /// What to do at the first contact with a Space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adoption_policy: Option<AdoptionPolicy>,
-    /// What to do when it stays unknown whether a request took effect and nothing was seen of it. Resolve, the default
-    /// with source: take it, after the wait, that it never took effect, and try again. Hold, the default with promotion:
-    /// wait for a person.
+    /// What to do when it stays unknown whether a request took effect and nothing was seen of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_outcome_policy: Option<UnknownOutcomePolicy>,
     /// Looks and follows a running job, but never writes to Konigle Cloud.
@@ -249,7 +245,9 @@ pub enum DriftPolicy {
     Ignore,
 }
 
-/// What to do at the first contact with a Space.
+/// What to do at the first contact with a Space that was deployed to before. Deploy, the default with source: deploy or
+/// promote the wanted digest. AssumeCurrent, the default with promotion: take it that the wanted digest runs, and release
+/// nothing.
 #[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 pub enum AdoptionPolicy {
     /// Deploy the wanted digest.
@@ -258,7 +256,9 @@ pub enum AdoptionPolicy {
     AssumeCurrent,
 }
 
-/// What to do when nothing was seen of a request whose outcome is unknown.
+/// What to do when it stays unknown whether a request took effect, and nothing was seen of it. Resolve, the default with
+/// source: take it, after the wait, that it never took effect, and try again. Hold, the default with promotion: wait for a
+/// person.
 #[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 pub enum UnknownOutcomePolicy {
     /// Take it, after a wait that covers every known behaviour of the API, that it never took effect, and try again.
@@ -352,6 +352,23 @@ mod tests {
         for keyword in ["\"enum\":[", "\"pattern\":", "\"format\":", "Length\":", "imum\":", "x-kubernetes-validations"]
         {
             assert!(!text.contains(keyword), "the status schema contains {keyword}");
+        }
+    }
+
+    /// The schema cannot hold a default that depends on another field: only the description can say it.
+    #[test]
+    fn explain_says_each_value_and_which_is_the_default() {
+        let crd = serde_json::to_value(crd()).expect("a CRD is JSON");
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        let policies = [&spec["adoptionPolicy"], &spec["unknownOutcomePolicy"], &spec["driftPolicy"]];
+        for policy in policies.into_iter().chain([&spec["promotion"]["properties"]["policy"]]) {
+            let text = policy["description"].as_str().unwrap_or_default().replace('\n', " ");
+            for word in policy["enum"].as_array().expect("its values").iter().filter_map(Value::as_str) {
+                assert!(text.contains(word), "{word} is not explained: {text}");
+            }
+            let by_source =
+                ["the default with source", "the default with promotion"].iter().all(|it| text.contains(it));
+            assert!(policy["default"].is_string() || by_source, "no default is named: {text}");
         }
     }
 

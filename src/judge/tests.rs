@@ -162,7 +162,7 @@ fn proof_goes_before_evidence_and_before_a_persons_word() {
     let with_nonce = |facts: Facts| facts.known(|known| known.job_with_nonce = Some("job-9".to_owned()));
     let elsewhere = |facts: Facts| {
         facts.but(|facts| {
-            facts.seen.account = Ok(AccountFacts { base_url: "https://elsewhere".to_owned(), named_by: NamedBy::Flag })
+            facts.seen.account = Ok(AccountFacts { base_url: "https://elsewhere".to_owned(), named_by: NamedBy::Flag });
         })
     };
     check(vec![
@@ -871,13 +871,14 @@ fn a_reset_that_has_nothing_to_do_says_so_once() {
     assert_eq!(notes(&idle.clone().next()), [], "it was acted on");
     let unasked = Facts::production().but(|facts| facts.desired.wish = promotes(Approval::Manual(None))).reset("1");
     assert!(notes(&unasked)[0].1.ends_with("nothing is asked for"), "{:?}", notes(&unasked));
-    for (facts, what) in [
+    let busy = vec![
         (Facts::uat().reset("1"), "it releases"),
         (Facts::uat().runs(A).attributed(Attribution::Inferred).reset("1"), "it makes certain what runs"),
         (Facts::uat().runs(A).but(|facts| facts.status.failures = 1).reset("1"), "it forgets a failure"),
         (Facts::uat().in_flight(A).reset("1"), "it waits for the attempt"),
         (Facts::uat().runs(A).space_cannot_be_seen(LookError::Unavailable("no".to_owned())).reset("1"), "it waits"),
-    ] {
+    ];
+    for (facts, what) in busy {
         assert!(notes(&facts).iter().all(|(reason, _)| *reason != "NothingToReset"), "{what}");
     }
 }

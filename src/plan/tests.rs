@@ -653,7 +653,7 @@ fn an_unknown_outcome_says_what_was_seen_and_when_the_wait_ends() {
     let end = "The wait ends at 2026-11-24T09:16:25Z at the latest";
     let again =
         "shows nothing new; if that is so still when the wait ends, it is taken as never received, and tried again";
-    let rows = [
+    let rows = vec![
         (Facts::uat().in_flight(A), again),
         (
             held(Facts::uat().in_flight(A)),
@@ -844,12 +844,13 @@ fn each_message_that_asks_for_a_look_has_its_command() {
         got: B.parse().unwrap(),
         hint: String::new(),
     };
-    for facts in [
+    let rows = vec![
         Facts::uat().space_is("stopped"),
         Facts::uat().space_cannot_be_seen(LookError::NotFound("404".to_owned())),
         fetch_failed(mismatch, MINUTE),
         fetch_failed(FetchError::TooLarge { location: location(), limit: 1 }, MINUTE),
-    ] {
+    ];
+    for facts in rows {
         let text = message(facts);
         assert!(text.contains(look), "{text}");
     }
