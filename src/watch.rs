@@ -1,9 +1,10 @@
 //! The one watch: it keeps the store, forgets the deleted, and wakes those that depend on what changed.
 //!
-//! kube-runtime 5.0 leaves four gaps, and each is closed here: its backoff starts anew with every relist, so that a
+//! kube-runtime 5.0 leaves five gaps, and each is closed here: its backoff starts anew with every relist, so that a
 //! server that keeps answering "gone" is asked without end; a 410 at the start of a watch never leads to a relist; a
-//! watch that silently tells nothing looks like a quiet cluster; and what a page of a relist shows is told before it is in
-//! the store. Where a gap cannot be closed from outside, the process ends, and its successor lists afresh.
+//! watch that silently tells nothing looks like a quiet cluster; what a page of a relist shows is told before it is in the
+//! store; and the controller pauses after each failure by itself, so that nothing can end the watch's own pause. Where a gap
+//! cannot be closed from outside, the process ends, and its successor lists afresh.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
