@@ -54,7 +54,11 @@ pub fn watch(
         let (context, readiness, gone) = (context.clone(), readiness.clone(), AtomicU32::new(0));
         move |error: &watcher::Error| {
             if let (Some(selector), Some(why)) = (&selector, refused(error)) {
-                error!(selector, why, "--watch-label-selector is no label selector: write one such as team=shop");
+                error!(
+                    selector,
+                    error = why,
+                    "--watch-label-selector is no label selector: write one such as team=shop"
+                );
                 context.fail();
                 return;
             }
