@@ -27,7 +27,7 @@ SECONDS ?= 60
 .DEFAULT_GOAL := help
 # The stages of `test` and `lint` stand in the order in which they should fail.
 .NOTPARALLEL:
-.PHONY: help demo test tests sweep faults soak e2e e2e-helm e2e-flux e2e-argocd e2e-image model fuzz bench image build plugin controlplane parts lint tools generate check-generated
+.PHONY: help demo test tests sweep faults soak e2e e2e-helm e2e-flux e2e-argocd e2e-image model fuzz bench image build plugin plugin-archive controlplane parts lint tools generate check-generated
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -112,6 +112,9 @@ build: ## the operator, optimised
 
 plugin: ## kubectl konigle, optimised; docs/kubectl-konigle.md says where to put it
 	$(CARGO) build --release --features plugin --bin kubectl-konigle
+
+plugin-archive: ## the plugin as a release has it and krew installs it, below target/plugin
+	deploy/plugin/build
 
 controlplane: ## etcd, kube-apiserver and kubectl, built unless they are there; prints their folder
 	@tests/controlplane/build
