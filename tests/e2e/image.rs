@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
 use crate::say;
+use crate::support::failure::check;
 use crate::support::run_folder::{new_folder, package};
 use crate::support::stage::{JOB_SECONDS, SHOP, Stage};
 use crate::support::{Context, Failure, Result};
@@ -20,44 +21,44 @@ pub(crate) async fn runs() -> Result<()> {
     let archive = archive()?;
     let size = fs::metadata(&archive)?.len();
     say(&format!("{}: {size} bytes", archive.file_name().unwrap_or_default().to_string_lossy()));
-    must(size <= LARGEST, || format!("it may have {LARGEST} bytes at most"))?;
+    check(size <= LARGEST, || format!("it may have {LARGEST} bytes at most"))?;
     let folder = new_folder("image")?;
     run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&folder))?;
 
     let layout = json(&folder.join("oci-layout"))?;
-    must(layout["imageLayoutVersion"] == "1.0.0", || layout.to_string())?;
+    check(layout["imageLayoutVersion"] == "1.0.0", || layout.to_string())?;
     let index = json(&folder.join("index.json"))?;
     let manifest = json(&blob(&folder, &index["manifests"][0])?)?;
     let config = json(&blob(&folder, &manifest["config"])?)?;
     let layer = blob(&folder, &manifest["layers"][0])?;
-    must(config["config"]["User"] == "65532:65532", || "it runs as root".to_owned())?;
-    must(config["config"]["Entrypoint"] == serde_json::json!(["/konigle-operator"]), || config.to_string())?;
+    check(config["config"]["User"] == "65532:65532", || "it runs as root".to_owned())?;
+    check(config["config"]["Entrypoint"] == serde_json::json!(["/konigle-operator"]), || config.to_string())?;
     let label = &config["config"]["Labels"]["org.opencontainers.image.version"];
-    must(label == env!("CARGO_PKG_VERSION"), || format!("the label says version {label}"))?;
+    check(label == env!("CARGO_PKG_VERSION"), || format!("the label says version {label}"))?;
 
     let root = folder.join("root");
     fs::create_dir(&root)?;
     let plain = folder.join("layer.tar");
     let unzipped = run(Command::new("gzip").arg("-dc").arg(&layer))?;
     fs::write(&plain, &unzipped)?;
-    must(config["rootfs"]["diff_ids"][0] == name_of(&unzipped), || {
+    check(config["rootfs"]["diff_ids"][0] == name_of(&unzipped), || {
         "the layer is not what it is said to be".to_owned()
     })?;
     run(Command::new("tar").arg("-xf").arg(&plain).arg("-C").arg(&root))?;
     let listed = String::from_utf8_lossy(&run(Command::new("tar").arg("-tf").arg(&plain))?).into_owned();
     let files: Vec<&str> = listed.lines().filter(|path| !path.ends_with('/')).collect();
     say(&format!("files: {}", files.join(", ")));
-    must(files == ["./etc/ssl/certs/ca-certificates.crt", "./konigle-operator"], || format!("it holds {files:?}"))?;
+    check(files == ["./etc/ssl/certs/ca-certificates.crt", "./konigle-operator"], || format!("it holds {files:?}"))?;
 
     let program = root.join("konigle-operator");
     // A static program names no loader.
     let loader = run(Command::new("sh").args(["-c", "LC_ALL=C grep -c /lib64/ld-linux \"$0\" || true"]).arg(&program))?;
-    must(loader == b"0\n", || "it is not static".to_owned())?;
+    check(loader == b"0\n", || "it is not static".to_owned())?;
     let version = run(Command::new(&program).arg("--version"))?;
     say(String::from_utf8_lossy(&version).trim());
     let crd = run(Command::new(&program).arg("crd"))?;
     let kept = fs::read(package().join("crds/koniglespaces.cloud.konigle.com.yaml"))?;
-    must(crd == kept, || "its CRD is another one than that of this folder: run `make image` again".to_owned())?;
+    check(crd == kept, || "its CRD is another one than that of this folder: run `make image` again".to_owned())?;
 
     let stage = Stage::open_with("image", JOB_SECONDS, |mut options| {
         options.program = Some(program);
@@ -90,8 +91,8 @@ fn blob(folder: &Path, descriptor: &Value) -> Result<PathBuf> {
     let name = descriptor["digest"].as_str().unwrap_or_default();
     let path = folder.join("blobs/sha256").join(name.trim_start_matches("sha256:"));
     let bytes = fs::read(&path).context(format!("reading blob {name}"))?;
-    must(name_of(&bytes) == name, || format!("blob {name} holds something else"))?;
-    must(descriptor["size"] == bytes.len(), || {
+    check(name_of(&bytes) == name, || format!("blob {name} holds something else"))?;
+    check(descriptor["size"] == bytes.len(), || {
         format!("blob {name} has {} bytes, not {}", bytes.len(), descriptor["size"])
     })?;
     Ok(path)
@@ -111,8 +112,4 @@ fn run(command: &mut Command) -> Result<Vec<u8>> {
         return Ok(output.stdout);
     }
     Err(Failure::new(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr))))
-}
-
-fn must(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(Failure::new(otherwise())) }
 }

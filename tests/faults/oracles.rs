@@ -5,19 +5,15 @@ use std::time::Duration;
 use konigle_operator::api::{AttemptResult, Attribution, Cause, KonigleSpace};
 use serde_json::{Value, json};
 
+use crate::support::Result;
+pub(crate) use crate::support::failure::check;
 use crate::support::namespace::wait_longer_for;
 use crate::support::recording::Recording;
 use crate::support::simulator::UAT;
 use crate::support::stage::{SHOP, Stage, digest_of_wish, is_ready, runs};
-use crate::support::{Failure, Result};
 
 /// Longer than the wait for an outcome that another process may have caused, and a deploy after it.
 pub(crate) const LONGEST_OUTCOME: Duration = Duration::from_mins(4);
-
-/// Fails with this text unless it holds.
-pub(crate) fn check(holds: bool, text: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(Failure::new(text())) }
-}
 
 /// The wish for a version, with a job limit that keeps the waits short.
 pub(crate) fn quick(stage: &Stage, version: &str) -> Result<Value> {

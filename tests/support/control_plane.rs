@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -16,8 +16,9 @@ use kube::{Client, Config};
 use tokio::sync::OnceCell;
 
 use super::kubectl::Kubectl;
+use super::parts::built_by;
 use super::process::{Port, Process, free_port};
-use super::run_folder::{new_folder, package};
+use super::run_folder::new_folder;
 use super::{Context, Failure, Result, http_client};
 
 /// The administrator's token.
@@ -320,17 +321,7 @@ async fn is_ready(kubeconfig: &Path) -> bool {
 
 /// The folder with etcd, kube-apiserver and kubectl. Builds them at the first run on a machine: some minutes.
 fn find_programs() -> Result<PathBuf> {
-    let build = package().join("tests/controlplane/build");
-    let output = Command::new(&build)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context(format!("running {}", build.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.lines().last() {
-        Some(folder) if output.status.success() => Ok(PathBuf::from(folder)),
-        _ => Err(Failure::new(format!("{} failed ({})", build.display(), output.status))),
-    }
+    built_by("tests/controlplane/build", &[])
 }
 
 /// A key as a PEM file.

@@ -62,6 +62,11 @@ impl fmt::Debug for Failure {
     }
 }
 
+/// Fails with this text unless it holds.
+pub(crate) fn check(holds: bool, text: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Failure::new(text())) }
+}
+
 /// Says what was being done when something failed.
 pub(crate) trait Context<T> {
     /// Puts `doing` in front of the failure's text.

@@ -8,17 +8,22 @@ use super::{Context, Failure, Result};
 
 /// Where this program is. Builds it where it is not there yet: seconds to some minutes, and what it takes is told.
 pub(crate) fn part(name: &str) -> Result<PathBuf> {
-    let build = package().join("tests/parts/build");
+    built_by("tests/parts/build", &[name])
+}
+
+/// What a script of this package builds: the path that it prints last. What it tells of its progress is shown.
+pub(crate) fn built_by(script: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let build = package().join(script);
     let output = Command::new(&build)
-        .arg(name)
+        .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .context(format!("running {}", build.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     match text.lines().last() {
-        Some(program) if output.status.success() => Ok(PathBuf::from(program)),
-        _ => Err(Failure::new(format!("{} {name} failed ({})", build.display(), output.status))),
+        Some(path) if output.status.success() => Ok(PathBuf::from(path)),
+        _ => Err(Failure::new(format!("{script} {} failed ({})", arguments.join(" "), output.status))),
     }
 }
 
