@@ -72,6 +72,8 @@ struct RememberedAttempt {
     job_ended: Option<Instant>,
     job_missing: Option<Instant>,
     ended_jobs: Option<(BTreeSet<String>, Instant)>,
+    /// The resource that is about to record it as its own, where the one it was made for is gone.
+    heir: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -142,6 +144,7 @@ impl RememberedAttempt {
             job_ended: None,
             job_missing: None,
             ended_jobs: None,
+            heir: None,
         }
     }
 
@@ -327,13 +330,30 @@ impl Memory {
         }
     }
 
+    /// This resource is about to record as its own what the deleted one left open. False: another one was faster, or the
+    /// job was seen to end meanwhile. Of two that follow one job, the slower might say that it runs when the other has
+    /// released something else already.
+    #[must_use]
+    pub fn begins_to_inherit(&self, from: &str, to: &str) -> bool {
+        let mut resources = self.lock();
+        let heir = resources.get(from).and_then(|known| known.attempt.as_ref()?.heir.clone());
+        let another = heir.is_some_and(|heir| heir != to && resources.get(&heir).is_some_and(|known| !known.gone));
+        let left = resources.get_mut(from).and_then(|known| known.attempt.as_mut());
+        let open = left.filter(|attempt| attempt.record.as_ref().is_some_and(|record| !record.ended));
+        if let (Some(attempt), false) = (open, another) {
+            attempt.heir = Some(to.to_owned());
+            return true;
+        }
+        false
+    }
+
     /// The attempt of a deleted resource is another's now, with all that is known of it.
     pub fn inherit(&self, from: &str, to: &str) {
         let mut resources = self.lock();
         if from != to
             && let Some(attempt) = resources.remove(from).and_then(|known| known.attempt)
         {
-            resources.entry(to.to_owned()).or_default().attempt = Some(attempt);
+            resources.entry(to.to_owned()).or_default().attempt = Some(RememberedAttempt { heir: None, ..attempt });
         }
     }
 
@@ -684,6 +704,33 @@ mod tests {
         memory.note(&ended);
         memory.forget("uid-2");
         assert_eq!(lost(), 0, "it has ended");
+    }
+
+    /// Found by the model: both of two resources for one Space are deleted and made anew while a job runs, and both look
+    /// before either has recorded that it follows that job.
+    #[test]
+    fn of_two_that_would_take_over_one_attempt_the_first_does() {
+        let left = || {
+            let memory = Memory::default();
+            memory.note(&claimed("uid-1"));
+            memory.forget("uid-1");
+            for uid in ["uid-2", "uid-3"] {
+                assert_eq!(memory.wakes(uid), 0, "its pass has begun");
+            }
+            memory
+        };
+        let memory = left();
+        assert!(memory.begins_to_inherit("uid-1", "uid-2"));
+        assert!(!memory.begins_to_inherit("uid-1", "uid-3"), "the other is writing");
+        assert!(memory.begins_to_inherit("uid-1", "uid-2"), "its write failed: it comes again");
+        memory.forget("uid-2");
+        assert!(memory.begins_to_inherit("uid-1", "uid-3"), "the first is gone");
+        memory.inherit("uid-1", "uid-3");
+        assert!(!memory.begins_to_inherit("uid-1", "uid-4"), "the second has it");
+        assert!(memory.begins_to_inherit("uid-3", "uid-3"), "its own, where its status was lost");
+        let memory = left();
+        memory.lost_attempt_ended("uid-1");
+        assert!(!memory.begins_to_inherit("uid-1", "uid-2"), "others do not wait for it any more");
     }
 
     #[test]

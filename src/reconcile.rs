@@ -88,6 +88,10 @@ pub async fn reconcile(
     }
 
     let rendered = status::render(&desired, &observed.seen, &judged, &step);
+    let predecessor = observed.seen.predecessor.as_ref().map(|predecessor| &*predecessor.uid);
+    if predecessor.is_some_and(|left_by| !context.memory.begins_to_inherit(left_by, &uid(&resource))) {
+        return Err(WriteError::Conflict);
+    }
     let written = match record(&context, &resource, &rendered).await {
         Ok(written) => written,
         Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
@@ -95,8 +99,8 @@ pub async fn reconcile(
     };
     tally(&context.metrics, &resource, &written, &observed.seen);
     tell(&context, &resource, &written, notes).await;
-    if let Some(predecessor) = &observed.seen.predecessor {
-        context.memory.inherit(&predecessor.uid, &uid(&written));
+    if let Some(left_by) = predecessor {
+        context.memory.inherit(left_by, &uid(&written));
     }
     let written = note_release(&context, written).await;
     if step == Step::Fetch {

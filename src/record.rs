@@ -32,7 +32,8 @@ const STATUS: &str = "write a status";
 /// Why a write did not land.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Somebody wrote meanwhile, or the resource is gone or was made anew: the pass ends.
+    /// Somebody wrote meanwhile, or the resource is gone or was made anew, or another one took over what this pass would
+    /// have taken over: the pass ends.
     #[error("the resource changed meanwhile")]
     Conflict,
     /// The installed CRD does not know a field: the intent would be lost.

@@ -357,7 +357,7 @@ impl World {
         let unguarded = setting.mutant == Some(Mutant::UnguardedWrites);
         match self.take(process, slot) {
             Flow::Record { uid, status, fresh } => {
-                if self.is_live(slot, uid) && (fresh || unguarded) {
+                if self.is_live(slot, uid) && (fresh || unguarded) && self.may_inherit(process, (slot, uid), &status) {
                     self.inherit((slot, uid), &status);
                     self.store(setting, slot, status);
                 }
@@ -392,6 +392,16 @@ impl World {
     fn give_up(&mut self, setting: &Setting, (process, slot): (u8, u8), sending: &Sending) {
         self.budget.collisions = self.budget.collisions.saturating_sub(1);
         self.answered(setting, (process, slot), sending, Said::Unsent);
+    }
+
+    /// Whether this status may be written, where it takes over what a deleted resource left open: nobody has it yet, and its
+    /// job was not seen to end.
+    fn may_inherit(&self, process: u8, (slot, uid): (u8, u8), status: &Status) -> bool {
+        let nonce_of = |status: &Status| status.attempt.as_ref().and_then(|attempt| Nonce::parse(&attempt.nonce));
+        let Some(nonce) = nonce_of(status).filter(|nonce| (nonce.slot, nonce.uid) != (slot, uid)) else { return true };
+        let has_it = self.resource(slot).is_some_and(|stored| nonce_of(&stored.status) == Some(nonce));
+        let lost = &self.processes[usize::from(process)].lost;
+        has_it || lost.iter().any(|lost| lost.memory.nonce() == nonce && !lost.ended)
     }
 
     /// The attempt of a deleted resource is this one's now, and every process sees that.
