@@ -90,6 +90,22 @@ fn each_property_is_found_broken() {
     }
 }
 
+/// The list after a gap shows what is stored now: the claim may have stood in a version before it.
+#[test]
+fn what_a_list_shows_after_a_gap_may_have_been_stored_before() {
+    let missing = |after_gap: bool| {
+        let mut trace = deployed();
+        trace.gaps.push("the claim's version is missing".to_owned());
+        trace.versions.remove(1);
+        trace.versions[1].stored_ms = trace.posts[0].arrived_ms + 1000.0;
+        trace.versions[1].after_gap = after_gap;
+        let findings = judge(&trace);
+        findings.iter().any(|finding| finding.property == Property::ClaimBeforePost)
+    };
+    assert!(missing(false), "the watch shows each version as it is stored");
+    assert!(!missing(true));
+}
+
 /// Otherwise each release would make a request of before look like a new one.
 #[test]
 fn only_what_asks_for_a_release_is_a_request() {

@@ -63,6 +63,8 @@ pub(crate) struct Version {
     /// In whole seconds the time of its newest managed fields, in milliseconds: not later than it was stored.
     pub(crate) stored_ms: f64,
     pub(crate) is_deleted: bool,
+    /// A list showed it after a gap: what it holds may have stood in versions that are missing.
+    pub(crate) after_gap: bool,
     pub(crate) retry_limit: i64,
     /// The annotations that ask for a release, as `key=value`.
     pub(crate) requests: Vec<String>,
@@ -128,6 +130,8 @@ pub(crate) struct Claim {
     pub(crate) seen_ms: f64,
     /// The place of that version among all.
     pub(crate) place: usize,
+    /// Whether a version that is missing may have shown it first.
+    pub(crate) after_gap: bool,
     /// Whether a version showed it before it had a job.
     pub(crate) was_open: bool,
     /// The version that first told its job.
@@ -259,6 +263,7 @@ impl Claim {
             stored_ms: version.stored_ms,
             seen_ms: version.seen_ms,
             place,
+            after_gap: version.after_gap,
             was_open: attempt.job_id.is_none(),
             told_at: None,
             closed_at: None,
@@ -358,6 +363,7 @@ impl Version {
             seen_ms,
             stored_ms: newest.map_or(0.0, milliseconds),
             is_deleted,
+            after_gap: false,
             retry_limit: spec["retry"]["limit"].as_i64().unwrap_or(3),
             requests: [RESET_AT, REDEPLOY_AT, RESOLVE_ATTEMPT].iter().filter_map(request).collect(),
             released: annotations[RELEASED].as_str().and_then(Released::parse),

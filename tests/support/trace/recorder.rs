@@ -105,10 +105,12 @@ impl Recorded {
         self.gaps.push(why);
     }
 
-    fn push(&mut self, object: &DynamicObject, is_deleted: bool) {
+    fn push(&mut self, object: &DynamicObject, shown: Shown) {
+        let is_deleted = shown == Shown::Deleted;
         let seen_ms = milliseconds(now());
         let mut object = serde_json::to_value(object).unwrap_or_default();
-        self.versions.push(Version::read(&object, seen_ms, is_deleted));
+        let version = Version::read(&object, seen_ms, is_deleted);
+        self.versions.push(Version { after_gap: shown == Shown::Listed, ..version });
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
@@ -125,10 +127,19 @@ impl Recorded {
         }
         for object in objects {
             if !is_recorded(&self.versions, object) {
-                self.push(object, false);
+                self.push(object, Shown::Listed);
             }
         }
     }
+}
+
+/// How a version came to be known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Watched,
+    /// By the list after a gap.
+    Listed,
+    Deleted,
 }
 
 /// Whether this version of the object was recorded, which the newest are looked at first for.
@@ -224,11 +235,11 @@ async fn follow(
     while let Some(event) = events.next().await {
         match event {
             Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                lock(recorded).push(&object, false);
+                lock(recorded).push(&object, Shown::Watched);
                 *from = object.resource_version().unwrap_or_default();
             }
             Ok(WatchEvent::Deleted(object)) => {
-                lock(recorded).push(&object, true);
+                lock(recorded).push(&object, Shown::Deleted);
                 *from = object.resource_version().unwrap_or_default();
             }
             Ok(WatchEvent::Bookmark(bookmark)) => from.clone_from(&bookmark.metadata.resource_version),
