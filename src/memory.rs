@@ -4,6 +4,8 @@
 //! longer. The open attempt of a resource that is deleted is known to nobody else. Durations are monotonic. Keyed by UID,
 //! so that a resource of the same name made anew starts with nothing.
 
+mod lost;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
-use crate::api::{Attempt, KonigleSpace, KonigleSpaceStatus};
+use crate::api::{Attempt, KonigleSpace};
 use crate::artifact::FetchError;
 use crate::footprint::Footprint;
 use crate::judge::{is_spent, tells_of};
 use crate::konigle::{Account, Answer};
-use crate::observation::{Predecessor, Problem, Refusal};
+use crate::observation::{Problem, Refusal};
 use crate::time::doubled;
+
+pub use lost::LostAttempt;
 
 /// How long the open attempt of a deleted resource is remembered: longer than any job may run.
 const REMEMBER: Duration = Duration::from_hours(48);
@@ -158,8 +162,13 @@ impl RememberedAttempt {
 
     /// What may still come of it: it is recorded, and neither did its job end nor was it refused.
     fn open(&self, settle: Duration) -> Option<&Record> {
+        self.unaccounted(settle).filter(|record| !record.ended)
+    }
+
+    /// What it came to, or may still come to, is in no status: it is recorded, and was not refused.
+    fn unaccounted(&self, settle: Duration) -> Option<&Record> {
         let came_to_nothing = matches!(self.answer, Some((_, Answer::Unsent(_) | Answer::Rejected(_))));
-        let record = self.record.as_ref().filter(|record| !record.ended && !came_to_nothing)?;
+        let record = self.record.as_ref().filter(|_| !came_to_nothing)?;
         (!self.is_over(&record.footprint, settle)).then_some(record)
     }
 }
@@ -282,78 +291,6 @@ impl Memory {
             .collect();
         for uid in gone {
             self.forget(&uid);
-        }
-    }
-
-    /// The open attempts that no status tells of any more and that touch what this resource touches, each with how long
-    /// it has been known: of resources that are gone, and the resource's own where its status was lost.
-    #[must_use]
-    pub fn lost_attempts(
-        &self,
-        own: &Footprint,
-        status: &KonigleSpaceStatus,
-        settle: Duration,
-    ) -> Vec<(Predecessor, Duration)> {
-        let lost = |(uid, known): (&String, &Remembered)| {
-            let attempt = known.attempt.as_ref()?;
-            let record = attempt.open(settle)?;
-            let unaccounted = !tells_of(status, record.attempt.number);
-            let meets = if *uid == own.uid { unaccounted } else { known.gone && own.gives_way_to(&record.footprint) };
-            let mut open = record.attempt.clone();
-            if let Some((_, Answer::Accepted(deployment))) = &attempt.answer {
-                open.job_id.get_or_insert_with(|| deployment.job_id.clone());
-            }
-            let predecessor = Predecessor { resource: record.footprint.full_name(), uid: uid.clone(), attempt: open };
-            meets.then(|| (predecessor, attempt.first_seen.elapsed()))
-        };
-        self.lock().iter().filter_map(lost).collect()
-    }
-
-    /// Another resource with an open attempt that goes first, and that a live list of its namespace does not show any more:
-    /// it was deleted so lately that no pass has seen it.
-    #[must_use]
-    pub fn unlisted(&self, own: &Footprint, listed: &[Footprint], settle: Duration) -> Option<Footprint> {
-        let is_listed = |uid: &String| listed.iter().any(|footprint| footprint.uid == *uid);
-        self.lock().iter().filter(|(uid, _)| **uid != own.uid && !is_listed(uid)).find_map(|(_, known)| {
-            let other = &known.attempt.as_ref()?.open(settle)?.footprint;
-            let is_gone = known.gone || other.namespace == own.namespace;
-            (is_gone && own.gives_way_to(other)).then(|| other.clone())
-        })
-    }
-
-    /// The job of a deleted resource's attempt has ended: others need not wait for it any longer.
-    pub fn lost_attempt_ended(&self, uid: &str) {
-        if let Some(remembered) = self.lock().get_mut(uid)
-            && let Some(record) = remembered.attempt.as_mut().and_then(|attempt| attempt.record.as_mut())
-        {
-            record.ended = true;
-        }
-    }
-
-    /// This resource is about to record as its own what the deleted one left open. False: another one was faster, or the
-    /// job was seen to end meanwhile. Of two that follow one job, the slower might say that it runs when the other has
-    /// released something else already.
-    #[must_use]
-    pub fn begins_to_inherit(&self, from: &str, to: &str) -> bool {
-        let mut resources = self.lock();
-        let heir = resources.get(from).and_then(|known| known.attempt.as_ref()?.heir.clone());
-        let another = heir.is_some_and(|heir| heir != to && resources.get(&heir).is_some_and(|known| !known.gone));
-        let left = resources.get_mut(from).and_then(|known| known.attempt.as_mut());
-        let open = left.filter(|attempt| attempt.record.as_ref().is_some_and(|record| !record.ended));
-        if let (Some(attempt), false) = (open, another) {
-            attempt.heir = Some(to.to_owned());
-            return true;
-        }
-        false
-    }
-
-    /// The attempt of a deleted resource is another's now, with all that is known of it.
-    pub fn inherit(&self, from: &str, to: &str) {
-        let mut resources = self.lock();
-        if from != to
-            && let Some(attempt) = resources.remove(from).and_then(|known| known.attempt)
-        {
-            resources.entry(to.to_owned()).or_default().attempt = Some(RememberedAttempt { heir: None, ..attempt });
         }
     }
 
@@ -629,8 +566,9 @@ fn since(mark: &mut Option<Instant>, holds: bool) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::KonigleSpaceStatus;
 
-    fn resource() -> KonigleSpace {
+    pub(super) fn resource() -> KonigleSpace {
         serde_json::from_value(serde_json::json!({
             "apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace",
             "metadata": {"name": "shop-uat", "namespace": "shop", "uid": "uid-1", "resourceVersion": "7"},
@@ -658,79 +596,13 @@ mod tests {
         assert_eq!(memory.undisturbed(&resource), None, "what woke it may have come after the pass looked");
     }
 
-    /// Two claim at once; the one that goes on is deleted before the other looks: the live list shows nothing of it.
-    #[test]
-    fn an_open_attempt_that_a_live_list_does_not_show_any_more_goes_first() {
-        let memory = Memory::default();
-        let mut open = resource();
-        let attempt =
-            serde_json::json!({"number": 1, "nonce": "k3f2a9c1d", "type": "Deploy", "sentTo": {"spaceID": "1"}});
-        let status = serde_json::json!({ "attempt": attempt });
-        open.status = Some(serde_json::from_value(status).expect("it is a status"));
-        memory.note(&open);
-        let own = Footprint { uid: "uid-2".to_owned(), ..Footprint::of(&resource()) };
-        let settle = Duration::from_mins(2);
-        let unlisted = |listed: &[Footprint]| memory.unlisted(&own, listed, settle).map(|other| other.uid);
-        assert_eq!(unlisted(&[]).as_deref(), Some("uid-1"));
-        assert_eq!(unlisted(&[Footprint::of(&open)]), None, "the list shows it: that decides");
-        memory.answered("uid-1", "k3f2a9c1d", Answer::Unsent("no route".to_owned()));
-        assert_eq!(unlisted(&[]), None, "nothing came of it");
-    }
-
-    fn claimed(uid: &str) -> KonigleSpace {
+    pub(super) fn claimed(uid: &str) -> KonigleSpace {
         let mut resource = resource();
         resource.metadata.uid = Some(uid.to_owned());
         let attempt = serde_json::json!({"number": 1, "nonce": "k3f2a9c1d", "type": "Deploy"});
         let status = serde_json::json!({ "attempt": attempt });
         resource.status = Some(serde_json::from_value(status).expect("it is a status"));
         resource
-    }
-
-    /// Found by the model: of two processes one takes over what a deleted resource left, and the other sees that by the
-    /// watch. When the successor is deleted too, the third resource must not take over the first one's attempt.
-    #[test]
-    fn what_another_process_took_over_and_ended_is_not_taken_over_again() {
-        let memory = Memory::default();
-        memory.note(&claimed("uid-1"));
-        memory.forget("uid-1");
-        let own = Footprint { uid: "uid-3".to_owned(), ..Footprint::of(&resource()) };
-        let lost = || memory.lost_attempts(&own, &KonigleSpaceStatus::default(), Duration::from_mins(2)).len();
-        assert_eq!(lost(), 1, "it is open, and nobody has it");
-        memory.note(&claimed("uid-2"));
-        assert_eq!(lost(), 0, "the successor has it");
-        let mut ended = claimed("uid-2");
-        let history = serde_json::json!({"history": [{"number": 1, "result": "Failed"}]});
-        ended.status = Some(serde_json::from_value(history).expect("it is a status"));
-        memory.note(&ended);
-        memory.forget("uid-2");
-        assert_eq!(lost(), 0, "it has ended");
-    }
-
-    /// Found by the model: both of two resources for one Space are deleted and made anew while a job runs, and both look
-    /// before either has recorded that it follows that job.
-    #[test]
-    fn of_two_that_would_take_over_one_attempt_the_first_does() {
-        let left = || {
-            let memory = Memory::default();
-            memory.note(&claimed("uid-1"));
-            memory.forget("uid-1");
-            for uid in ["uid-2", "uid-3"] {
-                assert_eq!(memory.wakes(uid), 0, "its pass has begun");
-            }
-            memory
-        };
-        let memory = left();
-        assert!(memory.begins_to_inherit("uid-1", "uid-2"));
-        assert!(!memory.begins_to_inherit("uid-1", "uid-3"), "the other is writing");
-        assert!(memory.begins_to_inherit("uid-1", "uid-2"), "its write failed: it comes again");
-        memory.forget("uid-2");
-        assert!(memory.begins_to_inherit("uid-1", "uid-3"), "the first is gone");
-        memory.inherit("uid-1", "uid-3");
-        assert!(!memory.begins_to_inherit("uid-1", "uid-4"), "the second has it");
-        assert!(memory.begins_to_inherit("uid-3", "uid-3"), "its own, where its status was lost");
-        let memory = left();
-        memory.lost_attempt_ended("uid-1");
-        assert!(!memory.begins_to_inherit("uid-1", "uid-2"), "others do not wait for it any more");
     }
 
     #[test]

@@ -154,6 +154,9 @@ async fn submit(
 async fn give_way(context: &Context, claimed: &KonigleSpace) -> Result<(), String> {
     let own = Footprint::of(claimed);
     let busy = |other: &Footprint| format!("KonigleSpace {} has a release under way there", other.full_name());
+    if let Some(other) = context.memory.begins_to_release(&own, context.settle) {
+        return Err(format!("the release of KonigleSpace {}, which is gone, is not over", other.full_name()));
+    }
     let neighbours = context.live_lists.releasing(&context.api, &own.namespace).await?;
     let goes_first = |other: &Footprint| own.gives_way_to(other) && !context.memory.is_over(other, context.settle);
     if let Some(other) = neighbours.iter().find(|other| goes_first(other)) {

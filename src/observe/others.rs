@@ -8,7 +8,7 @@ use crate::api::{AttemptType, KonigleSpace};
 use crate::context::readable;
 use crate::footprint::{Footprint, conflict};
 use crate::judge::{is_first_contact, is_spent};
-use crate::memory::uid;
+use crate::memory::{LostAttempt, uid};
 use crate::observation::Observation;
 
 use super::Look;
@@ -51,29 +51,36 @@ pub(super) async fn look_at_others(look: &Look<'_>, seen: &mut Observation) {
     look_at_lost_attempts(look, &own, seen).await;
 }
 
-/// The open attempts that only this process knows of. One on this very Space is taken over by a resource that has
-/// recorded nothing yet; others are waited for, until their job has ended or nothing can come of them any more.
+/// The attempts that only this process knows of. One on this very Space is taken over by a resource that has recorded
+/// nothing yet, unless it has ended and another resource is at it since; others are waited for, until their job has ended
+/// or nothing can come of them any more.
 async fn look_at_lost_attempts(look: &Look<'_>, own: &Footprint, seen: &mut Observation) {
     let Look { context, desired, status, client, .. } = look;
     let Some(space_id) = seen.space_seen().map(|space| space.status.id.clone()) else { return };
-    for (lost, seen_for) in context.memory.lost_attempts(own, status, seen.settle) {
-        let attempt = &lost.attempt;
+    let others_are_at_it = !seen.rivals.is_empty() || !seen.promotions.is_empty();
+    for lost in context.memory.lost_attempts(own, status, seen.settle) {
+        let LostAttempt { predecessor, seen_for, ended } = lost;
+        let attempt = &predecessor.attempt;
         let own_type = if desired.promotes() { AttemptType::Promote } else { AttemptType::Deploy };
         let fits = attempt.attempt_type == own_type
             && attempt.sent_to.space_id == space_id
             && attempt.sent_to.base_url == client.account().base_url();
-        if fits && (is_first_contact(status) || lost.uid == uid(look.resource)) {
-            seen.predecessor = Some(lost);
+        let may_follow = is_first_contact(status) || predecessor.uid == uid(look.resource);
+        if fits && may_follow && !(ended && others_are_at_it) {
+            seen.predecessor = Some(predecessor);
             return;
+        }
+        if ended {
+            continue;
         }
         let ended = match &attempt.job_id {
             Some(job_id) => client.job(job_id).await.is_ok_and(|job| job.status.ended()),
             None => false,
         };
         if ended || is_spent(attempt, seen_for, seen.settle) {
-            context.memory.lost_attempt_ended(&lost.uid);
+            context.memory.lost_attempt_ended(&predecessor.uid);
         } else {
-            seen.rivals.push(format!("{} (deleted)", lost.resource));
+            seen.rivals.push(format!("{} (deleted)", predecessor.resource));
         }
     }
 }

@@ -289,19 +289,23 @@ impl World {
     ) {
         let own_type = if desired.promotes() { AttemptType::Promote } else { AttemptType::Deploy };
         let jobs = self.server.clone();
+        let others_are_at_it = !seen.rivals.is_empty() || !seen.promotions.is_empty();
         for lost in &mut self.processes[usize::from(process)].lost {
             let whole = facts::resource(setting, lost.slot, lost.uid, &lost.status);
             let footprint = Footprint::of(&whole);
-            let Some(mut attempt) = lost.status.attempt.clone().filter(|_| !lost.ended) else { continue };
+            let Some(mut attempt) = lost.status.attempt.clone() else { continue };
             if !own.gives_way_to(&footprint) || lost.memory.is_over(&footprint, &lost.status, setting) {
                 continue;
             }
             attempt.job_id = attempt.job_id.or(lost.memory.told_job().map(|job| job.to_string()));
             let fits = attempt.attempt_type == own_type && attempt.sent_to.space_id == space_id(setting.space_of(slot));
-            if fits && is_first_contact(status) {
+            if fits && is_first_contact(status) && !(lost.ended && others_are_at_it) {
                 let predecessor = Predecessor { resource: footprint.full_name(), uid: footprint.uid, attempt };
                 seen.predecessor = Some(predecessor);
                 return;
+            }
+            if lost.ended {
+                continue;
             }
             let job = attempt.job_id.as_ref().and_then(|id| id.parse().ok());
             let ended = job.is_some_and(|id| jobs.job(id, setting.reading).status.ended());
@@ -340,13 +344,19 @@ impl World {
             let footprint = Footprint::of(&facts::resource(setting, 1 - slot, other.uid, &other.status));
             own.gives_way_to(&footprint) && !known.is_over(&footprint, &other.status, setting)
         };
-        let unlisted = |lost: &Lost| {
+        let meets = |lost: &Lost| {
             let footprint = Footprint::of(&facts::resource(setting, lost.slot, lost.uid, &lost.status));
-            let is_over = lost.ended || lost.memory.is_over(&footprint, &lost.status, setting);
-            own.gives_way_to(&footprint) && !is_over
+            own.gives_way_to(&footprint) && !lost.memory.is_over(&footprint, &lost.status, setting)
         };
         let lost = &self.processes[usize::from(process)].lost;
-        if self.resource(1 - slot).is_some_and(goes_first) || lost.iter().any(unlisted) {
+        if lost.iter().any(|lost| meets(lost) && !lost.ended) {
+            return self.give_up(setting, (process, slot), &sending);
+        }
+        // What has ended is nobody's any more.
+        let kept = lost.iter().filter(|lost| !meets(lost)).cloned().collect();
+        let gives_way = self.resource(1 - slot).is_some_and(goes_first);
+        self.processes[usize::from(process)].lost = kept;
+        if gives_way {
             return self.give_up(setting, (process, slot), &sending);
         }
         *self.flow(process, slot) = if setting.promotes(slot) { Flow::Hold(sending) } else { Flow::Send(sending) };
@@ -394,14 +404,14 @@ impl World {
         self.answered(setting, (process, slot), sending, Said::Unsent);
     }
 
-    /// Whether this status may be written, where it takes over what a deleted resource left open: nobody has it yet, and its
-    /// job was not seen to end.
+    /// Whether this status may be written, where it takes over what a deleted resource left open: nobody has it yet, and
+    /// no other release has begun since.
     fn may_inherit(&self, process: u8, (slot, uid): (u8, u8), status: &Status) -> bool {
         let nonce_of = |status: &Status| status.attempt.as_ref().and_then(|attempt| Nonce::parse(&attempt.nonce));
         let Some(nonce) = nonce_of(status).filter(|nonce| (nonce.slot, nonce.uid) != (slot, uid)) else { return true };
         let has_it = self.resource(slot).is_some_and(|stored| nonce_of(&stored.status) == Some(nonce));
         let lost = &self.processes[usize::from(process)].lost;
-        has_it || lost.iter().any(|lost| lost.memory.nonce() == nonce && !lost.ended)
+        has_it || lost.iter().any(|lost| lost.memory.nonce() == nonce)
     }
 
     /// The attempt of a deleted resource is this one's now, and every process sees that.

@@ -34,7 +34,7 @@ pub struct Lost {
     pub uid: u8,
     pub status: Status,
     pub memory: AttemptMemory,
-    /// Its job was read as ended, or nothing can come of it any more.
+    /// Its job was read as ended, or nothing can come of it any more: nobody waits for it.
     pub ended: bool,
 }
 

@@ -79,6 +79,12 @@ pub fn alone(large: bool) -> Vec<Setting> {
             quick_pair("pair; a fault and an edit of a timeout", Budget { lost: 1, edits: 1, ..none })
                 .but(lowers_timeout)
                 .but(|setting| setting.budget.total = 2),
+            // Both made anew while a job runs that each of them could follow.
+            Setting::uat("twins; made anew").within(Budget { deletions: 2, total: 2, ..none }).but(quick).but(
+                |setting| {
+                    setting.second = Second::Twin;
+                },
+            ),
             Setting::pair("pair; faults").within(one),
             Setting::pair("pair; the image at accept, manual").within(one).but(manual),
         ]);
