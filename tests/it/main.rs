@@ -12,6 +12,7 @@ mod bad_input;
 mod chart;
 mod client;
 mod crash;
+mod documents;
 mod health;
 mod journeys;
 mod kubernetes;

@@ -19,7 +19,8 @@ use super::kubectl::Kubectl;
 use super::namespace::{Namespace, WAIT_LIMIT, deploys, wait_for, wait_longer_for};
 use super::operator::{Operator, OperatorOptions};
 use super::proxy::Proxy;
-use super::rights::operator_account;
+use super::rights::{INSTALL, installed_account, operator_account};
+use super::run_folder::package;
 use super::simulator::{Simulator, TOKEN, UAT};
 use super::trace::Property;
 use super::wire::Wire;
@@ -86,6 +87,29 @@ impl Stage {
         let namespace = Namespace::create(control_plane, purpose).await?;
         namespace.write_token(TOKEN).await?;
         let kubeconfig = operator_account(control_plane, &namespace).await?;
+        Self::assemble(control_plane, namespace, kubeconfig, job_seconds, change).await
+    }
+
+    /// With `deploy/default` installed for the whole cluster, as people install it, and an operator for all namespaces.
+    /// That of the stage has this very name, and is not made.
+    pub(crate) async fn installed(control_plane: &ControlPlane, namespace: &str) -> Result<Self> {
+        let install = package().join(INSTALL).display().to_string();
+        control_plane.kubectl().run(&["apply", "--server-side", "-k", &install]).await?;
+        let kubeconfig = installed_account(control_plane).await?;
+        let namespace = Namespace::named(control_plane, namespace).await?;
+        let everywhere = |options| OperatorOptions { watch_namespace: None, ..options };
+        let mut stage = Self::assemble(control_plane, namespace, kubeconfig, JOB_SECONDS, everywhere).await?;
+        stage.operator.until_ready().await?;
+        Ok(stage)
+    }
+
+    async fn assemble(
+        control_plane: &ControlPlane,
+        namespace: Namespace,
+        kubeconfig: PathBuf,
+        job_seconds: f64,
+        change: impl FnOnce(OperatorOptions) -> OperatorOptions,
+    ) -> Result<Self> {
         let simulator = Simulator::start(job_seconds).await?;
         let options = OperatorOptions::new(&kubeconfig, &simulator.base_url(), namespace.name())
             .flag("--unknown-outcome-settle=2s");

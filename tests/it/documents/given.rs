@@ -1,0 +1,78 @@
+//! The states that documents speak of, which no command of theirs brings about.
+
+use konigle_operator::api::KonigleSpace;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::reader::{NAMESPACE, Reader};
+use crate::support::namespace::promotes;
+use crate::support::simulator::{PRODUCTION, TOKEN, UAT};
+use crate::support::stage::SHOP;
+use crate::support::{Failure, Result};
+
+impl Reader {
+    /// Brings about a state by the words of a document.
+    pub(super) async fn bring_about(&self, given: &str) -> Result<()> {
+        let stage = &self.stage;
+        match given {
+            "shop-uat runs v1.4.2" => {
+                self.make_namespace().await?;
+                self.apply(SHOP, &self.deploys("1.4.2")?).await?;
+                stage.namespace.wait_for_reason(SHOP, "Succeeded").await?;
+            }
+            "shop-production is there, and nothing is approved" => {
+                self.apply("shop-production", &promotes(PRODUCTION, SHOP)).await?;
+                stage.namespace.wait_for_reason("shop-production", "AwaitingApproval").await?;
+            }
+            "v1.5.0 is written into the spec of shop-uat" => {
+                self.apply(SHOP, &self.deploys("1.5.0")?).await?;
+                stage.namespace.wait_for_reason(SHOP, "Suspended").await?;
+            }
+            "somebody deploys to the uat Space by hand" => {
+                stage.simulator.control(Method::POST, "clock", &json!({"advance_seconds": 60})).await?;
+                stage.simulator.change_space(UAT, &json!({"human_deploy": {"job": {"seconds": 0}}})).await?;
+                stage.look_now(SHOP).await?;
+                stage.namespace.wait_for_reason(SHOP, "Drifted").await?;
+            }
+            "a job of shop-uat runs, and has logged two lines" => {
+                stage.simulator.change_space(UAT, &json!({"job": {"seconds": 600, "lines": 0}})).await?;
+                let before = stage.simulator.ledger(UAT).await?.len();
+                self.apply(SHOP, &self.deploys("1.6.0")?).await?;
+                let ledger = stage.wait_for_ledger(UAT, before + 1).await?;
+                for message in ["Unpacking app.zip", "Running the release commands"] {
+                    let line = json!({"append_log": [{"level": "info", "message": message}]});
+                    stage.simulator.change_job(&ledger[before]["job"], &line).await?;
+                }
+                let logged = |space: &KonigleSpace| {
+                    let attempt = space.status.as_ref().and_then(|status| status.attempt.as_ref());
+                    attempt.and_then(|attempt| attempt.log.as_ref()).is_some_and(|log| log.count == 2)
+                };
+                stage.namespace.wait_for(SHOP, "two lines logged", logged).await?;
+            }
+            other => return Err(Failure::new(format!("the test does not know how to bring this about: {other}"))),
+        }
+        Ok(())
+    }
+
+    /// The namespace, with the Secret.
+    async fn make_namespace(&self) -> Result<()> {
+        self.stage.kubectl.run(&["create", "namespace", NAMESPACE]).await?;
+        self.stage.namespace.write_token(TOKEN).await
+    }
+
+    /// Applies a KonigleSpace as the commands of documents do.
+    async fn apply(&self, name: &str, spec: &Value) -> Result<()> {
+        let space = json!({
+            "apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+        });
+        self.stage.kubectl.run_with_input(&["apply", "-f", "-"], &space.to_string()).await.map(drop)
+    }
+
+    /// The spec that deploys this version to the uat Space, as the documents write it.
+    fn deploys(&self, version: &str) -> Result<Value> {
+        let mut wish = self.stage.wish(version)?;
+        wish["source"]["http"]["revision"] = json!(format!("v{version}"));
+        Ok(wish)
+    }
+}
