@@ -41,7 +41,9 @@ macro_rules! followed {
 }
 
 followed! {
+    first_space: "docs/first-space.md",
     kubectl_konigle: "docs/kubectl-konigle.md",
+    promotion: "docs/promotion.md",
 }
 
 /// Documents with commands that are not followed, and why.

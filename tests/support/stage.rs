@@ -90,15 +90,15 @@ impl Stage {
         Self::assemble(control_plane, namespace, kubeconfig, job_seconds, change).await
     }
 
-    /// With `deploy/default` installed for the whole cluster, as people install it, and an operator for all namespaces.
-    /// That of the stage has this very name, and is not made.
+    /// With `deploy/default` installed for the whole cluster, as people install it, an operator for all namespaces, and jobs
+    /// that have ended at the first look. The stage's own namespace has this very name, and is not made.
     pub(crate) async fn installed(control_plane: &ControlPlane, namespace: &str) -> Result<Self> {
         let install = package().join(INSTALL).display().to_string();
         control_plane.kubectl().run(&["apply", "--server-side", "-k", &install]).await?;
         let kubeconfig = installed_account(control_plane).await?;
         let namespace = Namespace::named(control_plane, namespace).await?;
         let everywhere = |options| OperatorOptions { watch_namespace: None, ..options };
-        let mut stage = Self::assemble(control_plane, namespace, kubeconfig, JOB_SECONDS, everywhere).await?;
+        let mut stage = Self::assemble(control_plane, namespace, kubeconfig, 0.5, everywhere).await?;
         stage.operator.until_ready().await?;
         Ok(stage)
     }

@@ -5,10 +5,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::reader::{NAMESPACE, Reader};
-use crate::support::namespace::promotes;
+use crate::support::namespace::{promotes, wait_for};
 use crate::support::simulator::{PRODUCTION, TOKEN, UAT};
 use crate::support::stage::SHOP;
 use crate::support::{Failure, Result};
+
+/// A digest that nothing has.
+const NO_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 impl Reader {
     /// Brings about a state by the words of a document.
@@ -23,6 +26,43 @@ impl Reader {
             "shop-production is there, and nothing is approved" => {
                 self.apply("shop-production", &promotes(PRODUCTION, SHOP)).await?;
                 stage.namespace.wait_for_reason("shop-production", "AwaitingApproval").await?;
+            }
+            "shop-uat.yaml of first-space.md is applied, and runs" => {
+                self.make_namespace().await?;
+                self.take_over("docs/first-space.md", "shop-uat.yaml")?;
+                self.succeed("kubectl apply -f shop-uat.yaml", None).await?;
+                stage.namespace.wait_for_reason(SHOP, "Succeeded").await?;
+            }
+            "Ada of the group developers and Grace of the group shop-approvers may edit KonigleSpaces" => {
+                for role in ["konigle-operator-view", "konigle-operator-edit"] {
+                    let groups = ["--group=developers", "--group=shop-approvers"];
+                    let role_of = format!("--clusterrole={role}");
+                    let binding = ["-n", NAMESPACE, "create", "rolebinding", role, &role_of, groups[0], groups[1]];
+                    stage.kubectl.run(&binding).await?;
+                }
+            }
+            "the policy is in force" => {
+                let approval = json!({"spec": {"promotion": {"policy": "Manual", "approvedDigest": NO_DIGEST}}});
+                let approval = approval.to_string();
+                let ada = ["--as=ada", "--as-group=developers", "--dry-run=server"];
+                let patch = ["-n", NAMESPACE, "patch", "kspace", "shop-production", "--type=merge", "-p", &approval];
+                let tried = [&patch[..], &ada].concat();
+                wait_for("refused", async || {
+                    let refusal = stage.kubectl.run(&tried).await.err().map(|failure| failure.to_string());
+                    Ok(refusal.filter(|text| text.contains("only the group shop-approvers")))
+                })
+                .await?;
+            }
+            "that deployment has ended" => {
+                let ended = |space: &KonigleSpace| {
+                    space.status.as_ref().is_some_and(|status| status.attempt.is_none() && status.last_attempt == 3)
+                };
+                stage.namespace.wait_for(SHOP, "at the end of attempt 3", ended).await?;
+            }
+            "the next job of the uat Space fails in a migration" => {
+                let job =
+                    json!({"outcome": "failed", "error": "migration 0042 failed: column \"paid\" exists already"});
+                stage.simulator.change_space(UAT, &json!({"next_jobs": [job]})).await?;
             }
             "v1.5.0 is written into the spec of shop-uat" => {
                 self.apply(SHOP, &self.deploys("1.5.0")?).await?;

@@ -1,6 +1,7 @@
 //! Whoever reads a document and types what stands there.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -25,6 +26,8 @@ const API_KEYS: [&str; 2] = ["YOUR-API-KEY", "NEW-API-KEY"];
 const ARTIFACT_HOST: &str = "https://ci.example.com";
 /// The releases that are there, by their versions.
 const VERSIONS: [&str; 4] = ["1.4.2", "1.5.0", "1.6.0", "1.6.1"];
+/// What of this repository documents have commands about.
+const REPOSITORY: [&str; 3] = ["charts", "crds", "deploy"];
 /// How many seconds the commands of a block may take. Generous: only one that waits for what never comes takes so long.
 const LIMIT: &str = "240";
 
@@ -45,11 +48,12 @@ pub(super) async fn follow(document: &str) -> Result<()> {
             Part::Script(commands) => reader.succeed(&commands, None).await?,
             Part::Command { command, printed: expected, place } => {
                 let printed = reader.run(&command).await?.printed;
+                // What is as it should be stays as it stands, its ages too.
                 if normal(&printed) != normal(&expected) {
                     differences.push(format!("$ {command}\n--- in {document}\n{expected}\n--- printed\n{printed}"));
+                    written.extend([&text[end..place.start], &shortened(&printed)]);
+                    end = place.end;
                 }
-                written.extend([&text[end..place.start], &shortened(&printed)]);
-                end = place.end;
             }
         }
     }
@@ -91,8 +95,21 @@ impl Reader {
             stage.artifacts.serve_application(version)?;
             fs::write(folder.join(format!("shop-{version}.zip")), application(version)?)?;
         }
+        for name in REPOSITORY {
+            symlink(package().join(name), folder.join(name))?;
+        }
         let kubeconfig = control_plane.write_admin_kubeconfig("default")?;
         Ok(Self { stage, kubectl: control_plane.kubectl().with_kubeconfig(kubeconfig), folder, environment })
+    }
+
+    /// Writes the file of this name that another document shows.
+    pub(super) fn take_over(&self, document: &str, file: &str) -> Result<()> {
+        let text = fs::read_to_string(package().join(document))?;
+        let is_it = |part: &Part| matches!(part, Part::File { name, .. } if name == file);
+        match parts(&text)?.into_iter().find(is_it) {
+            Some(Part::File { name, text }) => self.write(&name, &text),
+            _ => Err(Failure::new(format!("{document} shows no {file}"))),
+        }
     }
 
     /// Writes a file into the folder.
@@ -103,7 +120,7 @@ impl Reader {
     }
 
     /// Runs commands that must succeed, with a file beside them that is gone afterwards.
-    async fn succeed(&self, commands: &str, change: Option<&str>) -> Result<()> {
+    pub(super) async fn succeed(&self, commands: &str, change: Option<&str>) -> Result<()> {
         let file = self.folder.join("change.diff");
         if let Some(change) = change {
             fs::write(&file, self.in_the_test_bed(change))?;
