@@ -5,7 +5,7 @@
 //!
 //! | in the document | what is done with it |
 //! |---|---|
-//! | a block `console` | each line that begins with `$ ` is run, with the lines that its `\` continues; what stands below it is what it must print, whatever its exit code |
+//! | a block `console` | each line that begins with `$ ` is run, with the lines that its `\` continues; it must succeed, and print what stands below it; where it must fail it ends with `; echo "exit code $?"` |
 //! | a block `sh` | it is run as a whole, each of its commands must succeed; what it prints is not compared |
 //! | `<!-- not run: why -->` before such a block | nothing |
 //! | a block `yaml` whose first line is `# FILE.yaml` | it is written into that file |
@@ -41,8 +41,10 @@ macro_rules! followed {
 }
 
 followed! {
+    backup_and_move: "docs/backup-and-move.md",
     first_space: "docs/first-space.md",
     kubectl_konigle: "docs/kubectl-konigle.md",
+    live_fleet: "docs/live-fleet.md",
     promotion: "docs/promotion.md",
 }
 

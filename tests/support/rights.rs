@@ -45,6 +45,13 @@ pub(crate) fn manifest(path: &str, kind: &str, name: &str) -> Result<Value> {
     found.ok_or_else(|| Failure::new(format!("{path} has no {kind} {name}")))
 }
 
+/// Applies the cluster-wide installation, as people do; the kubeconfig file of its account.
+pub(crate) async fn install(control_plane: &ControlPlane) -> Result<PathBuf> {
+    let manifests = package().join(INSTALL).display().to_string();
+    control_plane.kubectl().run(&["apply", "--server-side", "-k", &manifests]).await?;
+    installed_account(control_plane).await
+}
+
 /// The account of the cluster-wide installation, once `deploy/default` is applied; its kubeconfig file.
 pub(crate) async fn installed_account(control_plane: &ControlPlane) -> Result<PathBuf> {
     let client = control_plane.client().await?;

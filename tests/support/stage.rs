@@ -19,8 +19,7 @@ use super::kubectl::Kubectl;
 use super::namespace::{Namespace, WAIT_LIMIT, deploys, wait_for, wait_longer_for};
 use super::operator::{Operator, OperatorOptions};
 use super::proxy::Proxy;
-use super::rights::{INSTALL, installed_account, operator_account};
-use super::run_folder::package;
+use super::rights::{install, operator_account};
 use super::simulator::{Simulator, TOKEN, UAT};
 use super::trace::Property;
 use super::wire::Wire;
@@ -93,9 +92,7 @@ impl Stage {
     /// With `deploy/default` installed for the whole cluster, as people install it, an operator for all namespaces, and jobs
     /// that have ended at the first look. The stage's own namespace has this very name, and is not made.
     pub(crate) async fn installed(control_plane: &ControlPlane, namespace: &str) -> Result<Self> {
-        let install = package().join(INSTALL).display().to_string();
-        control_plane.kubectl().run(&["apply", "--server-side", "-k", &install]).await?;
-        let kubeconfig = installed_account(control_plane).await?;
+        let kubeconfig = install(control_plane).await?;
         let namespace = Namespace::named(control_plane, namespace).await?;
         let everywhere = |options| OperatorOptions { watch_namespace: None, ..options };
         let mut stage = Self::assemble(control_plane, namespace, kubeconfig, 0.5, everywhere).await?;

@@ -1,21 +1,25 @@
 //! The states that documents speak of, which no command of theirs brings about.
 
-use konigle_operator::api::KonigleSpace;
+use konigle_operator::api::{KonigleSpace, RELEASED};
+use kube::ResourceExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::reader::{NAMESPACE, Reader};
-use crate::support::namespace::{promotes, wait_for};
+use crate::support::namespace::{Namespace, promotes, wait_for};
 use crate::support::simulator::{PRODUCTION, TOKEN, UAT};
-use crate::support::stage::SHOP;
+use crate::support::stage::{SHOP, digest_of_wish};
 use crate::support::{Failure, Result};
 
+/// The uat Spaces of further web apps of the demo tenant.
+const BLOG: &str = "7301962442809343013";
+const SHOP_DEV: &str = "7301962442809343023";
 /// A digest that nothing has.
 const NO_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-impl Reader {
+impl Reader<'_> {
     /// Brings about a state by the words of a document.
-    pub(super) async fn bring_about(&self, given: &str) -> Result<()> {
+    pub(super) async fn bring_about(&mut self, given: &str) -> Result<()> {
         let stage = &self.stage;
         match given {
             "shop-uat runs v1.4.2" => {
@@ -30,8 +34,23 @@ impl Reader {
             "shop-uat.yaml of first-space.md is applied, and runs" => {
                 self.make_namespace().await?;
                 self.take_over("docs/first-space.md", "shop-uat.yaml")?;
-                self.succeed("kubectl apply -f shop-uat.yaml", None).await?;
+                self.succeed("kubectl apply -f shop-uat.yaml").await?;
+                let noted = |space: &KonigleSpace| space.annotations().contains_key(RELEASED);
                 stage.namespace.wait_for_reason(SHOP, "Succeeded").await?;
+                stage.namespace.wait_for(SHOP, "noted as released", noted).await?;
+            }
+            "nothing was deployed but v1.4.2, once" => {
+                let ledger = stage.simulator.ledger(UAT).await?;
+                let digest = digest_of_wish(&stage.wish("1.4.2")?);
+                if ledger.len() != 1 || ledger[0]["sha256"] != digest.replace("sha256:", "") {
+                    return Err(Failure::new(format!("it is not so: {ledger:?}")));
+                }
+            }
+            "another cluster with an operator; the contexts are old and new" => self.open_another_cluster().await?,
+            "there is a web app shop-dev, and a namespace shop-dev with the Secret" => {
+                self.add_web_app("shop-dev", SHOP_DEV).await?;
+                stage.kubectl.run(&["create", "namespace", "shop-dev"]).await?;
+                Namespace::named(self.control_plane, "shop-dev").await?.write_token(TOKEN).await?;
             }
             "Ada of the group developers and Grace of the group shop-approvers may edit KonigleSpaces" => {
                 for role in ["konigle-operator-view", "konigle-operator-edit"] {
@@ -64,6 +83,16 @@ impl Reader {
                     json!({"outcome": "failed", "error": "migration 0042 failed: column \"paid\" exists already"});
                 stage.simulator.change_space(UAT, &json!({"next_jobs": [job]})).await?;
             }
+            "people have deployed v1.4.2 to shop by hand, in uat and production, and something else to the uat Space of blog" =>
+            {
+                self.make_namespace().await?;
+                self.add_web_app("blog", BLOG).await?;
+                let shop = digest_of_wish(&stage.wish("1.4.2")?).replace("sha256:", "");
+                for (space, digest) in [(UAT, shop.as_str()), (PRODUCTION, &shop), (BLOG, &"f".repeat(64))] {
+                    let deploy = json!({"human_deploy": {"sha256": digest, "job": {"seconds": 0}}});
+                    stage.simulator.change_space(space, &deploy).await?;
+                }
+            }
             "v1.5.0 is written into the spec of shop-uat" => {
                 self.apply(SHOP, &self.deploys("1.5.0")?).await?;
                 stage.namespace.wait_for_reason(SHOP, "Suspended").await?;
@@ -92,6 +121,13 @@ impl Reader {
             other => return Err(Failure::new(format!("the test does not know how to bring this about: {other}"))),
         }
         Ok(())
+    }
+
+    /// A web app on the computer web-1, with a uat Space of this id.
+    async fn add_web_app(&self, name: &str, uat: &str) -> Result<()> {
+        let web_app = json!({"name": name, "uat": {"id": uat}});
+        let tenant = json!({"name": "demo", "computers": [{"name": "web-1", "webapps": [web_app]}]});
+        self.stage.simulator.control(Method::POST, "tenants", &tenant).await.map(drop)
     }
 
     /// The namespace, with the Secret.

@@ -2,17 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::comparison::{normal, shortened, stable};
 use super::markdown::{Part, parts};
 use crate::support::artifacts::application;
 use crate::support::control_plane::ControlPlane;
 use crate::support::kubectl::Kubectl;
+use crate::support::namespace::Namespace;
+use crate::support::operator::{Operator, OperatorOptions};
+use crate::support::rights::install;
 use crate::support::run_folder::{new_folder, package};
 use crate::support::simulator::TOKEN;
 use crate::support::stage::Stage;
@@ -37,17 +40,23 @@ pub(super) async fn follow(document: &str) -> Result<()> {
     let text = fs::read_to_string(&path).context(format!("reading {document}"))?;
     let parts = parts(&text).context(document.to_owned())?;
     let control_plane = ControlPlane::start().await?;
-    let reader = Reader::open(&control_plane).await?;
+    let mut reader = Reader::open(&control_plane).await?;
     let mut differences = Vec::new();
     let (mut written, mut end) = (String::new(), 0);
     for part in parts {
         match part {
             Part::Given(state) => reader.bring_about(&state).await.context(format!("{document}, given: {state}"))?,
             Part::File { name, text } => reader.write(&name, &text)?,
-            Part::Change(change) => reader.succeed("git apply change.diff", Some(&change)).await?,
-            Part::Script(commands) => reader.succeed(&commands, None).await?,
+            Part::Change(change) => reader.succeed(&format!("git apply <<'END'\n{change}END\n")).await?,
+            Part::Script(commands) => reader.succeed(&commands).await?,
             Part::Command { command, printed: expected, place } => {
-                let printed = reader.run(&command).await?.printed;
+                let Ended { printed, has_succeeded } = reader.run(&command).await?;
+                if !has_succeeded {
+                    let way_out = "where that is right, it ends with `; echo \"exit code $?\"`";
+                    return Err(Failure::new(format!(
+                        "{document}: {command}\nfailed, {way_out}; it printed:\n{printed}"
+                    )));
+                }
                 // What is as it should be stays as it stands, its ages too.
                 if normal(&printed) != normal(&expected) {
                     differences.push(format!("$ {command}\n--- in {document}\n{expected}\n--- printed\n{printed}"));
@@ -66,12 +75,15 @@ pub(super) async fn follow(document: &str) -> Result<()> {
 
 /// The parts that a document needs. The control plane is the document's own, so that its namespaces have the names that
 /// stand there, and what it installs for the whole cluster meets no other test.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
+    pub(super) control_plane: &'a ControlPlane,
     pub(super) stage: Stage,
     pub(super) kubectl: Kubectl,
     folder: PathBuf,
     /// What the commands so far have set, for the shell of the next.
     environment: PathBuf,
+    /// In the order in which they are dropped.
+    other: Option<(Operator, ControlPlane)>,
 }
 
 /// How a command ended.
@@ -80,9 +92,9 @@ struct Ended {
     has_succeeded: bool,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// A cluster with the operator, a Konigle with the demo tenant, and the releases.
-    async fn open(control_plane: &ControlPlane) -> Result<Self> {
+    async fn open(control_plane: &'a ControlPlane) -> Result<Self> {
         let stage = Stage::installed(control_plane, NAMESPACE).await?;
         stage.namespace.keep_tokens(&API_KEYS);
         let tokens: Vec<&str> = API_KEYS.into_iter().chain([TOKEN]).collect();
@@ -99,7 +111,30 @@ impl Reader {
             symlink(package().join(name), folder.join(name))?;
         }
         let kubeconfig = control_plane.write_admin_kubeconfig("default")?;
-        Ok(Self { stage, kubectl: control_plane.kubectl().with_kubeconfig(kubeconfig), folder, environment })
+        let kubectl = control_plane.kubectl().with_kubeconfig(kubeconfig);
+        Ok(Self { control_plane, stage, kubectl, folder, environment, other: None })
+    }
+
+    /// Another cluster with an operator, beside the first in the kubeconfig file: `new` beside `old`.
+    pub(super) async fn open_another_cluster(&mut self) -> Result<()> {
+        let control_plane = ControlPlane::start().await?;
+        let kubeconfig = install(&control_plane).await?;
+        Namespace::named(&control_plane, NAMESPACE).await?;
+        let operator = self.stage.another_operator(|options| OperatorOptions { kubeconfig, ..options }).await?;
+        let (old, new) = (self.kubectl.kubeconfig(), control_plane.kubeconfig());
+        let (mut both, other): (Value, Value) = (read(old)?, read(&new)?);
+        for (name, of) in [("old", both.clone()), ("new", other)] {
+            let named = |kind: &str, singular: &str| json!({"name": name, singular: of[kind][0][singular]});
+            let context = json!({"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}});
+            let entries =
+                [("clusters", named("clusters", "cluster")), ("users", named("users", "user")), ("contexts", context)];
+            for (kind, entry) in entries {
+                both[kind].as_array_mut().into_iter().for_each(|all| all.push(entry.clone()));
+            }
+        }
+        fs::write(old, both.to_string())?;
+        self.other = Some((operator, control_plane));
+        Ok(())
     }
 
     /// Writes the file of this name that another document shows.
@@ -119,16 +154,9 @@ impl Reader {
         fs::write(&path, self.in_the_test_bed(text)).context(format!("writing {name}"))
     }
 
-    /// Runs commands that must succeed, with a file beside them that is gone afterwards.
-    pub(super) async fn succeed(&self, commands: &str, change: Option<&str>) -> Result<()> {
-        let file = self.folder.join("change.diff");
-        if let Some(change) = change {
-            fs::write(&file, self.in_the_test_bed(change))?;
-        }
+    /// Runs commands that must succeed.
+    pub(super) async fn succeed(&self, commands: &str) -> Result<()> {
         let ended = self.run(&format!("set -e\n{commands}")).await?;
-        if change.is_some() {
-            fs::remove_file(&file)?;
-        }
         let failed = || Failure::new(format!("these commands failed:\n{commands}\nthey printed:\n{}", ended.printed));
         ended.has_succeeded.then_some(()).ok_or_else(failed)
     }
@@ -136,13 +164,12 @@ impl Reader {
     /// Runs a command, and gives what it prints, both outputs together, with the words of the document.
     async fn run(&self, command: &str) -> Result<Ended> {
         let command = self.in_the_test_bed(command);
-        let environment = self.environment.display();
-        let script = format!(
-            "exec 2>&1\nset -a\n. {environment}\ncd \"$PWD\"\ntrap 'export -p > {environment}' EXIT\n{command}"
-        );
+        let script =
+            format!("exec 2>&1\nset -a\n. \"$KEPT\"\ncd \"$PWD\"\ntrap 'export -p > \"$KEPT\"' EXIT\n{command}");
         // In a process group of its own, which ends as a whole.
         let mut shell = self.kubectl.shell("timeout")?;
-        shell.args(["--kill-after=5", LIMIT, "sh", "-c", &script]).current_dir(&self.folder).stdin(Stdio::null());
+        shell.args(["--kill-after=5", LIMIT, "sh", "-c", &script]).env("KEPT", &self.environment);
+        shell.current_dir(&self.folder).stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || shell.output()).await?.context(command)?;
         let printed = stable(&self.in_the_document(&String::from_utf8_lossy(&output.stdout)));
         Ok(Ended { printed, has_succeeded: output.status.success() })
@@ -162,4 +189,9 @@ impl Reader {
     fn names(&self) -> [(&'static str, String); 2] {
         [(ARTIFACT_HOST, self.stage.artifacts.url("")), ("https://tim.konigle.com", self.stage.simulator.base_url())]
     }
+}
+
+fn read(kubeconfig: &Path) -> Result<Value> {
+    let reading = || format!("reading {}", kubeconfig.display());
+    serde_json::from_str(&fs::read_to_string(kubeconfig).context(reading())?).context(reading())
 }
