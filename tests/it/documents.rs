@@ -18,6 +18,7 @@
 
 mod comparison;
 mod given;
+mod links;
 mod markdown;
 mod reader;
 
