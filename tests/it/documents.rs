@@ -63,9 +63,9 @@ fn every_document_with_commands_is_followed() -> Result<()> {
     let mut with_commands = BTreeSet::new();
     for file in fs::read_dir(package().join("docs"))? {
         let file = file?;
-        let name = format!("docs/{}", file.file_name().to_string_lossy());
-        if name.ends_with(".md") && markdown::has_commands(&fs::read_to_string(file.path())?) {
-            with_commands.insert(name);
+        let is_document = file.path().extension().is_some_and(|extension| extension == "md");
+        if is_document && markdown::has_commands(&fs::read_to_string(file.path())?) {
+            with_commands.insert(format!("docs/{}", file.file_name().to_string_lossy()));
         }
     }
     let excused = NOT_FOLLOWED.map(|(document, _)| document);

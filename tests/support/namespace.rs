@@ -63,7 +63,9 @@ impl Namespace {
 
     /// Tokens that others write into Secrets: they are searched for at the end of the test.
     pub(crate) fn keep_tokens(&self, tokens: &[&str]) {
-        tokens.iter().for_each(|token| self.witness.keep_secret("token", token));
+        for token in tokens {
+            self.witness.keep_secret("token", token);
+        }
     }
 
     /// Says that this test breaks a property by design, and why. A suspended property that held is a finding, too.

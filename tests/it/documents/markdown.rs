@@ -1,6 +1,7 @@
 //! What a document says to its reader: which states, files and commands, in which order.
 
 use std::ops::Range;
+use std::path::Path;
 
 use crate::support::{Failure, Result};
 
@@ -94,7 +95,7 @@ impl Block<'_> {
             }
             ("sh", None) => Ok(vec![Part::Script(text)]),
             ("console", None) => self.commands(),
-            ("yaml", None) => Ok(file(text).into_iter().collect()),
+            ("yaml", None) => Ok(file(&text).into_iter().collect()),
             ("diff", None) => Ok(vec![Part::Change(text)]),
             (language, None) if SHOWN.contains(&language) => Ok(Vec::new()),
             (language, None) => Err(Failure::new(format!(
@@ -135,10 +136,11 @@ impl Block<'_> {
 }
 
 /// The file that a block is, where its first line names it.
-fn file(text: String) -> Option<Part> {
+fn file(text: &str) -> Option<Part> {
     let name = text.lines().next()?.strip_prefix("# ")?;
-    let is_name = name.ends_with(".yaml") && !name.contains(' ') && !name.starts_with('/');
-    is_name.then(|| Part::File { name: name.to_owned(), text: text.clone() })
+    let is_name = Path::new(name).extension().is_some_and(|extension| extension == "yaml");
+    let is_name = is_name && !name.contains(' ') && !name.starts_with('/');
+    is_name.then(|| Part::File { name: name.to_owned(), text: text.to_owned() })
 }
 
 #[test]
