@@ -19,13 +19,13 @@
 mod comparison;
 mod given;
 mod links;
-mod markdown;
 mod reader;
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use crate::support::Result;
+use crate::support::markdown;
 use crate::support::run_folder::package;
 
 /// Documents that are followed from their beginning to their end, a test for each.

@@ -9,10 +9,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::comparison::{normal, shortened, stable};
-use super::markdown::{Part, parts};
 use crate::support::artifacts::application;
 use crate::support::control_plane::ControlPlane;
 use crate::support::kubectl::Kubectl;
+use crate::support::markdown::{Part, parts};
 use crate::support::namespace::Namespace;
 use crate::support::operator::{Operator, OperatorOptions};
 use crate::support::rights::install;

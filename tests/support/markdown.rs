@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::support::{Failure, Result};
+use super::{Failure, Result};
 
 /// Languages of blocks that hold commands.
 const SHELLS: [&str; 2] = ["sh", "console"];
@@ -12,7 +12,7 @@ const SHOWN: [&str; 2] = ["text", "json"];
 
 /// A part of a document that does something.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// A state that is brought about.
     Given(String),
     /// A file that is written.
@@ -36,7 +36,7 @@ struct Block<'a> {
 }
 
 /// What the document does, in its order.
-pub(super) fn parts(document: &str) -> Result<Vec<Part>> {
+pub(crate) fn parts(document: &str) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     let mut block: Option<Block<'_>> = None;
     let mut excuse: Option<&str> = None;
@@ -74,7 +74,7 @@ pub(super) fn parts(document: &str) -> Result<Vec<Part>> {
 }
 
 /// Whether the document has blocks with commands, run or not.
-pub(super) fn has_commands(document: &str) -> bool {
+pub(crate) fn has_commands(document: &str) -> bool {
     let fences = document.lines().filter_map(|line| line.trim_start().strip_prefix("```"));
     fences.into_iter().any(|language| SHELLS.contains(&language.trim_end()))
 }
