@@ -21,6 +21,9 @@ impl Reader<'_> {
     /// Brings about a state by the words of a document.
     pub(super) async fn bring_about(&mut self, given: &str) -> Result<()> {
         match given {
+            "the namespace shop is there" => {
+                self.stage.kubectl.run(&["create", "namespace", NAMESPACE]).await.map(drop)
+            }
             "shop-uat runs v1.4.2" => self.deploy_to_uat().await,
             "shop-production is there, and nothing is approved" => self.add_production().await,
             "v1.5.0 is written into the spec of shop-uat" => self.wish_while_suspended().await,
