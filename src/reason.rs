@@ -1,11 +1,11 @@
-//! The closed list of condition reasons. The README says for each what to do.
+//! The closed list of condition reasons. docs/conditions.md says for each what to do.
 
 /// Defines the reasons once, each with its word.
 macro_rules! reasons {
     ($($reason:ident)*) => {
         /// A reason of the conditions `Ready`, `Reconciling`, `Stalled`, `PromotionAllowed` and `ContentVerified`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[expect(missing_docs, reason = "the words are explained in the README's table, for the people who read them there")]
+        #[expect(missing_docs, reason = "the words are explained in docs/conditions.md, for the people who read them there")]
         pub enum Reason {
             $($reason,)*
         }

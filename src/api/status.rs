@@ -113,7 +113,7 @@ pub struct Condition {
     pub condition_type: String,
     /// True, False or Unknown.
     pub status: String,
-    /// A word of the closed list in the README.
+    /// A word of the closed list in docs/conditions.md.
     pub reason: String,
     /// For people: what is the case, and what to do.
     #[serde(default)]

@@ -59,7 +59,7 @@ fn name(facts: &Facts, status: &KonigleSpaceStatus) -> String {
     format!("{kind}{suspended}-{}", what_people_see(status).to_lowercase().replace(' ', "-"))
 }
 
-/// What Argo CD is to say, as README and the health script have it.
+/// What Argo CD is to say, as docs/gitops.md and the health script have it.
 fn health(resource: &Value) -> (&'static str, String) {
     let status = &resource["status"];
     let condition = |kind: &str| {

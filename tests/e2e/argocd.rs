@@ -2,6 +2,7 @@
 //! script and the actions of `deploy/argocd/`, and read the health of their KonigleSpaces as it is.
 
 mod application;
+mod operator;
 mod programs;
 mod scenes;
 mod steady;
@@ -60,10 +61,10 @@ pub(crate) async fn applications() -> Result<()> {
         let _ = shop_is_done.send(());
         Ok(())
     };
-    let done = async {
-        tokio::try_join!(shop, scenes::trouble(&argo, when_shop_is_done))?;
+    let done = Box::pin(async {
+        tokio::try_join!(shop, scenes::trouble(&argo, when_shop_is_done), operator::installed(&argo))?;
         steady::state(&argo).await
-    };
+    });
     let done = done.await;
     done.map_err(|failure| Failure::new(format!("{failure}\n{}", argo.programs.see_logs())))?;
     argo.programs.still_run()

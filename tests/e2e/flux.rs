@@ -6,6 +6,7 @@
 
 mod controller;
 mod kustomization;
+mod operator;
 mod scene;
 mod scenes;
 mod source;
@@ -38,7 +39,8 @@ impl Flux {
     async fn start() -> Result<Self> {
         let began = Instant::now();
         let steps = Steps::new("flux", began);
-        let cluster = Cluster::start("flux", JOB_SECONDS, &["suspended", "stalled", "automatic", "pruned"]).await?;
+        let cluster =
+            Cluster::start("flux", JOB_SECONDS, &["suspended", "stalled", "automatic", "pruned", "byhand"]).await?;
         steps.saw("etcd, kube-apiserver, kube-controller-manager, konigle-sim and the operator run");
         let controller = controller::start(&cluster).await?;
         steps.saw("kustomize-controller runs, with the CRDs of its and source-controller's release");
@@ -68,6 +70,8 @@ pub(crate) async fn kustomizations() -> Result<()> {
         scenes::stalled(&flux),
         scenes::automatic(&flux),
         scenes::pruned(&flux),
+        scenes::by_hand(&flux),
+        operator::installed(&flux),
     );
     let log = flux.controller.see_log();
     done.map_err(|failure| Failure::new(format!("{failure}\nkustomize-controller: {log}")))?;

@@ -1,5 +1,7 @@
 //! The chart, installed by the real Helm, and the operator with the rights and the command line that the chart gives it.
 
+mod documented;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ use crate::support::run_folder::package;
 use crate::support::simulator::Simulator;
 use crate::support::stage::STOP_LIMIT;
 use crate::support::{Context, Failure, Result};
+
+pub(crate) use documented::documented;
 
 /// The release, as the documents call it.
 const RELEASE: &str = "konigle-operator";

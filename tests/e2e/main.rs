@@ -37,6 +37,7 @@ type Flow = fn() -> Pin<Box<dyn Future<Output = Result<()>>>>;
 const FLOWS: &[(&str, Flow)] = &[
     ("argocd::applications", || Box::pin(argocd::applications())),
     ("flux::kustomizations", || Box::pin(flux::kustomizations())),
+    ("helm::documented", || Box::pin(helm::documented())),
     ("helm::upgrade_from_an_older_crd", || Box::pin(helm::upgrade_from_an_older_crd())),
     ("helm::existing_crd_is_taken_over", || Box::pin(helm::existing_crd_is_taken_over())),
     ("helm::all_namespaces", || Box::pin(helm::all_namespaces())),

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::support::Result;
 use crate::support::control_plane::ControlPlane;
-use crate::support::helm::{Helm, chart};
+use crate::support::helm::{CHART, Helm, chart};
 use crate::support::namespace::Namespace;
-use crate::support::rights::INSTALL;
-use crate::support::run_folder::package;
+use crate::support::rights::{INSTALL, manifest};
+use crate::support::run_folder::{new_folder, package};
 
 /// What of Helm's own stands in the objects that it installs.
 const OF_HELM: [(&str, &str); 3] = [
@@ -75,6 +75,34 @@ async fn what_artifact_hub_shows_is_of_this_version() -> Result<()> {
         example["metadata"]["namespace"] = json!(namespace.name());
         let example: KonigleSpace = serde_json::from_value(example)?;
         namespace.spaces().create(&PostParams { dry_run: true, ..PostParams::default() }, &example).await?;
+    }
+    Ok(())
+}
+
+/// The examples by which Flux and Argo CD install the operator.
+#[tokio::test]
+async fn examples_that_install_the_chart_give_values_that_it_takes() -> Result<()> {
+    let release = manifest("deploy/flux/operator-helmrelease.yaml", "HelmRelease", "konigle-operator")?;
+    let application = manifest("deploy/argocd/operator.yaml", "Application", "konigle-operator")?;
+    let (chart_of_flux, source) = (&release["spec"]["chart"]["spec"], &application["spec"]["source"]);
+    assert_eq!(
+        (chart_of_flux["chart"].as_str(), source["path"].as_str()),
+        (Some("./charts/konigle-operator"), Some(CHART))
+    );
+    let version = format!("v{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(source["targetRevision"], version);
+    for file in ["deploy/flux/operator.yaml", "deploy/flux/operator-helmrelease.yaml"] {
+        assert_eq!(manifest(file, "GitRepository", "konigle-operator")?["spec"]["ref"]["tag"], version, "{file}");
+    }
+    for values in [&release["spec"]["values"], &source["helm"]["valuesObject"]] {
+        let file = new_folder("values")?.join("values.yaml");
+        std::fs::write(&file, values.to_string())?;
+        let objects = Helm::offline().await?.template(&chart(), &["--values", &file.display().to_string()]).await?;
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+        assert_eq!(image, &format!("registry.example.com/konigle-operator:{}", env!("CARGO_PKG_VERSION")));
+        let crd = objects.iter().find(|object| object["kind"] == "CustomResourceDefinition").unwrap();
+        assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
     }
     Ok(())
 }

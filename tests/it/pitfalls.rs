@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::support::run_folder::package;
 
@@ -26,7 +26,7 @@ fn tests() -> BTreeSet<String> {
 }
 
 /// The functions of a file that an attribute makes tests, and those that are rows of the fault matrix.
-fn tests_of(file: &PathBuf) -> Vec<String> {
+pub(crate) fn tests_of(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let is_test = |before: &str| before.starts_with("#[test]") || before.starts_with("#[tokio::test");

@@ -1,8 +1,7 @@
 //! `kubectl konigle` as people run it: by the real kubectl, on a real API server, with the operator as it ships. What its
-//! screens look like in each terminal stands beside the code (`src/plugin`).
+//! screens look like in each terminal stands beside the code (`src/plugin`); its document is followed by `documents.rs`.
 
 mod bad_input;
-mod documentation;
 mod requests;
 
 use std::fs;

@@ -106,6 +106,20 @@ fn what_a_list_shows_after_a_gap_may_have_been_stored_before() {
     assert!(!missing(true));
 }
 
+#[test]
+fn attempts_after_a_reset_are_counted_anew() {
+    let mut trace = story::deployed();
+    trace.jobs[0].outcome = Some("failed".to_owned());
+    story::second_attempt(&mut trace, "Retry", 1);
+    trace.versions.iter_mut().for_each(|version| version.retry_limit = 1);
+    let breaks_bounds = |trace: &Trace| judge(trace).iter().any(|finding| finding.property == Property::Bounds);
+    assert!(breaks_bounds(&trace));
+    let is_second = |version: &&mut Version| version.status.last_attempt == 2;
+    let after = trace.versions.iter_mut().filter(is_second);
+    after.for_each(|version| version.requests = vec!["cloud.konigle.com/reset-at=1".to_owned()]);
+    assert!(!breaks_bounds(&trace));
+}
+
 /// Otherwise each release would make a request of before look like a new one.
 #[test]
 fn only_what_asks_for_a_release_is_a_request() {

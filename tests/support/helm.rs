@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::parts::part;
-use super::run_folder::{new_folder, package};
+use super::run_folder::{copy_folder, new_folder, package};
 use super::{Context, Failure, Result};
 
 /// The chart, in the package.
@@ -66,20 +66,6 @@ pub(crate) fn chart() -> PathBuf {
 /// A copy of the chart that a test may change, in the folder of this run.
 pub(crate) fn copy_of_chart() -> Result<PathBuf> {
     let folder = new_folder("chart")?;
-    copy(&chart(), &folder)?;
+    copy_folder(&chart(), &folder)?;
     Ok(folder)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to).context(format!("making {}", to.display()))?;
-    for entry in std::fs::read_dir(from).context(format!("reading {}", from.display()))? {
-        let entry = entry?;
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copy(&path, &target)?;
-        } else {
-            std::fs::copy(&path, &target).context(format!("copying {}", path.display()))?;
-        }
-    }
-    Ok(())
 }

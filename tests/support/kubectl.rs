@@ -1,7 +1,7 @@
 //! The real kubectl, as people run it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -25,6 +25,11 @@ impl Kubectl {
     /// The same kubectl for another account.
     pub(crate) fn with_kubeconfig(&self, kubeconfig: PathBuf) -> Self {
         Self { program: self.program.clone(), kubeconfig }
+    }
+
+    /// Its kubeconfig file.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// What a shell needs to run this kubectl as `kubectl`.

@@ -15,6 +15,7 @@ pub(crate) mod helm;
 pub(crate) mod in_process;
 pub(crate) mod kubectl;
 pub(crate) mod logs;
+pub(crate) mod markdown;
 pub(crate) mod namespace;
 pub(crate) mod operator;
 pub(crate) mod parts;

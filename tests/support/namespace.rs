@@ -46,13 +46,26 @@ impl Namespace {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             ..KubeNamespace::default()
         };
-        Api::all(client.clone())
+        Api::all(client)
             .create(&PostParams::default(), &namespace)
             .await
             .context(format!("making the namespace {name}"))?;
+        Self::named(control_plane, &name).await
+    }
+
+    /// The namespace of this name, which somebody else makes, now or later; recorded and judged as one of [`Self::create`].
+    pub(crate) async fn named(control_plane: &ControlPlane, name: &str) -> Result<Self> {
+        let client = control_plane.client().await?;
         let witness = Witness::current();
-        witness.watch(&control_plane.kubeconfig(), &name).await?;
-        Ok(Self { client, name, witness })
+        witness.watch(&control_plane.kubeconfig(), name).await?;
+        Ok(Self { client, name: name.to_owned(), witness })
+    }
+
+    /// Tokens that others write into Secrets: they are searched for at the end of the test.
+    pub(crate) fn keep_tokens(&self, tokens: &[&str]) {
+        for token in tokens {
+            self.witness.keep_secret("token", token);
+        }
     }
 
     /// Says that this test breaks a property by design, and why. A suspended property that held is a finding, too.

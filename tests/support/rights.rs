@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, wait_for};
 use super::run_folder::package;
 use super::{Context, Failure, Result};
 
@@ -43,6 +43,17 @@ pub(crate) fn manifest(path: &str, kind: &str, name: &str) -> Result<Value> {
     let found =
         manifests(path)?.into_iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
     found.ok_or_else(|| Failure::new(format!("{path} has no {kind} {name}")))
+}
+
+/// Applies the cluster-wide installation, as people do, and waits until its resources are served; the kubeconfig file of
+/// its account.
+pub(crate) async fn install(control_plane: &ControlPlane) -> Result<PathBuf> {
+    let manifests = package().join(INSTALL).display().to_string();
+    let kubectl = control_plane.kubectl();
+    kubectl.run(&["apply", "--server-side", "-k", &manifests]).await?;
+    // A new kind is in the API server's discovery, its short name too, a moment after it is established.
+    wait_for("kspace known to kubectl", async || Ok(kubectl.run(&["get", "kspace"]).await.ok())).await?;
+    installed_account(control_plane).await
 }
 
 /// The account of the cluster-wide installation, once `deploy/default` is applied; its kubeconfig file.

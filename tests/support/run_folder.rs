@@ -90,3 +90,18 @@ fn is_running(process_id: &str) -> bool {
         .status()
         .is_ok_and(|status| status.success())
 }
+
+/// Copies what is in a folder, all the way down, into another one, which is made.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).context(format!("making {}", to.display()))?;
+    for entry in std::fs::read_dir(from).context(format!("reading {}", from.display()))? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_folder(&path, &target)?;
+        } else {
+            std::fs::copy(&path, &target).context(format!("copying {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -19,7 +19,7 @@ use super::kubectl::Kubectl;
 use super::namespace::{Namespace, WAIT_LIMIT, deploys, wait_for, wait_longer_for};
 use super::operator::{Operator, OperatorOptions};
 use super::proxy::Proxy;
-use super::rights::operator_account;
+use super::rights::{install, operator_account};
 use super::simulator::{Simulator, TOKEN, UAT};
 use super::trace::Property;
 use super::wire::Wire;
@@ -86,6 +86,27 @@ impl Stage {
         let namespace = Namespace::create(control_plane, purpose).await?;
         namespace.write_token(TOKEN).await?;
         let kubeconfig = operator_account(control_plane, &namespace).await?;
+        Self::assemble(control_plane, namespace, kubeconfig, job_seconds, change).await
+    }
+
+    /// With `deploy/default` installed for the whole cluster, as people install it, an operator for all namespaces, and jobs
+    /// that have ended at the first look. The stage's own namespace has this very name, and is not made.
+    pub(crate) async fn installed(control_plane: &ControlPlane, namespace: &str) -> Result<Self> {
+        let kubeconfig = install(control_plane).await?;
+        let namespace = Namespace::named(control_plane, namespace).await?;
+        let everywhere = |options| OperatorOptions { watch_namespace: None, ..options };
+        let mut stage = Self::assemble(control_plane, namespace, kubeconfig, 0.5, everywhere).await?;
+        stage.operator.until_ready().await?;
+        Ok(stage)
+    }
+
+    async fn assemble(
+        control_plane: &ControlPlane,
+        namespace: Namespace,
+        kubeconfig: PathBuf,
+        job_seconds: f64,
+        change: impl FnOnce(OperatorOptions) -> OperatorOptions,
+    ) -> Result<Self> {
         let simulator = Simulator::start(job_seconds).await?;
         let options = OperatorOptions::new(&kubeconfig, &simulator.base_url(), namespace.name())
             .flag("--unknown-outcome-settle=2s");

@@ -1,6 +1,7 @@
 //! One application: its repository on the Git server, how it is read, and the judgement over all that was recorded.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -130,17 +131,21 @@ impl<'argo> Application<'argo> {
     }
 
     fn git(&self, arguments: &[&str]) -> Result<String> {
-        let folder = self.argo.programs.repositories.join(&self.name);
-        let running = || format!("git {}", arguments.join(" "));
-        let author = ["-c", "user.name=shop", "-c", "user.email=shop@example.com", "-c", "commit.gpgsign=false"];
-        let mut command = Command::new("git");
-        command.env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE");
-        let output = command.arg("-C").arg(folder).args(author).args(arguments).output().context(running())?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        Err(Failure::new(format!("{} failed: {}", running(), String::from_utf8_lossy(&output.stderr))))
+        git(&self.argo.programs.repositories.join(&self.name), arguments)
     }
+}
+
+/// Runs git in a folder; its output.
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
+    let running = || format!("git {}", arguments.join(" "));
+    let author = ["-c", "user.name=shop", "-c", "user.email=shop@example.com", "-c", "commit.gpgsign=false"];
+    let mut command = Command::new("git");
+    command.env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE");
+    let output = command.arg("-C").arg(folder).args(author).args(arguments).output().context(running())?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Failure::new(format!("{} failed: {}", running(), String::from_utf8_lossy(&output.stderr))))
 }
 
 /// Whether it was compared with this revision and is as that has it.

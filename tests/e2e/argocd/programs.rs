@@ -1,6 +1,7 @@
 //! The real Argo CD as processes: redis-server, repo-server, application-controller and argocd-server, which is one
 //! program that acts by its name; and a real Git server beside it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -161,6 +162,8 @@ impl ArgoCd {
 /// Argo CD's programs: one, under several names, each with the same surroundings.
 struct Programs {
     folder: PathBuf,
+    /// Where they find Helm, too.
+    path: OsString,
     kubeconfig: PathBuf,
 }
 
@@ -179,13 +182,18 @@ impl Programs {
         config["contexts"][0]["context"]["namespace"] = json!(NAMESPACE);
         let kubeconfig = folder.join("kubeconfig");
         fs::write(&kubeconfig, config.to_string()).context("writing Argo CD's kubeconfig")?;
-        Ok(Self { folder: folder.to_owned(), kubeconfig })
+        let helm = part("helm")?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path =
+            std::env::join_paths(helm.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&path)))?;
+        Ok(Self { folder: folder.to_owned(), path, kubeconfig })
     }
 
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.folder.join(name));
         command
             .env("KUBECONFIG", &self.kubeconfig)
+            .env("PATH", &self.path)
             .env("TMPDIR", self.folder.join("tmp"))
             .env("ARGOCD_GPG_ENABLED", "false")
             .env("ARGOCD_FAKE_IN_CLUSTER", "true")

@@ -4,13 +4,16 @@ use serde_json::{Value, json};
 
 use super::Flux;
 use super::kustomization::{FAILED, condition, failure, is, is_ready_for, waits_for_health};
-use super::source::{EXAMPLE, Source};
+use super::source::Source;
 use crate::history::History;
 use crate::steps::Steps;
 use crate::support::artifacts::Artifact;
 use crate::support::rights::manifest;
 use crate::support::{Failure, Result};
 use crate::tree::Tree;
+
+/// Where the example of a `GitRepository` is, and the Kustomizations.
+const EXAMPLE: &str = "deploy/flux/shop.yaml";
 
 /// One team with its repository.
 pub(super) struct Scene<'flux> {
@@ -24,7 +27,7 @@ impl<'flux> Scene<'flux> {
     pub(super) async fn open(flux: &'flux Flux, webapp: &str) -> Result<Self> {
         let prefix = if webapp == "shop" { String::new() } else { format!("{webapp}-") };
         let tree = Tree::new(flux.stage().namespace.name(), &prefix, webapp)?;
-        let source = Source::create(flux, webapp, tree).await?;
+        let source = Source::create(flux, &manifest(EXAMPLE, "GitRepository", "shop")?, webapp, tree).await?;
         Ok(Self { flux, source, steps: Steps::new(webapp, flux.began) })
     }
 

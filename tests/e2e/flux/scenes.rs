@@ -1,5 +1,6 @@
 //! The scenes, each by a team of its own; they run at once.
 
+use konigle_operator::api::{RELEASED, RESET_AT};
 use serde_json::{Value, json};
 
 use super::Flux;
@@ -211,6 +212,63 @@ pub(super) async fn pruned(flux: &Flux) -> Result<()> {
     is_equal(&simulator.ledger(&id).await?, &ledger)?;
     scene.steps.saw("in Konigle nothing changed: the Space runs what it ran");
     Ok(())
+}
+
+/// What people change with kubectl, where Git does not set it: Flux takes it back, unless the manifest says otherwise.
+pub(super) async fn by_hand(flux: &Flux) -> Result<()> {
+    let mut scene = Scene::open(flux, "byhand").await?;
+    let uat = scene.tree().uat();
+    let one = scene.release("1")?;
+    scene.tree().write_uat(&one, &[])?;
+    scene.kustomization("uat", &json!({})).await?;
+    let first = scene.commit().await?;
+    scene.until_ready(&uat, &first).await?;
+    scene.steps.saw("commit 1: uat runs 1; Git sets neither spec.suspend nor an annotation");
+
+    suspend_and_annotate(flux, &uat).await?;
+    reconcile(flux, &uat, "first").await?;
+    let taken_back = |space: &Value| space["spec"]["suspend"] != true && annotation(space, RESET_AT).is_null();
+    flux.spaces.until(&uat, "as Git has it", taken_back).await?;
+    let released = &flux.spaces.until(&uat, "there", |_| true).await?["metadata"]["annotations"][RELEASED];
+    is_equal(&released.is_string(), &true)?;
+    scene
+        .steps
+        .saw("suspended by kubectl konigle, annotated by kubectl: Flux takes both back, and leaves the operator's own annotation");
+
+    let merge = json!({"kustomize.toolkit.fluxcd.io/ssa": "Merge"});
+    scene.tree().write_uat(&one, &[("/metadata/annotations", merge)])?;
+    let second = scene.commit().await?;
+    scene.until_ready(&uat, &second).await?;
+    suspend_and_annotate(flux, &uat).await?;
+    reconcile(flux, &uat, "second").await?;
+    let space = flux.spaces.until(&uat, "there", |_| true).await?;
+    is_equal(&(&space["spec"]["suspend"], annotation(&space, RESET_AT)), &(&json!(true), &json!("by-hand")))?;
+    scene.steps.saw("commit 2 with kustomize.toolkit.fluxcd.io/ssa: Merge: Flux leaves both");
+    Ok(())
+}
+
+fn annotation<'object>(object: &'object Value, name: &str) -> &'object Value {
+    &object["metadata"]["annotations"][name]
+}
+
+/// As people do: by the plugin, and by kubectl.
+async fn suspend_and_annotate(flux: &Flux, resource: &str) -> Result<()> {
+    let kubectl = &flux.stage().kubectl;
+    let namespace = flux.stage().namespace.name();
+    let suspended = kubectl.konigle(&["suspend", resource, "-n", namespace], "").await?;
+    is_equal(&suspended.code, &Some(0))?;
+    let annotation = format!("{RESET_AT}=by-hand");
+    kubectl.run(&["-n", namespace, "annotate", "kspace", resource, "--overwrite", &annotation]).await.map(drop)
+}
+
+/// Has Flux apply this Kustomization now, and waits until it has.
+async fn reconcile(flux: &Flux, kustomization: &str, request: &str) -> Result<()> {
+    let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
+    let namespace = flux.stage().namespace.name();
+    let annotate = ["-n", namespace, "annotate", "kustomization", kustomization, "--overwrite", &annotation];
+    flux.stage().kubectl.run(&annotate).await?;
+    let done = |it: &Value| it["status"]["lastHandledReconcileAt"] == request && is(it, "Ready", "True");
+    flux.kustomizations.until(kustomization, "applied on request", done).await.map(drop)
 }
 
 /// An artifact whose bytes are not those that the manifest pins.

@@ -5,16 +5,13 @@ use std::process::Command;
 
 use konigle_operator::clock;
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Flux;
-use crate::support::rights::manifest;
 use crate::support::{Context, Failure, Result};
 use crate::tree::Tree;
 
 pub(super) const API_VERSION: &str = "source.toolkit.fluxcd.io/v1";
-/// Where the example of a `GitRepository` is, and the Kustomizations.
-pub(super) const EXAMPLE: &str = "deploy/flux/shop.yaml";
 
 /// A repository of one scene.
 pub(super) struct Source {
@@ -24,9 +21,9 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Makes the `GitRepository`, as the example has it, with nothing in it yet.
-    pub(super) async fn create(flux: &Flux, name: &str, tree: Tree) -> Result<Self> {
-        let mut repository = manifest(EXAMPLE, "GitRepository", "shop")?;
+    /// Makes the `GitRepository`, as an example has it, with nothing in it yet.
+    pub(super) async fn create(flux: &Flux, example: &Value, name: &str, tree: Tree) -> Result<Self> {
+        let mut repository = example.clone();
         repository["metadata"] = json!({"name": name, "namespace": flux.stage().namespace.name()});
         flux.stage().kubectl.apply(&repository.to_string()).await?;
         Ok(Self { name: name.to_owned(), tree, commits: 0 })

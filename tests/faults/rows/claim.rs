@@ -43,7 +43,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::ruled_out(
             "3b",
             "An upload that was cut short of its length is accepted all the same",
-            "assumed never to happen, as the README says; no setting would help",
+            "assumed never to happen, as docs/guarantees.md says; no setting would help",
         ),
         row!(
             "4",

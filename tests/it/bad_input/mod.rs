@@ -1,6 +1,6 @@
 //! Bad input: what people and servers get wrong, on a real API server with the operator as it ships.
 //!
-//! Each row of a table is one mistake: it ends in the reason that the README has for it, with a message that says what
+//! Each row of a table is one mistake: it ends in the reason that docs/conditions.md has for it, with a message that says what
 //! to do; nothing is posted that should not be; another resource of the same namespace is deployed meanwhile; and
 //! mending the mistake heals it without a restart. The rows of a table share one operator and one simulator, run at the
 //! same time, and have a tenant, a Secret and two Spaces each to themselves.

@@ -398,10 +398,14 @@ fn bounds(trace: &Trace, claims: &BTreeMap<String, Claim>, mut report: Report<'_
         report.say(format!("a status of {} has {} bytes", version.name, version.status_bytes));
     }
     for wish in wishes(claims) {
-        let sent = |claim: &&&Claim| trace.posts_of(claim).any(Post::counts);
-        let (sent, limit) = (wish.iter().filter(sent).count(), wish.iter().map(|claim| claim.retry_limit).max());
-        if limit.is_some_and(|limit| i64::try_from(sent).is_ok_and(|sent| sent > limit)) {
-            report.say(format!("{sent} attempts of {} by {}", wish[0].attempt.digest, wish[0].name));
+        // A reset forgets the failures of before, and the attempts after it are counted anew.
+        for attempts in wish.chunk_by(|one, next| asks(one, RESET_AT) == asks(next, RESET_AT)) {
+            let sent = |claim: &&&Claim| trace.posts_of(claim).any(Post::counts);
+            let sent = attempts.iter().filter(sent).count();
+            let limit = attempts.iter().map(|claim| claim.retry_limit).max();
+            if limit.is_some_and(|limit| i64::try_from(sent).is_ok_and(|sent| sent > limit)) {
+                report.say(format!("{sent} attempts of {} by {}", wish[0].attempt.digest, wish[0].name));
+            }
         }
     }
 }
