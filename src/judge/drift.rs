@@ -45,8 +45,10 @@ pub(super) fn judge(judged: &mut Judged, seen: &Observation) {
         return;
     }
     let text = |time: &Option<String>| time.clone().unwrap_or_else(|| "never".to_owned());
+    let known =
+        if last_sent(&judged.status).is_some() { "our own last job left" } else { "at first contact it showed" };
     judged.drifted = Some(format!(
-        "somebody else deployed to this Space: it was last deployed to at {} ({}), and our own last job left {} ({})",
+        "somebody else deployed to this Space: it was last deployed to at {} ({}), and {known} {} ({})",
         text(&pair.last_deployed_at),
         pair.last_deployment_status.as_deref().unwrap_or("no status"),
         text(&settled.last_deployed_at),

@@ -367,6 +367,11 @@ fn a_move_within_our_own_last_job_is_lag_and_any_other_is_drift() {
         "a Space that was restored"
     );
     assert!(!looked(BEFORE, None).0, "nothing moved");
+    let told = |facts: Facts| facts.judge().drifted.unwrap_or_default();
+    let drifted = || Facts::uat().runs(A).shows(ELSEWHEN, "success");
+    assert!(told(drifted()).contains("our own last job left"));
+    let taken_over = drifted().but(|facts| facts.status.history.clear());
+    assert!(told(taken_over).contains("at first contact it showed"), "there was no job of ours");
 }
 
 /// Found in review: a person who deployed a moment after our own job was taken for it, and what that person deployed was

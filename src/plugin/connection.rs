@@ -12,7 +12,8 @@ use crate::api::{KonigleSpace, Watched};
 use crate::cluster::{Clients, ClusterError, within};
 
 /// Who the API server is told to have written a field.
-pub const FIELD_MANAGER: &str = "kubectl-konigle";
+/// Not `kubectl-konigle`: Flux takes back what managers set whose name begins with `kubectl`.
+pub const FIELD_MANAGER: &str = "konigle-plugin";
 
 /// A cluster, and the namespace that is meant.
 pub struct Connection {

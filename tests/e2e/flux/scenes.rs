@@ -214,7 +214,8 @@ pub(super) async fn pruned(flux: &Flux) -> Result<()> {
     Ok(())
 }
 
-/// What people change with kubectl, where Git does not set it: Flux takes it back, unless the manifest says otherwise.
+/// What people change beside Git, where Git does not set it: Flux takes back what kubectl did, unless the manifest says
+/// otherwise, and leaves what the plugin did.
 pub(super) async fn by_hand(flux: &Flux) -> Result<()> {
     let mut scene = Scene::open(flux, "byhand").await?;
     let uat = scene.tree().uat();
@@ -227,13 +228,15 @@ pub(super) async fn by_hand(flux: &Flux) -> Result<()> {
 
     suspend_and_annotate(flux, &uat).await?;
     reconcile(flux, &uat, "first").await?;
-    let taken_back = |space: &Value| space["spec"]["suspend"] != true && annotation(space, RESET_AT).is_null();
-    flux.spaces.until(&uat, "as Git has it", taken_back).await?;
-    let released = &flux.spaces.until(&uat, "there", |_| true).await?["metadata"]["annotations"][RELEASED];
-    is_equal(&released.is_string(), &true)?;
-    scene
-        .steps
-        .saw("suspended by kubectl konigle, annotated by kubectl: Flux takes both back, and leaves the operator's own annotation");
+    let taken_back = |space: &Value| annotation(space, RESET_AT).is_null();
+    let space = flux.spaces.until(&uat, "without the annotation", taken_back).await?;
+    is_equal(&(&space["spec"]["suspend"], annotation(&space, RELEASED).is_string()), &(&json!(true), true))?;
+    scene.steps.saw(
+        "suspended by kubectl konigle, annotated by kubectl: Flux takes back what kubectl did, and leaves the rest and the \
+         operator's own annotation",
+    );
+    let resumed = flux.stage().kubectl.konigle(&["resume", &uat, "-n", flux.stage().namespace.name()], "").await?;
+    is_equal(&resumed.code, &Some(0))?;
 
     let merge = json!({"kustomize.toolkit.fluxcd.io/ssa": "Merge"});
     scene.tree().write_uat(&one, &[("/metadata/annotations", merge)])?;
