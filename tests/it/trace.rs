@@ -15,7 +15,7 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::namespace::{Namespace, wait_for};
 use crate::support::simulator::{TOKEN, UAT};
 use crate::support::stage::{SHOP, Stage};
-use crate::support::trace::history::{Trace, Version};
+use crate::support::trace::history::{Shown, Trace, Version};
 use crate::support::trace::recorder::missed;
 use crate::support::trace::{Canary, Property, judge};
 use crate::support::{Failure, Result, http_client};
@@ -93,17 +93,17 @@ fn each_property_is_found_broken() {
 /// The list after a gap shows what is stored now: the claim may have stood in a version before it.
 #[test]
 fn what_a_list_shows_after_a_gap_may_have_been_stored_before() {
-    let missing = |after_gap: bool| {
+    let missing = |shown: Shown| {
         let mut trace = deployed();
         trace.gaps.push("the claim's version is missing".to_owned());
         trace.versions.remove(1);
         trace.versions[1].stored_ms = trace.posts[0].arrived_ms + 1000.0;
-        trace.versions[1].after_gap = after_gap;
+        trace.versions[1].shown = shown;
         let findings = judge(&trace);
         findings.iter().any(|finding| finding.property == Property::ClaimBeforePost)
     };
-    assert!(missing(false), "the watch shows each version as it is stored");
-    assert!(!missing(true));
+    assert!(missing(Shown::Watched), "the watch shows each version as it is stored");
+    assert!(!missing(Shown::Listed));
 }
 
 #[test]
@@ -123,7 +123,8 @@ fn attempts_after_a_reset_are_counted_anew() {
 /// Otherwise each release would make a request of before look like a new one.
 #[test]
 fn only_what_asks_for_a_release_is_a_request() {
-    let read = |annotations: Value| Version::read(&json!({"metadata": {"annotations": annotations}}), 0.0, false);
+    let read =
+        |annotations: Value| Version::read(&json!({"metadata": {"annotations": annotations}}), 0.0, Shown::Watched);
     let version = read(json!({
         "cloud.konigle.com/reset-at": "1", "cloud.konigle.com/reconcile-at": "2", "cloud.konigle.com/released": "1 2 3",
     }));
@@ -134,13 +135,13 @@ fn only_what_asks_for_a_release_is_a_request() {
 #[test]
 fn a_watch_that_begins_anew_missed_only_what_changed() {
     let object = |uid: &str, version: &str| json!({"metadata": {"name": uid, "uid": uid, "resourceVersion": version}});
-    let recorded = |uid, version, is_deleted| Version::read(&object(uid, version), 0.0, is_deleted);
+    let recorded = |uid, version, shown| Version::read(&object(uid, version), 0.0, shown);
     let recorded = [
-        recorded("changed", "1", false),
-        recorded("same", "2", false),
-        recorded("same", "3", false),
-        recorded("deleted", "4", true),
-        recorded("lost", "5", false),
+        recorded("changed", "1", Shown::Watched),
+        recorded("same", "2", Shown::Watched),
+        recorded("same", "3", Shown::Watched),
+        recorded("deleted", "4", Shown::Deleted),
+        recorded("lost", "5", Shown::Watched),
     ];
     let listed = [("changed", "6"), ("same", "3"), ("new", "7")].map(|(uid, version)| object(uid, version));
     let listed: Vec<DynamicObject> = listed.map(|object| serde_json::from_value(object).expect("it is one")).into();
@@ -150,7 +151,7 @@ fn a_watch_that_begins_anew_missed_only_what_changed() {
 
 #[test]
 fn a_status_that_cannot_be_read_is_told() {
-    let read = |status: Value| Version::read(&json!({"metadata": {}, "status": status}), 0.0, false).unread;
+    let read = |status: Value| Version::read(&json!({"metadata": {}, "status": status}), 0.0, Shown::Watched).unread;
     assert_eq!(read(Value::Null), None);
     assert_eq!(read(json!({"observedGeneration": 1})), None);
     assert!(read(json!({"observedGeneration": "one"})).is_some());

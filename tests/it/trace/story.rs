@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use konigle_operator::api::AttemptType;
 use serde_json::{Value, json};
 
-use crate::support::trace::history::{Job, Life, Post, Trace, Version};
+use crate::support::trace::history::{Job, Life, Post, Shown, Trace, Version};
 
 pub(super) const UAT: &str = "1001";
 const PRODUCTION: &str = "1002";
@@ -33,7 +33,7 @@ fn version(name: &str, generation: i64, second: i32, status: &Value) -> Version 
         "spec": {"retry": {"limit": 3}},
         "status": status,
     });
-    Version::read(&object, ms(second) + 300.0, false)
+    Version::read(&object, ms(second) + 300.0, Shown::Watched)
 }
 
 fn attempt(number: i64, cause: &str, job: Option<&str>) -> Value {
@@ -178,7 +178,7 @@ pub(super) fn made_anew_in_flight() -> Trace {
 /// Two resources for one Space, made in this order, each with a deploy, one after the other.
 pub(super) fn neighbours() -> Trace {
     let mut trace = made_anew();
-    trace.versions.retain(|version| !version.is_deleted);
+    trace.versions.retain(|version| !version.is_deleted());
     // The older one was the slower one.
     let begun = trace.versions.len() - 4;
     trace.versions[begun..].iter_mut().for_each(|version| version.created_ms = ms(-9));
@@ -188,5 +188,5 @@ pub(super) fn neighbours() -> Trace {
 /// The resource is deleted as it is.
 fn delete(trace: &mut Trace, second: i32) {
     let last = trace.versions[trace.versions.len() - 1].clone();
-    trace.versions.push(Version { is_deleted: true, stored_ms: ms(second), seen_ms: ms(second), ..last });
+    trace.versions.push(Version { shown: Shown::Deleted, stored_ms: ms(second), seen_ms: ms(second), ..last });
 }

@@ -47,6 +47,17 @@ pub(crate) struct Life {
     pub(crate) settle: Duration,
 }
 
+/// How a version came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// By a watch, which shows each as it is stored.
+    Watched,
+    /// By the list after a gap: what it holds may have stood in versions that are missing.
+    Listed,
+    /// It is the last one: the resource was deleted.
+    Deleted,
+}
+
 /// One stored version of a `KonigleSpace`, or its deletion.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
@@ -62,9 +73,7 @@ pub(crate) struct Version {
     pub(crate) seen_ms: f64,
     /// In whole seconds the time of its newest managed fields, in milliseconds: not later than it was stored.
     pub(crate) stored_ms: f64,
-    pub(crate) is_deleted: bool,
-    /// A list showed it after a gap: what it holds may have stood in versions that are missing.
-    pub(crate) after_gap: bool,
+    pub(crate) shown: Shown,
     pub(crate) retry_limit: i64,
     /// The annotations that ask for a release, as `key=value`.
     pub(crate) requests: Vec<String>,
@@ -168,7 +177,7 @@ impl Trace {
         let mut claims: BTreeMap<String, Claim> = BTreeMap::new();
         // The version before, of each resource.
         let mut last: BTreeMap<&str, &Version> = BTreeMap::new();
-        for (place, version) in self.versions.iter().enumerate().filter(|(_, version)| !version.is_deleted) {
+        for (place, version) in self.versions.iter().enumerate().filter(|(_, version)| !version.is_deleted()) {
             let open = version.status.attempt.as_ref();
             let before = last.insert(version.uid.as_str(), version);
             if let Some(closed) = before.and_then(|before| before.status.attempt.as_ref())
@@ -210,7 +219,7 @@ impl Trace {
 
     /// The deletion of the resource with this UID, and its place among the versions.
     pub(crate) fn deletion(&self, uid: &str) -> Option<(usize, &Version)> {
-        self.versions.iter().enumerate().find(|(_, version)| version.is_deleted && version.uid == uid)
+        self.versions.iter().enumerate().find(|(_, version)| version.is_deleted() && version.uid == uid)
     }
 
     /// The requests of a claim: those of a deploy by their nonce, those of a promotion by their job, or else by their order.
@@ -263,7 +272,7 @@ impl Claim {
             stored_ms: version.stored_ms,
             seen_ms: version.seen_ms,
             place,
-            after_gap: version.after_gap,
+            after_gap: version.shown == Shown::Listed,
             was_open: attempt.job_id.is_none(),
             told_at: None,
             closed_at: None,
@@ -330,8 +339,12 @@ impl Life {
 }
 
 impl Version {
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.shown == Shown::Deleted
+    }
+
     /// From what a watch or list shows.
-    pub(crate) fn read(object: &Value, seen_ms: f64, is_deleted: bool) -> Self {
+    pub(crate) fn read(object: &Value, seen_ms: f64, shown: Shown) -> Self {
         let (metadata, text) = (&object["metadata"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
         // A status that is null or not there yet is an empty one.
         let read = serde_json::from_value::<Option<KonigleSpaceStatus>>(object["status"].clone());
@@ -362,8 +375,7 @@ impl Version {
             generation: metadata["generation"].as_i64().unwrap_or_default(),
             seen_ms,
             stored_ms: newest.map_or(0.0, milliseconds),
-            is_deleted,
-            after_gap: false,
+            shown,
             retry_limit: spec["retry"]["limit"].as_i64().unwrap_or(3),
             requests: [RESET_AT, REDEPLOY_AT, RESOLVE_ATTEMPT].iter().filter_map(request).collect(),
             released: annotations[RELEASED].as_str().and_then(Released::parse),

@@ -124,7 +124,7 @@ fn is_held_for(trace: &Trace, claim: &Claim, moment_ms: f64) -> bool {
     };
     let of_source = || trace.versions.iter().enumerate().filter(|(_, version)| version.uid == source.uid);
     let Some((from, first)) = of_source().find(|(_, version)| is_held(version)) else { return false };
-    let end = of_source().find(|(place, version)| *place > from && (version.is_deleted || !is_held(version)));
+    let end = of_source().find(|(place, version)| *place > from && (version.is_deleted() || !is_held(version)));
     claim.place < from
         && claim.told_at.is_none_or(|told| from < told)
         && first.stored_ms <= moment_ms

@@ -120,7 +120,7 @@ pub(crate) fn judge(trace: &Trace) -> Vec<Finding> {
 /// The versions of each resource by its UID.
 fn by_resource(trace: &Trace) -> BTreeMap<&str, Vec<&Version>> {
     let mut resources: BTreeMap<&str, Vec<&Version>> = BTreeMap::new();
-    for version in trace.versions.iter().filter(|version| !version.is_deleted) {
+    for version in trace.versions.iter().filter(|version| !version.is_deleted()) {
         resources.entry(&version.uid).or_default().push(version);
     }
     resources

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::history::{Version, milliseconds};
+use super::history::{Shown, Version, milliseconds};
 use crate::support::process::POLL;
 use crate::support::{Context, Result, control_plane};
 
@@ -106,15 +106,13 @@ impl Recorded {
     }
 
     fn push(&mut self, object: &DynamicObject, shown: Shown) {
-        let is_deleted = shown == Shown::Deleted;
         let seen_ms = milliseconds(now());
         let mut object = serde_json::to_value(object).unwrap_or_default();
-        let version = Version::read(&object, seen_ms, is_deleted);
-        self.versions.push(Version { after_gap: shown == Shown::Listed, ..version });
+        self.versions.push(Version::read(&object, seen_ms, shown));
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
-        let what = if is_deleted { "deleted" } else { "version" };
+        let what = if shown == Shown::Deleted { "deleted" } else { "version" };
         self.write(&json!({"seen_ms": seen_ms, what: object}));
     }
 
@@ -133,15 +131,6 @@ impl Recorded {
     }
 }
 
-/// How a version came to be known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
-    Watched,
-    /// By the list after a gap.
-    Listed,
-    Deleted,
-}
-
 /// Whether this version of the object was recorded, which the newest are looked at first for.
 fn is_recorded(versions: &[Version], object: &DynamicObject) -> bool {
     versions.iter().rev().any(|version| Some(&version.stored_as) == object.resource_version().as_ref())
@@ -158,7 +147,7 @@ pub(crate) fn missed(recorded: &[Version], listed: &[DynamicObject]) -> Vec<Stri
         let last = last.get(uid.as_str());
         last.is_none_or(|version| Some(&version.stored_as) != object.resource_version().as_ref())
     });
-    let lacking = last.values().filter(|version| !version.is_deleted && !uids.contains(&version.uid));
+    let lacking = last.values().filter(|version| !version.is_deleted() && !uids.contains(&version.uid));
     changed.map(|(object, _)| object.name_any()).chain(lacking.map(|version| version.name.clone())).collect()
 }
 
