@@ -76,8 +76,9 @@ struct RememberedAttempt {
     job_ended: Option<Instant>,
     job_missing: Option<Instant>,
     ended_jobs: Option<(BTreeSet<String>, Instant)>,
-    /// The resource that is about to record it as its own, where the one it was made for is gone.
-    heir: Option<String>,
+    /// Where the one that it was made for is gone: the resource that is about to record it as its own, or to release there,
+    /// and since when.
+    reserved: Option<(String, Instant)>,
 }
 
 #[derive(Debug, Clone)]
@@ -148,7 +149,7 @@ impl RememberedAttempt {
             job_ended: None,
             job_missing: None,
             ended_jobs: None,
-            heir: None,
+            reserved: None,
         }
     }
 
@@ -168,7 +169,8 @@ impl RememberedAttempt {
     /// What it came to, or may still come to, is in no status: it is recorded, and was not refused.
     fn unaccounted(&self, settle: Duration) -> Option<&Record> {
         let came_to_nothing = matches!(self.answer, Some((_, Answer::Unsent(_) | Answer::Rejected(_))));
-        let record = self.record.as_ref().filter(|_| !came_to_nothing)?;
+        let is_forgotten = self.first_seen.elapsed() >= REMEMBER;
+        let record = self.record.as_ref().filter(|_| !came_to_nothing && !is_forgotten)?;
         (!self.is_over(&record.footprint, settle)).then_some(record)
     }
 }

@@ -94,6 +94,10 @@ pub async fn reconcile(
     }
     let written = match record(&context, &resource, &rendered).await {
         Ok(written) => written,
+        Err(WriteError::Conflict) => {
+            context.memory.gives_back(&uid(&resource));
+            return Err(WriteError::Conflict);
+        }
         Err(WriteError::CrdOutdated(why)) => return say_outdated(&context, &resource, &why).await,
         Err(error) => return Err(error),
     };

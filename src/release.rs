@@ -99,6 +99,11 @@ pub async fn start(
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
         }
     };
+    if ready.is_ok() {
+        context.memory.releases(&uid);
+    } else {
+        context.memory.gives_back(&uid);
+    }
     let Ready { request, event } = ready.unwrap_or_else(Ready::for_nothing);
     // The Event is told meanwhile. It may be slow, so the receipt does not wait for it.
     let (submitted, ()) = tokio::join!(submit(context, &resource, &attempt, (request, held.as_ref())), event);

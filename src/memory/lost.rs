@@ -3,8 +3,7 @@
 //! Absent: what becomes of one that is taken over ([`crate::judge`]), and who goes first of two that both have a status
 //! ([`crate::footprint`]).
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Memory, Remembered, RememberedAttempt};
 use crate::api::KonigleSpaceStatus;
@@ -12,6 +11,10 @@ use crate::footprint::Footprint;
 use crate::judge::tells_of;
 use crate::konigle::Answer;
 use crate::observation::Predecessor;
+
+/// How long a resource has what it reserved: longer than the write of a status may take, and than a claim may be sent. One
+/// that is deleted meanwhile, or can no longer write, keeps nobody waiting for longer.
+const RESERVED: Duration = Duration::from_secs(30);
 
 /// An attempt that no status tells of any more.
 #[derive(Debug, PartialEq)]
@@ -22,6 +25,8 @@ pub struct LostAttempt {
     pub seen_for: Duration,
     /// Its job was read as ended, or nothing can come of it any more: nobody waits for it, but it may still be taken over.
     pub ended: bool,
+    /// Another resource is about to take it over, or to release there.
+    pub reserved: bool,
 }
 
 impl Memory {
@@ -39,7 +44,12 @@ impl Memory {
                 open.job_id.get_or_insert_with(|| deployment.job_id.clone());
             }
             let predecessor = Predecessor { resource: record.footprint.full_name(), uid: uid.clone(), attempt: open };
-            meets.then(|| LostAttempt { predecessor, seen_for: attempt.first_seen.elapsed(), ended: record.ended })
+            meets.then(|| LostAttempt {
+                predecessor,
+                seen_for: attempt.first_seen.elapsed(),
+                ended: record.ended,
+                reserved: attempt.is_reserved_by_another(&own.uid),
+            })
         };
         self.lock().iter().filter_map(lost).collect()
     }
@@ -70,32 +80,37 @@ impl Memory {
     #[must_use]
     pub fn begins_to_inherit(&self, from: &str, to: &str) -> bool {
         let mut resources = self.lock();
-        let left = resources.get(from).and_then(|known| known.attempt.as_ref()).filter(|known| known.record.is_some());
-        let free = left.is_some_and(|left| left.heir.as_deref() == Some(to) || !has_heir(left, &resources));
-        if free && let Some(attempt) = resources.get_mut(from).and_then(|known| known.attempt.as_mut()) {
-            attempt.heir = Some(to.to_owned());
-        }
-        free
+        let left = resources.get_mut(from).and_then(|known| known.attempt.as_mut());
+        left.filter(|left| left.record.is_some()).is_some_and(|left| left.reserve(to))
     }
 
-    /// A resource is about to release. What deleted ones left on its pair and what has ended is nobody's from now on, for
-    /// what the Space shows next is not of it. Gives one that goes first: it is still open, or is being taken over.
+    /// A resource is about to release: nobody takes over what deleted ones left on its pair meanwhile. Gives one that goes
+    /// first: it is still open, or is being taken over.
     #[must_use]
     pub fn begins_to_release(&self, own: &Footprint, settle: Duration) -> Option<Footprint> {
         let mut resources = self.lock();
-        let meets = |known: &&Remembered| {
-            let record = known.attempt.as_ref().and_then(|attempt| attempt.unaccounted(settle));
-            known.gone && record.is_some_and(|record| own.gives_way_to(&record.footprint))
-        };
-        let goes_first = |known: &&Remembered| {
-            let attempt = known.attempt.as_ref().filter(|_| meets(known));
-            attempt.is_some_and(|attempt| attempt.open(settle).is_some() || has_heir(attempt, &resources))
-        };
-        if let Some(first) = resources.values().find(goes_first) {
-            return first.attempt.as_ref()?.record.as_ref().map(|record| record.footprint.clone());
+        let gone = resources.values_mut().filter(|known| known.gone);
+        let mut left: Vec<_> = gone.filter_map(|known| known.attempt.as_mut()).collect();
+        left.retain(|left| left.unaccounted(settle).is_some_and(|record| own.gives_way_to(&record.footprint)));
+        let goes_first =
+            |left: &&&mut RememberedAttempt| left.open(settle).is_some() || left.is_reserved_by_another(&own.uid);
+        if let Some(first) = left.iter().find(goes_first) {
+            return first.record.as_ref().map(|record| record.footprint.clone());
         }
-        resources.retain(|_, known| !meets(&&*known));
+        left.into_iter().for_each(|left| left.reserved = Some((own.uid.clone(), Instant::now())));
         None
+    }
+
+    /// The request of this resource goes out: what the Space shows from now on is not of what deleted ones left there.
+    pub fn releases(&self, uid: &str) {
+        self.lock().retain(|_, known| !(known.gone && known.is_reserved_by(uid)));
+    }
+
+    /// Nothing came of what this resource was about to do: others may take over what was left.
+    pub fn gives_back(&self, uid: &str) {
+        for known in self.lock().values_mut().filter(|known| known.is_reserved_by(uid)) {
+            known.attempt.iter_mut().for_each(|left| left.reserved = None);
+        }
     }
 
     /// The attempt of a deleted resource is another's now, with all that is known of it.
@@ -104,15 +119,31 @@ impl Memory {
         if from != to
             && let Some(attempt) = resources.remove(from).and_then(|known| known.attempt)
         {
-            resources.entry(to.to_owned()).or_default().attempt = Some(RememberedAttempt { heir: None, ..attempt });
+            resources.entry(to.to_owned()).or_default().attempt = Some(RememberedAttempt { reserved: None, ..attempt });
         }
     }
 }
 
-/// Whether a resource that is there is about to take this attempt over.
-fn has_heir(attempt: &RememberedAttempt, resources: &HashMap<String, Remembered>) -> bool {
-    let heir = attempt.heir.as_ref().and_then(|heir| resources.get(heir));
-    heir.is_some_and(|heir| !heir.gone)
+impl Remembered {
+    fn is_reserved_by(&self, uid: &str) -> bool {
+        let reserved = self.attempt.as_ref().and_then(|attempt| attempt.reserved.as_ref());
+        reserved.is_some_and(|(by, _)| by == uid)
+    }
+}
+
+impl RememberedAttempt {
+    fn is_reserved_by_another(&self, uid: &str) -> bool {
+        self.reserved.as_ref().is_some_and(|(by, since)| by != uid && since.elapsed() < RESERVED)
+    }
+
+    /// Reserves it for this resource, unless another one has.
+    fn reserve(&mut self, uid: &str) -> bool {
+        let free = !self.is_reserved_by_another(uid);
+        if free {
+            self.reserved = Some((uid.to_owned(), Instant::now()));
+        }
+        free
+    }
 }
 
 #[cfg(test)]
@@ -166,17 +197,31 @@ mod tests {
         let memory = Memory::default();
         memory.note(&claimed("uid-1"));
         memory.forget("uid-1");
-        for uid in ["uid-2", "uid-3"] {
-            assert_eq!(memory.wakes(uid), 0, "its pass has begun");
-        }
         assert!(memory.begins_to_inherit("uid-1", "uid-2"));
         assert!(!memory.begins_to_inherit("uid-1", "uid-3"), "the other is writing");
-        assert!(memory.begins_to_inherit("uid-1", "uid-2"), "its write failed: it comes again");
-        memory.forget("uid-2");
-        assert!(memory.begins_to_inherit("uid-1", "uid-3"), "the first is gone");
+        assert!(memory.begins_to_inherit("uid-1", "uid-2"), "its write may have failed: it comes again");
+        memory.gives_back("uid-2");
+        assert!(memory.begins_to_inherit("uid-1", "uid-3"), "the first met a conflict");
         memory.inherit("uid-1", "uid-3");
         assert!(!memory.begins_to_inherit("uid-1", "uid-4"), "the second has it");
         assert!(memory.begins_to_inherit("uid-3", "uid-3"), "its own, where its status was lost");
+    }
+
+    /// Found in review: who had reserved it was deleted in the middle of its pass, and everybody else waited for ever.
+    #[test]
+    fn nobody_has_what_was_left_for_longer_than_a_write_may_take() {
+        let memory = Memory::default();
+        memory.note(&claimed("uid-1"));
+        memory.forget("uid-1");
+        assert!(memory.begins_to_inherit("uid-1", "uid-2"));
+        memory.forget("uid-2");
+        let _ = memory.failed_pass("uid-2");
+        assert!(!memory.begins_to_inherit("uid-1", "uid-3"), "its write may be under way still");
+        let long_ago = Instant::now().checked_sub(RESERVED).expect("the machine has run for that long");
+        if let Some(left) = memory.lock().get_mut("uid-1").and_then(|known| known.attempt.as_mut()) {
+            left.reserved = Some(("uid-2".to_owned(), long_ago));
+        }
+        assert!(memory.begins_to_inherit("uid-1", "uid-3"));
     }
 
     /// Found by the model: the promotion's look told that the job had ended, and the uat resource that was made anew
@@ -188,18 +233,24 @@ mod tests {
         left.spec.space.id = Some("1".to_owned());
         memory.note(&left);
         memory.forget("uid-1");
-        let own = Footprint { uid: "uid-2".to_owned(), ..Footprint::of(&resource()) };
-        let lost = || memory.lost_attempts(&own, &KonigleSpaceStatus::default(), settle);
-        let releases = || memory.begins_to_release(&own, settle).map(|other| other.uid);
+        let own = |uid: &str| Footprint { uid: uid.to_owned(), ..Footprint::of(&resource()) };
+        let lost = || memory.lost_attempts(&own("uid-3"), &KonigleSpaceStatus::default(), settle);
+        let known = || lost().iter().map(|lost| (lost.ended, lost.reserved)).collect::<Vec<_>>();
+        let releases = || memory.begins_to_release(&own("uid-2"), settle).map(|other| other.uid);
         assert_eq!(releases().as_deref(), Some("uid-1"), "it is open");
         memory.lost_attempt_ended("uid-1");
-        assert_eq!(lost().iter().map(|lost| lost.ended).collect::<Vec<_>>(), [true]);
-        let _ = memory.wakes("uid-3");
+        assert_eq!(known(), [(true, false)]);
         assert!(memory.begins_to_inherit("uid-1", "uid-3"));
         assert_eq!(releases().as_deref(), Some("uid-1"), "it is being taken over");
-        memory.forget("uid-3");
+        memory.gives_back("uid-3");
         assert_eq!(releases(), None);
-        assert_eq!(lost(), [], "what the Space shows from now on is not of it");
-        assert!(!memory.begins_to_inherit("uid-1", "uid-2"));
+        assert_eq!(known(), [(true, true)]);
+        assert!(!memory.begins_to_inherit("uid-1", "uid-3"), "the other is about to release");
+        memory.gives_back("uid-2");
+        assert_eq!(known(), [(true, false)], "it gave way after all");
+        assert_eq!(releases(), None);
+        memory.releases("uid-2");
+        assert_eq!(known(), [], "what the Space shows from now on is not of it");
+        assert!(!memory.begins_to_inherit("uid-1", "uid-3"));
     }
 }

@@ -52,14 +52,18 @@ pub(super) async fn look_at_others(look: &Look<'_>, seen: &mut Observation) {
 }
 
 /// The attempts that only this process knows of. One on this very Space is taken over by a resource that has recorded
-/// nothing yet, unless it has ended and another resource is at it since; others are waited for, until their job has ended
+/// nothing yet, unless another resource is at it, or may be since the end; others are waited for, until their job has ended
 /// or nothing can come of them any more.
 async fn look_at_lost_attempts(look: &Look<'_>, own: &Footprint, seen: &mut Observation) {
     let Look { context, desired, status, client, .. } = look;
     let Some(space_id) = seen.space_seen().map(|space| space.status.id.clone()) else { return };
     let others_are_at_it = !seen.rivals.is_empty() || !seen.promotions.is_empty();
     for lost in context.memory.lost_attempts(own, status, seen.settle) {
-        let LostAttempt { predecessor, seen_for, ended } = lost;
+        let LostAttempt { predecessor, seen_for, ended, reserved } = lost;
+        if reserved {
+            seen.rivals.push(format!("{} (deleted)", predecessor.resource));
+            continue;
+        }
         let attempt = &predecessor.attempt;
         let own_type = if desired.promotes() { AttemptType::Promote } else { AttemptType::Deploy };
         let fits = attempt.attempt_type == own_type

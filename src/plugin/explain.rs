@@ -24,7 +24,7 @@ const INDENT: usize = 11;
 pub async fn run(connection: &Connection, screen: &Screen, what: &Explaining) -> Result<(), Failure> {
     let (space, namespace) = connection.one(&what.name).await?;
     let now = clock::now();
-    Screen::print(&render(&space, &outlook(&space, &namespace, now), now, screen.out))
+    Screen::print(&render(&space, &outlook(&space, &namespace, (now, what.unknown_outcome_settle)), now, screen.out))
 }
 
 /// The whole explanation.

@@ -22,10 +22,6 @@ use crate::observation::{
 use crate::plan::{Step, look_again, next_step};
 use crate::reason::Reason;
 
-/// How long a request may still take effect, where the operator's flag `--unknown-outcome-settle` is not known: its
-/// default.
-pub const SETTLE: Duration = Duration::from_mins(2);
-
 /// What comes next.
 #[derive(Clone, Debug)]
 pub struct Outlook {
@@ -50,9 +46,10 @@ pub struct Unresolved {
     pub until: Option<String>,
 }
 
-/// What comes next for this resource, in a namespace that holds all these, now.
+/// What comes next for this resource, in a namespace that holds all these: now, by an operator whose
+/// `--unknown-outcome-settle` is this long.
 #[must_use]
-pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], now: Timestamp) -> Outlook {
+pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], (now, settle): (Timestamp, Duration)) -> Outlook {
     let status = space.status.clone().unwrap_or_default();
     let desired = match Desired::parse(space) {
         Ok(desired) => desired,
@@ -67,7 +64,7 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], now: Timestamp)
             };
         }
     };
-    let seen = assumed(space, &status, &desired, namespace, now);
+    let seen = assumed(space, &status, &desired, namespace, (now, settle));
     let judged = judge(&status, &desired, &seen);
     let planned = next_step(&desired, &seen, &judged);
     let resumed = desired.suspended.then(|| {
@@ -94,14 +91,13 @@ fn assumed(
     status: &KonigleSpaceStatus,
     desired: &Desired,
     namespace: &[KonigleSpace],
-    now: Timestamp,
+    moment: (Timestamp, Duration),
 ) -> Observation {
     let own_uid = space.uid().unwrap_or_default();
     let named = |name: &str| namespace.iter().find(|other| other.name_any() == name);
     let sent_to = status.attempt.as_ref().map(|attempt| attempt.sent_to.base_url.clone());
     let remote = status.space.clone().filter(|remote| !remote.id.is_empty());
-    let unlooked =
-        Observation::unlooked(space.name_any(), space.namespace().unwrap_or_default(), own_uid, (now, SETTLE));
+    let unlooked = Observation::unlooked(space.name_any(), space.namespace().unwrap_or_default(), own_uid, moment);
     let mut seen = Observation {
         created_at: space.creation_timestamp().map(|time| time.0),
         account: Ok(AccountFacts { base_url: sent_to.unwrap_or_default(), named_by: NamedBy::Nobody }),

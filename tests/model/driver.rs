@@ -349,16 +349,11 @@ impl World {
             own.gives_way_to(&footprint) && !lost.memory.is_over(&footprint, &lost.status, setting)
         };
         let lost = &self.processes[usize::from(process)].lost;
-        if lost.iter().any(|lost| meets(lost) && !lost.ended) {
+        if self.resource(1 - slot).is_some_and(goes_first) || lost.iter().any(|lost| meets(lost) && !lost.ended) {
             return self.give_up(setting, (process, slot), &sending);
         }
-        // What has ended is nobody's any more.
-        let kept = lost.iter().filter(|lost| !meets(lost)).cloned().collect();
-        let gives_way = self.resource(1 - slot).is_some_and(goes_first);
-        self.processes[usize::from(process)].lost = kept;
-        if gives_way {
-            return self.give_up(setting, (process, slot), &sending);
-        }
+        // What has ended is nobody's any more. The product reserves it first, and lets it go when the request does.
+        self.processes[usize::from(process)].lost = lost.iter().filter(|lost| !meets(lost)).cloned().collect();
         *self.flow(process, slot) = if setting.promotes(slot) { Flow::Hold(sending) } else { Flow::Send(sending) };
     }
 

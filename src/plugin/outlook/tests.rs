@@ -98,7 +98,7 @@ pub(crate) fn namespace(facts: &Facts) -> Vec<KonigleSpace> {
 /// What comes next after the operator's pass over these facts.
 pub(crate) fn outlook_of(facts: &Facts) -> Outlook {
     let all = namespace(facts);
-    outlook(&all[0], &all, facts.seen.now)
+    outlook(&all[0], &all, (facts.seen.now, facts.seen.settle))
 }
 
 /// The state after the operator's pass; what the plugin says of it: next, then, and after a resume.
@@ -301,6 +301,10 @@ fn an_unknown_outcome_names_the_commands_and_the_end_of_the_wait() {
     assert_eq!(open.commands, ["succeeded", "failed", "retry"].map(|answer| format!("{command}={answer}")));
     let wait = time_after(open.until.as_deref().unwrap());
     assert!(wait > Duration::from_mins(15) && wait < Duration::from_mins(30), "{wait:?}");
+    let (facts, longer) = (Facts::uat().in_flight(A).next().but(newer), Duration::from_mins(10));
+    let all = namespace(&facts);
+    let open = outlook(&all[0], &all, (facts.seen.now, SETTLE + longer)).unresolved.unwrap();
+    assert_eq!(time_after(open.until.as_deref().unwrap()), wait + longer, "by the operator's own flag");
     let Step::Wait(said) = outlook_of(&Facts::uat().in_flight(A).next()).step else { panic!("it waits") };
     assert!(said.message.contains("The wait ends at 2026-11-24T09:"), "the operator says it: {}", said.message);
     let overdue = Facts::uat().in_flight(A).with_job(JobStatus::Running).next().later(Duration::from_mins(20));
@@ -318,8 +322,8 @@ fn a_promotion_from_here_is_seen_and_waited_for() {
     let mut production = resource(&Facts::production().in_flight(A).next());
     production.metadata.uid = Some("other-uid".to_owned());
     let all = [resource(&uat), production];
-    assert_eq!(words(&outlook(&all[0], &all, now()).step), "Wait HeldByPromotion");
-    assert_eq!(words(&outlook(&all[0], &all[..1], now()).step), "Deploy Spec");
+    assert_eq!(words(&outlook(&all[0], &all, (now(), SETTLE)).step), "Wait HeldByPromotion");
+    assert_eq!(words(&outlook(&all[0], &all[..1], (now(), SETTLE)).step), "Deploy Spec");
 }
 
 proptest! {
@@ -333,7 +337,7 @@ proptest! {
             condition.message.push_str(&forged);
         }
         let all = [space.clone()];
-        let outlook = outlook(&space, &all, facts.seen.now);
+        let outlook = outlook(&space, &all, (facts.seen.now, facts.seen.settle));
         for width in [None, Some(1), Some(40), Some(200)] {
             let look = Look { colour: false, width };
             let screens = [
