@@ -215,7 +215,7 @@ impl ReleaseStatus {
 pub enum Attribution {
     /// Our own job ended in success, and the Space shows it.
     Confirmed,
-    /// The Space shows a success that only our own request explains.
+    /// Our own request is taken to have brought it, without a job that proves that it runs.
     Inferred,
     /// Taken over at first contact without proof.
     #[default]

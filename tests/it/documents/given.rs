@@ -25,6 +25,7 @@ impl Reader<'_> {
                 self.stage.kubectl.run(&["create", "namespace", NAMESPACE]).await.map(drop)
             }
             "shop-uat runs v1.4.2" => self.deploy_to_uat().await,
+            "no answer comes to a deploy of v1.5.0 to shop-uat, and a person is asked" => self.lose_an_answer().await,
             "shop-production is there, and nothing is approved" => self.add_production().await,
             "v1.5.0 is written into the spec of shop-uat" => self.wish_while_suspended().await,
             "somebody deploys to the uat Space by hand" => self.drift().await,
@@ -65,6 +66,16 @@ impl Reader<'_> {
     async fn wish_while_suspended(&self) -> Result<()> {
         self.apply(SHOP, &self.deploys("1.5.0")?).await?;
         self.stage.namespace.wait_for_reason(SHOP, "Suspended").await.map(drop)
+    }
+
+    async fn lose_an_answer(&self) -> Result<()> {
+        self.stage.simulator.fault(&json!({"operation": "deploy", "action": "drop"})).await?;
+        let mut wish = self.deploys("1.5.0")?;
+        // For as long as a job may run, evidence is awaited.
+        wish["timeout"] = json!("1s");
+        wish["unknownOutcomePolicy"] = json!("Hold");
+        self.apply(SHOP, &wish).await?;
+        self.stage.namespace.wait_for_reason(SHOP, "OutcomeUnknown").await.map(drop)
     }
 
     async fn drift(&self) -> Result<()> {
