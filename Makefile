@@ -142,7 +142,7 @@ $(ZIZMOR):
 	$(CACHE)/zizmor/$(ZIZMOR_VERSION)/bin/pip install --quiet --disable-pip-version-check zizmor==$(ZIZMOR_VERSION)
 
 # What is made from the code: into target/generated/, under the paths that it has here.
-GENERATED := $(CRD) $(CHART)/templates/crd.yaml $(CHART)/README.md deploy/default/operator.yaml
+GENERATED := $(CRD) $(CHART)/templates/crd.yaml $(CHART)/README.md deploy/default/operator.yaml deploy/roles/clusterroles.yaml
 
 define make_generated
 	@for file in $(GENERATED); do mkdir -p "target/generated/$$(dirname "$$file")"; done

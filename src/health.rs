@@ -3,7 +3,7 @@
 //! The CRD itself is not read: that would need a right in the whole cluster. The API server's `OpenAPI` document of the
 //! group is open to every authenticated account, and says the same.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use kube::Client;
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -153,9 +154,23 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .with_state((readiness, metrics));
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => TcpListener::bind(without_ipv6(address, &error).ok_or(error)?).await?,
+    };
     info!(address = %listener.local_addr()?, "serving /healthz, /readyz and /metrics");
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// `EAFNOSUPPORT`, for which the standard library has no name.
+const NO_SUCH_ADDRESS_FAMILY: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
+
+/// All addresses of IPv4 in place of all addresses at all, where listening on these failed because the node's kernel has no
+/// IPv6. Nobody who names one address is given another.
+fn without_ipv6(address: SocketAddr, error: &std::io::Error) -> Option<SocketAddr> {
+    let is_any = address.ip() == Ipv6Addr::UNSPECIFIED;
+    (is_any && error.raw_os_error() == Some(NO_SUCH_ADDRESS_FAMILY))
+        .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
 }
 
 type Shared = (Arc<Readiness>, Arc<Metrics>);
@@ -246,8 +261,23 @@ fn missing_fields(wanted: &Value, installed: &Value, path: &str) -> Option<Strin
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Error, ErrorKind};
+
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_kernel_without_ipv6_is_listened_on_by_ipv4_and_no_other_failure_is_passed_over() {
+        let no_ipv6 = Error::from_raw_os_error(NO_SUCH_ADDRESS_FAMILY);
+        assert!(no_ipv6.to_string().starts_with("Address family not supported"), "{no_ipv6}");
+        let instead = |address: &str, error: &Error| {
+            without_ipv6(address.parse().unwrap(), error).map(|address| address.to_string())
+        };
+        assert_eq!(instead("[::]:8080", &no_ipv6).as_deref(), Some("0.0.0.0:8080"));
+        assert_eq!(instead("[::]:8080", &Error::from(ErrorKind::AddrInUse)), None, "somebody else listens");
+        assert_eq!(instead("[::1]:8080", &no_ipv6), None, "this address was asked for, and no other");
+        assert_eq!(instead("0.0.0.0:8080", &no_ipv6), None, "it is that already");
+    }
 
     #[test]
     fn a_watch_that_fails_once_and_tells_nothing_more_is_no_failure() {

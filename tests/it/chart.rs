@@ -27,7 +27,36 @@ const OF_HELM: [(&str, &str); 3] = [
 
 #[tokio::test]
 async fn kustomize_installs_what_the_chart_does() -> Result<()> {
+    let rendered = Helm::offline().await?.template(&chart(), &[]).await?;
+    // Helm makes the namespace with --create-namespace, without the labels.
+    let built = kustomized(INSTALL).await?.into_iter().filter(|object| object["kind"] != "Namespace").collect();
+    assert_same(built, rendered);
+    Ok(())
+}
+
+/// What nobody gets of an operator that watches one namespace.
+#[tokio::test]
+async fn kustomize_brings_the_rights_of_people_by_themselves() -> Result<()> {
+    let is_for_people = |object: &Value| {
+        let labels = object["metadata"]["labels"].as_object();
+        labels.is_some_and(|labels| labels.keys().any(|key| key.starts_with("rbac.authorization.k8s.io/aggregate-to-")))
+    };
     let mut rendered = Helm::offline().await?.template(&chart(), &[]).await?;
+    rendered.retain(is_for_people);
+    assert_eq!(rendered.len(), 2, "one for those who view, one for those who edit");
+    assert_same(kustomized("deploy/roles").await?, rendered);
+    Ok(())
+}
+
+/// What kustomize makes of a folder of the package.
+async fn kustomized(folder: &str) -> Result<Vec<Value>> {
+    let kubectl = ControlPlane::shared().await?.kubectl();
+    let text = kubectl.run(&["kustomize", &package().join(folder).display().to_string()]).await?;
+    Ok(serde_saphyr::from_multiple(&text)?)
+}
+
+/// Whether kustomize has the objects that the chart renders, but for what of Helm's own stands in these.
+fn assert_same(mut built: Vec<Value>, mut rendered: Vec<Value>) {
     for object in &mut rendered {
         for (field, key) in OF_HELM {
             if let Some(all) = object["metadata"][field].as_object_mut() {
@@ -37,11 +66,6 @@ async fn kustomize_installs_what_the_chart_does() -> Result<()> {
         let metadata = object["metadata"].as_object_mut().unwrap();
         metadata.retain(|_, value| value != &json!({}) && !value.is_null());
     }
-    let kubectl = ControlPlane::shared().await?.kubectl();
-    let text = kubectl.run(&["kustomize", &package().join(INSTALL).display().to_string()]).await?;
-    let mut built: Vec<Value> = serde_saphyr::from_multiple(&text)?;
-    // Helm makes it with --create-namespace, without the labels.
-    built.retain(|object| object["kind"] != "Namespace");
     let by_name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
     rendered.sort_by_key(by_name);
     built.sort_by_key(by_name);
@@ -51,7 +75,6 @@ async fn kustomize_installs_what_the_chart_does() -> Result<()> {
         let changes = json_patch::diff(&rendered, &built);
         assert!(changes.0.is_empty(), "{}: run `make generate`; kustomize has it so: {changes}", by_name(&built));
     }
-    Ok(())
 }
 
 #[tokio::test]

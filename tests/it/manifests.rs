@@ -1,6 +1,7 @@
 //! The manifests against a real API server: what people install, who may do what, and what is refused with which words.
 
 mod approval;
+mod image;
 
 use std::collections::BTreeSet;
 

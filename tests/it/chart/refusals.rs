@@ -38,6 +38,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["updateStrategy.type=OnDelete"], "at '/updateStrategy/type': value must be one of"),
     (&["livenessProbe.path=/x"], "at '/livenessProbe': additional properties 'path' not allowed"),
     (&["serviceMonitor.renderMode=never"], "at '/serviceMonitor/renderMode': value must be one of"),
+    (&["prometheusRule.runbookURL=wiki"], "at '/prometheusRule/runbookURL': 'wiki' does not match"),
     (&["podDisruptionBudget.maxUnavailable=half"], "at '/podDisruptionBudget/maxUnavailable'"),
     // What no schema can say of two values.
     (

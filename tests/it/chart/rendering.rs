@@ -283,6 +283,28 @@ async fn what_prometheus_and_grafana_read_comes_from_files() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_alerts_lead_to_the_runbooks_that_are_named() -> Result<()> {
+    let helm = Helm::offline().await?;
+    let rendered = async |arguments: &[&str]| {
+        let objects = helm.template(&chart(), arguments).await?;
+        let rule = objects.into_iter().find(|object| object["kind"] == "PrometheusRule");
+        Ok::<_, crate::support::Failure>(rule.unwrap()["spec"].take())
+    };
+    let file = fs::read_to_string(chart().join("files/prometheusrules.yaml"))?;
+    let mut rules: Value = serde_saphyr::from_str(&file)?;
+    let on = ["--set", "prometheusRule.enabled=true", "--set", "prometheusRule.renderMode=alwaysRender"];
+    assert_eq!(rendered(&on).await?, rules);
+
+    for rule in rules["groups"].as_array_mut().unwrap().iter_mut().flat_map(|it| it["rules"].as_array_mut().unwrap()) {
+        let anchor = rule["alert"].as_str().unwrap().to_lowercase();
+        rule["annotations"]["runbook_url"] = json!(format!("https://wiki.example.com/konigle#{anchor}"));
+    }
+    let all = chart().join("ci/all-values.yaml").display().to_string();
+    assert_eq!(rendered(&["--values", &all]).await?, rules);
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_crd_can_be_kept_apart() -> Result<()> {
     let helm = Helm::offline().await?;
     let find = async |arguments: &[&str]| {

@@ -1,6 +1,6 @@
 //! Traces: a collector on loopback takes what the built operator sends by OTLP over HTTP, and decodes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -167,7 +167,14 @@ async fn each_pass_is_a_span_and_each_request_to_konigle_its_child() -> Result<(
     let all: u64 = asked.as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
     assert_eq!(requests.len() as u64, all, "a span for each request: {asked}");
 
+    let download = spans.iter().find(|span| span.name == "download").expect("it was fetched");
+    assert!(download.parent.is_empty(), "no pass waits for it: {download:?}");
+    assert_eq!((of(download, "namespace").as_str(), of(download, "name").as_str()), (stage.namespace.name(), SHOP));
+
     // What a trace may hold, and nothing else.
+    let operations = asked.as_object().into_iter().flatten().map(|(operation, _)| format!("konigle {operation}"));
+    let expected: BTreeSet<String> = operations.chain(["reconcile", "download"].map(str::to_owned)).collect();
+    assert_eq!(spans.iter().map(|span| span.name.clone()).collect::<BTreeSet<_>>(), expected);
     let known = [
         "attempt",
         "generation",
