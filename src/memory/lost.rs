@@ -97,7 +97,9 @@ impl Memory {
         if let Some(first) = left.iter().find(goes_first) {
             return first.record.as_ref().map(|record| record.footprint.clone());
         }
-        left.into_iter().for_each(|left| left.reserved = Some((own.uid.clone(), Instant::now())));
+        for left in left {
+            left.reserved = Some((own.uid.clone(), Instant::now()));
+        }
         None
     }
 
@@ -109,7 +111,9 @@ impl Memory {
     /// Nothing came of what this resource was about to do: others may take over what was left.
     pub fn gives_back(&self, uid: &str) {
         for known in self.lock().values_mut().filter(|known| known.is_reserved_by(uid)) {
-            known.attempt.iter_mut().for_each(|left| left.reserved = None);
+            if let Some(left) = &mut known.attempt {
+                left.reserved = None;
+            }
         }
     }
 
