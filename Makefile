@@ -107,10 +107,10 @@ bench: controlplane ## the benchmarks, side by side with what they are compared 
 image: ## an OCI image archive of the operator below target/image, without a container engine
 	deploy/image/build
 
-build: ## the operator, optimised
+build: ## the operator, optimised, which takes many minutes
 	$(CARGO) build --release --bin konigle-operator
 
-plugin: ## kubectl konigle, optimised; docs/kubectl-konigle.md says where to put it
+plugin: ## kubectl konigle, optimised, which takes many minutes; a debug build: cargo build --features plugin --bin kubectl-konigle
 	$(CARGO) build --release --features plugin --bin kubectl-konigle
 
 plugin-archive: ## the plugin as a release has it and krew installs it, below target/plugin

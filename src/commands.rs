@@ -62,6 +62,13 @@ pub fn write_key(namespace: &str, secret: &str, key: &str) -> String {
     )
 }
 
+/// Removes keys of a Secret and leaves the others.
+#[must_use]
+pub fn remove_keys(namespace: &str, secret: &str, keys: &[&str]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\":null")).collect();
+    format!("kubectl patch secret {secret} --namespace {namespace} --patch '{{\"data\":{{{}}}}}'", keys.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +99,10 @@ mod tests {
             (
                 write_key("shop", "konigle", "token"),
                 "kubectl patch secret konigle --namespace shop --patch '{\"stringData\":{\"token\":\"VALUE\"}}'",
+            ),
+            (
+                remove_keys("shop", "ci", &["username", "password"]),
+                "kubectl patch secret ci --namespace shop --patch '{\"data\":{\"username\":null,\"password\":null}}'",
             ),
         ] {
             assert_eq!(command, expected);

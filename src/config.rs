@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How the controller runs.
 #[derive(Args, Clone, Debug)]
@@ -82,8 +84,8 @@ pub struct Config {
     #[arg(long, env = "KONIGLE_LOG_FORMAT", default_value = "json", value_parser = ["json", "text"])]
     pub log_format: String,
 
-    /// What is logged, such as `info` or `konigle_operator=debug`.
-    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    /// What is logged, such as `info` or `info,konigle_operator=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = parse_log_level)]
     pub log_level: String,
 }
 
@@ -100,6 +102,20 @@ fn parse_base_url(text: &str) -> Result<String, String> {
     let bare =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     if url.scheme() == "https" && url.has_host() && bare { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
+}
+
+/// `info`, `info,konigle_operator=debug`; kept as it was written. For a bare word that is no level, tracing would log all of a
+/// target of that name, and so not a line of this program: it is a misspelt level.
+fn parse_log_level(text: &str) -> Result<String, String> {
+    let levels = "error, warn, info, debug, trace or off";
+    let is_level = |directive: &str| directive.contains(['=', '[']) || directive.parse::<LevelFilter>().is_ok();
+    if let Some(word) = text.split(',').find(|directive| !is_level(directive)) {
+        return Err(format!("{word:?} is no level: write {levels}, or TARGET=LEVEL such as konigle_operator=debug"));
+    }
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}: write {levels}, or a list such as info,konigle_operator=debug")),
+    }
 }
 
 /// `120s`, `2m`, `1h`.
@@ -140,6 +156,14 @@ mod tests {
         assert_eq!(parse_duration("120s"), Ok(Duration::from_mins(2)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));
         assert!(parse_duration("-2m").is_err());
+        for level in ["info", "WARN", "off", "", "info,konigle_operator=debug", "hyper=off,2", "[reconcile]=debug,info"]
+        {
+            assert_eq!(parse_log_level(level), Ok(level.to_owned()));
+        }
+        for wrong in ["verbose", "konigle_operator", "info,verbose", "info, debug", "konigle_operator=verbose", "=info"]
+        {
+            assert!(parse_log_level(wrong).is_err_and(|text| text.contains("write error, warn, info")), "{wrong}");
+        }
         assert_eq!(parse_size("5GiB"), Ok(5 << 30));
         assert_eq!(parse_size("1024"), Ok(1024));
         assert!(parse_size("five").is_err());

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::artifact::Auth;
 use crate::cluster::within;
-use crate::commands::write_key;
+use crate::commands::{remove_keys, write_key};
 use crate::konigle::{Account, Guard, parse_token};
 use crate::observation::Problem;
 use crate::reason::Reason;
@@ -63,8 +63,14 @@ pub async fn account(
     let base_url = match data.get("baseURL") {
         None => base_url.clone(),
         Some(url) => guard.parse_secret(&url.0).map_err(|error| {
-            let write_it = write_it(namespace, secret, "baseURL");
-            problem(Reason::SecretInvalid, format!("Secret {secret}, key `baseURL`: {error}; {write_it}"))
+            let (write_it, remove) =
+                (write_it(namespace, secret, "baseURL"), remove_keys(namespace, secret, &["baseURL"]));
+            problem(
+                Reason::SecretInvalid,
+                format!(
+                    "Secret {secret}, key `baseURL`: {error}; {write_it}, or, for the operator's own base URL, remove it with `{remove}`"
+                ),
+            )
         })?,
     };
     Ok(Account::new(base_url, token))
@@ -96,17 +102,38 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
             Some(Auth::Basic { username, password: SecretString::from(password) })
         }
         (None, None, None) => None,
-        _ => {
+        (token, username, password) => {
+            let has = [token.is_some(), username.is_some(), password.is_some()];
             return Err(problem(
                 Reason::SecretKeyMissing,
                 format!(
-                    "Secret {secret}, which spec.source.http.secretRef names, needs the keys `username` and `password`, or `bearerToken` alone: {}",
-                    write_it(namespace, secret, "bearerToken")
+                    "Secret {secret}, which spec.source.http.secretRef names, needs the keys `username` and `password`, or `bearerToken` alone, {}",
+                    completed(namespace, secret, has)
                 ),
             ));
         }
     };
     Ok(ArtifactCredentials { auth, ca: data.get("ca.crt").map(|ca| ca.0.clone()) })
+}
+
+/// What the keys of a Secret for an artifact's host are instead of what they should be, and the command after which they are
+/// complete: of `bearerToken`, `username` and `password`, whether each is there.
+fn completed(namespace: &str, secret: &str, has: [bool; 3]) -> String {
+    let write = |key: &str| format!("write `{key}` with `{}`", write_key(namespace, secret, key));
+    let remove = |keys: &[&str]| format!("with `{}`", remove_keys(namespace, secret, keys));
+    match has {
+        [false, true, _] => format!("and has `username` only: {}", write("password")),
+        [false, false, _] => format!("and has `password` only: {}", write("username")),
+        [true, true, true] => format!(
+            "and has all three: remove `bearerToken` {}, or the other two {}",
+            remove(&["bearerToken"]),
+            remove(&["username", "password"])
+        ),
+        [true, username, _] => {
+            let key = if username { "username" } else { "password" };
+            format!("and has `bearerToken` and `{key}`: remove `{key}` {}", remove(&[key]))
+        }
+    }
 }
 
 fn write_it(namespace: &str, secret: &str, key: &str) -> String {
@@ -147,4 +174,27 @@ async fn read(
 
 fn problem(reason: Reason, message: String) -> CredentialsError {
     CredentialsError::Problem(Problem { reason, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_leaves_the_keys_complete() {
+        let command = "kubectl patch secret ci --namespace shop --patch";
+        for (has, way) in [
+            ([false, true, false], vec!["write `password` with", r#"'{"stringData":{"password":"VALUE"}}'"#]),
+            ([false, false, true], vec!["write `username` with", r#"'{"stringData":{"username":"VALUE"}}'"#]),
+            ([true, true, false], vec!["remove `username` with", r#"'{"data":{"username":null}}'"#]),
+            ([true, false, true], vec!["remove `password` with", r#"'{"data":{"password":null}}'"#]),
+            (
+                [true, true, true],
+                vec![r#"'{"data":{"bearerToken":null}}'"#, r#"'{"data":{"username":null,"password":null}}'"#],
+            ),
+        ] {
+            let text = completed("shop", "ci", has);
+            assert!(text.contains(command) && way.iter().all(|part| text.contains(part)), "{has:?}: {text}");
+        }
+    }
 }

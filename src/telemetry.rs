@@ -39,13 +39,9 @@ pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Starts logging to standard error, and traces if the environment asks for them. A filter that cannot be read falls back
-/// to `info`, and says so.
+/// Starts logging to standard error, and traces if the environment asks for them. The level is one that `--log-level` takes.
 pub fn init(format: &str, level: &str) -> Telemetry {
-    let (filter, wrong) = match EnvFilter::try_new(level) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error.to_string())),
-    };
+    let filter = EnvFilter::new(level);
     let (traces, not_traced) = match traces() {
         None => (None, None),
         Some(Ok(traces)) => (Some(traces), None),
@@ -62,9 +58,6 @@ pub fn init(format: &str, level: &str) -> Telemetry {
     });
     let logged = filter.and(filter_fn(|metadata| metadata.name() != "konigle_request"));
     tracing_subscriber::registry().with(logs(format).with_filter(logged)).with(spans).init();
-    if let Some(error) = wrong {
-        warn!(log_level = level, error, "the log level cannot be read; info is used");
-    }
     if let Some(error) = not_traced {
         let error = Redactor::default().clean(&error.to_string());
         warn!(error, "traces are not sent: the variables OTEL_EXPORTER_OTLP_… cannot be used");

@@ -79,7 +79,7 @@ impl Parts {
 
     /// Lets everything run on, and says how to reach and how to stop it.
     pub(crate) fn leave_running(mut self) -> Result<()> {
-        let environment = self.control_plane.kubectl().environment();
+        let environment = self.control_plane.kubectl().environment()?;
         let (simulator, metrics) = (self.simulator.base_url(), self.operator.url("/metrics"));
         let logs = [("operator", self.operator.log()), ("simulator", self.simulator.log())]
             .map(|(name, log)| format!("  {name:<12}{}\n", log.display()));
@@ -90,7 +90,8 @@ impl Parts {
         keep(&processes)?;
         let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
         let mut text = format!(
-            "\nEverything runs on. To use it from a shell:\n  export {environment}\n  kubectl get kspace -A\n\n\
+            "\nEverything runs on. To use it from a shell:\n  export {environment}\n  kubectl get kspace -A\n  \
+             kubectl konigle status -A\n\n\
              The operator is a process here, not a pod: `kubectl rollout status`, `logs` and `scale` of its Deployment do \
              not work.\nIt takes 10 s for what `--unknown-outcome-settle` gives 120 s by default.\n\n  \
              simulator   {simulator}/_sim/ (ledger, faults, readings), token {}\n  metrics     {metrics}\n  \

@@ -32,10 +32,16 @@ impl Kubectl {
         &self.kubeconfig
     }
 
-    /// What a shell needs to run this kubectl as `kubectl`.
-    pub(crate) fn environment(&self) -> String {
-        let folder = self.program.parent().unwrap_or(&self.program).display();
-        format!("KUBECONFIG={} PATH={folder}:\"$PATH\"", self.kubeconfig.display())
+    /// What a shell needs to run this kubectl as `kubectl`, and the plugin as `kubectl konigle`.
+    pub(crate) fn environment(&self) -> Result<String> {
+        let folders = std::env::join_paths(self.folders()?)?;
+        Ok(format!("KUBECONFIG={} PATH={}:\"$PATH\"", self.kubeconfig.display(), folders.display()))
+    }
+
+    /// Where the plugin and kubectl are.
+    fn folders(&self) -> Result<Vec<PathBuf>> {
+        let plugin = program("kubectl-konigle")?;
+        Ok([plugin.parent(), self.program.parent()].into_iter().flatten().map(PathBuf::from).collect())
     }
 
     /// Its output; a failure holds what it wrote to its error output.
@@ -85,10 +91,8 @@ impl Kubectl {
 
     /// A program that finds kubectl and the plugin on its PATH, and this cluster by its environment.
     pub(crate) fn shell(&self, name: &str) -> Result<Command> {
-        let plugin = program("kubectl-konigle")?;
         let folders = std::env::var_os("PATH").unwrap_or_default();
-        let own = [plugin.parent(), self.program.parent()].into_iter().flatten().map(PathBuf::from);
-        let path = std::env::join_paths(own.chain(std::env::split_paths(&folders)))?;
+        let path = std::env::join_paths(self.folders()?.into_iter().chain(std::env::split_paths(&folders)))?;
         let mut command = Command::new(name);
         command.env("PATH", path).env("KUBECONFIG", &self.kubeconfig);
         Ok(command)

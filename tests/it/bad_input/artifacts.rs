@@ -30,6 +30,7 @@ async fn artifacts_that_cannot_be_deployed() -> Result<()> {
         too_large,
         secret_missing,
         secret_with_wrong_keys,
+        secret_with_too_many_keys,
         secret_with_a_newline,
         secret_with_a_wrong_password,
         no_secret_for_a_closed_host,
@@ -186,17 +187,40 @@ async fn secret_missing(mut case: Case<'_>) -> Result<()> {
 
 async fn secret_with_wrong_keys(mut case: Case<'_>) -> Result<()> {
     let artifact = closed(&mut case)?;
-    case.bed.namespace.write_secret("wrong-keys-ci", &json!({"user": "ci", "password": "canary-ci"})).await?;
+    case.bed.namespace.write_secret("wrong-keys-ci", &json!({"username": "ci"})).await?;
     let mut spec = case.spec(&artifact);
     spec["source"]["http"]["secretRef"] = json!({"name": "wrong-keys-ci"});
     case.apply(&spec).await?;
-    case.shows("SecretKeyMissing", &["Secret wrong-keys-ci", "the keys `username` and `password`, or `bearerToken`"])
-        .await?;
+    let parts =
+        ["Secret wrong-keys-ci", "the keys `username` and `password`, or `bearerToken`", "and has `username` only"];
+    let halved = case.shows("SecretKeyMissing", &parts).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     opened(&case)?;
-    case.bed.namespace.write_secret("wrong-keys-ci", &json!({"username": "ci", "password": "canary-ci"})).await?;
-    case.runs(1).await.map(drop)
+    case.follow(&halved, "password", "canary-ci").await?;
+    case.runs(1).await?;
+    let headers = case.bed.artifacts.last_headers(&case.path("1")).unwrap_or_default();
+    assert_eq!(headers.get("authorization"), Some(&HeaderValue::from_static("Basic Y2k6Y2FuYXJ5LWNp")));
+    Ok(())
+}
+
+async fn secret_with_too_many_keys(mut case: Case<'_>) -> Result<()> {
+    let artifact = closed(&mut case)?;
+    let keys = json!({"username": "ci", "password": "canary-ci", "bearerToken": "canary-ci"});
+    case.bed.namespace.write_secret("many-keys-ci", &keys).await?;
+    let mut spec = case.spec(&artifact);
+    spec["source"]["http"]["secretRef"] = json!({"name": "many-keys-ci"});
+    case.apply(&spec).await?;
+    let full =
+        case.shows("SecretKeyMissing", &["Secret many-keys-ci", "has all three", "remove `bearerToken`"]).await?;
+    case.posted(0).await?;
+    case.others_go_on().await?;
+    opened(&case)?;
+    case.follow(&full, r#""username":null"#, "").await?;
+    case.runs(1).await?;
+    let headers = case.bed.artifacts.last_headers(&case.path("1")).unwrap_or_default();
+    assert_eq!(headers.get("authorization"), Some(&HeaderValue::from_static("Bearer canary-ci")));
+    Ok(())
 }
 
 async fn secret_with_a_newline(mut case: Case<'_>) -> Result<()> {

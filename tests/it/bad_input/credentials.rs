@@ -137,20 +137,20 @@ async fn token_with_a_newline(mut case: Case<'_>) -> Result<()> {
 }
 
 async fn base_url_over_http(case: Case<'_>) -> Result<()> {
-    base_url(case, "http://127.0.0.1", &["key `baseURL`", "must begin with `https://`"]).await
+    base_url(case, "http://127.0.0.1", &["key `baseURL`", "must begin with `https://`"], true).await
 }
 
 async fn base_url_of_a_private_address(case: Case<'_>) -> Result<()> {
-    base_url(case, "https://127.0.0.1", &["key `baseURL`", "public address", "--allowed-base-urls"]).await
+    base_url(case, "https://127.0.0.1", &["key `baseURL`", "public address", "--allowed-base-urls"], true).await
 }
 
 /// Only when the name is resolved can it be known.
 async fn base_url_of_a_name_for_a_private_address(case: Case<'_>) -> Result<()> {
-    base_url(case, "https://localhost", &["key `baseURL`", "not a public address", "--allowed-base-urls"]).await
+    base_url(case, "https://localhost", &["key `baseURL`", "not a public address", "--allowed-base-urls"], false).await
 }
 
-/// The token must not go there, and nobody even knocks.
-async fn base_url(mut case: Case<'_>, host: &str, parts: &[&str]) -> Result<()> {
+/// The token must not go there, and nobody even knocks. Mended by the command that removes the key, where the message has it.
+async fn base_url(mut case: Case<'_>, host: &str, parts: &[&str], has_removal: bool) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("{host}:{}", listener.local_addr()?.port());
     let knocks = Arc::new(AtomicUsize::new(0));
@@ -170,10 +170,14 @@ async fn base_url(mut case: Case<'_>, host: &str, parts: &[&str]) -> Result<()> 
         case.name,
         case.bed.namespace.name()
     );
-    case.shows("SecretInvalid", &[&command]).await?;
+    let refused = case.shows("SecretInvalid", &[&command]).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
-    case.write_secret(&json!({"token": case.token})).await?;
+    if has_removal {
+        case.follow(&refused, r#"{"baseURL":null}"#, "").await?;
+    } else {
+        case.write_secret(&json!({"token": case.token})).await?;
+    }
     case.runs(1).await?;
     counting.abort();
     match knocks.load(Ordering::Relaxed) {

@@ -251,6 +251,23 @@ impl Case<'_> {
         self.other_shows(&self.name, reason, parts).await
     }
 
+    /// Runs the command of the resource's message that has this part, in a shell as whoever copies it would, with `value` for
+    /// VALUE.
+    async fn follow(&self, space: &KonigleSpace, part: &str, value: &str) -> Result<()> {
+        let ready = space.status.as_ref().and_then(|status| status.condition("Ready"));
+        let message = ready.map(|ready| ready.message.clone()).unwrap_or_default();
+        let mut quoted = message.split('`').skip(1).step_by(2);
+        let command = quoted.find(|text| text.starts_with("kubectl ") && text.contains(part));
+        let command = command.ok_or_else(|| Failure::new(format!("no command with {part} in: {message}")))?;
+        let mut shell = ControlPlane::shared().await?.kubectl().shell("sh")?;
+        shell.args(["-ec", &command.replace("VALUE", value)]);
+        let output = tokio::task::spawn_blocking(move || shell.output()).await??;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{command}: {}", String::from_utf8_lossy(&output.stderr))))
+    }
+
     /// As [`Case::shows`], for another resource than the one that is named as the row is.
     async fn other_shows(&self, name: &str, reason: &str, parts: &[&str]) -> Result<KonigleSpace> {
         let space = self.bed.namespace.wait_for_reason(name, reason).await?;

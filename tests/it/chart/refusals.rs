@@ -21,6 +21,34 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["config.unknownOutcomeSettle=120"], "at '/config/unknownOutcomeSettle': got number, want string"),
     (&["config.unknownOutcomeSettle=soon"], "at '/config/unknownOutcomeSettle': 'soon' does not match"),
     (&["config.konigleBaseURL=tim.konigle.com"], "at '/config/konigleBaseURL': 'tim.konigle.com' does not match"),
+    (
+        &["config.konigleBaseURL=http://konigle.internal"],
+        "at '/config/konigleBaseURL': 'http://konigle.internal' does not",
+    ),
+    (
+        &["config.konigleBaseURL=http://127.0.0.1.nip.io"],
+        "at '/config/konigleBaseURL': 'http://127.0.0.1.nip.io' does not",
+    ),
+    (&["config.konigleBaseURL=https://me:key@host"], "at '/config/konigleBaseURL': 'https://me:key@host' does not"),
+    (&["config.allowedBaseURLs={http://10.0.0.1}"], "at '/config/allowedBaseURLs/0': 'http://10.0.0.1' does not match"),
+    (&["config.watchLabelSelector=team in shop"], "at '/config/watchLabelSelector': 'team in shop' does not match"),
+    (
+        &["config.watchLabelSelector=team=shop;tier=web"],
+        "at '/config/watchLabelSelector': 'team=shop;tier=web' does not",
+    ),
+    (&["config.logLevel=verbose"], "at '/config/logLevel': 'verbose' does not match"),
+    (&["config.logLevel=info\\,verbose"], "at '/config/logLevel': 'info,verbose' does not match"),
+    (&["config.logLevel=konigle_operator=verbose"], "at '/config/logLevel': 'konigle_operator=verbose' does not match"),
+    (&["config.logLevel="], "at '/config/logLevel': '' does not match"),
+    (
+        &["image.repository=registry.example.com/konigle-operator:0.1.0"],
+        "at '/image/repository': 'registry.example.com/",
+    ),
+    (&["image.repository=https://registry.example.com/konigle-operator"], "at '/image/repository': 'https://registry"),
+    (&["resources.limits.memory=lots"], "at '/resources/limits/memory': 'lots' does not match"),
+    (&["resources.requests.memory=256MB"], "at '/resources/requests/memory': '256MB' does not match"),
+    (&["proxy.httpsProxy=socks5://proxy:1080"], "at '/proxy/httpsProxy': 'socks5://proxy:1080' does not match"),
+    (&["proxy.httpProxy=http:/proxy:3128"], "at '/proxy/httpProxy': 'http:/proxy:3128' does not match"),
     (&["config.allowedBaseURLs={ftp://x}"], "at '/config/allowedBaseURLs/0': 'ftp://x' does not match"),
     (&["config.logFormat=xml"], "at '/config/logFormat': value must be one of 'json', 'text'"),
     (&["config.allowInsecureArtifacts=perhaps"], "at '/config/allowInsecureArtifacts': got string, want boolean"),
@@ -66,6 +94,63 @@ async fn a_wrong_value_is_refused_with_its_name() -> Result<()> {
     Ok(())
 }
 
+/// What the patterns must leave: what the operator, the API server and the container engine take.
+const TAKEN: &[(&str, &[&str])] = &[
+    (
+        "config.konigleBaseURL",
+        &["https://konigle.internal:8443/base/", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:8080/base"],
+    ),
+    (
+        "config.watchLabelSelector",
+        &[
+            "",
+            "team=shop",
+            "team==shop, tier != web",
+            "team in (shop, web),!example.com/old",
+            "tier notin (),team",
+            "in in (a)",
+            "size>3",
+            "team=",
+        ],
+    ),
+    (
+        "config.logLevel",
+        &["warn", "Info", "OFF", "4", "hyper=off,konigle_operator::watch=debug,info", "x[span]=trace", "[span]"],
+    ),
+    (
+        "image.repository",
+        &[
+            "konigle-operator",
+            "registry:5000/konigle-operator",
+            "[fd00::1]:5000/a/b__c",
+            "Registry.Example.com/a.b/c--d",
+        ],
+    ),
+    ("resources.limits.memory", &["1Gi", "1.5G", "1e9", "1073741824", ".5Gi"]),
+    ("resources.limits.cpu", &["2", "500m"]),
+    (
+        "proxy.httpsProxy",
+        // Without a scheme the client takes it for http.
+        &["", "proxy:3128", "http://proxy.example.com:3128/", "http://me:p%40ss@proxy:3128", "https://[fd00::1]:3128"],
+    ),
+];
+
+#[tokio::test]
+async fn what_is_valid_is_taken() -> Result<()> {
+    let helm = Helm::offline().await?;
+    for (name, values) in TAKEN {
+        for value in *values {
+            let set = format!("{name}={}", value.replace(',', "\\,"));
+            let objects = helm.template(&chart(), &["--set-string", &set]).await.context(set)?;
+            let text = serde_json::to_string(&objects)?;
+            assert!(text.contains(*value), "{name}={value} is not rendered");
+        }
+    }
+    // As a number, and taken away.
+    helm.template(&chart(), &["--set", "resources.limits.cpu=2,resources.limits.memory=null"]).await?;
+    Ok(())
+}
+
 #[test]
 fn the_schema_knows_every_value_and_no_other() -> Result<()> {
     let read = |name: &str| fs::read_to_string(chart().join(name)).context(name.to_owned());
@@ -80,7 +165,7 @@ fn the_schema_knows_every_value_and_no_other() -> Result<()> {
     // An object that is open takes any misspelling: these are Kubernetes' own, which the API server judges.
     let mut open = BTreeSet::new();
     collect_open("", &schema, &mut open);
-    let expected = ["affinity", "global", "podSecurityContext", "resources.limits", "resources.requests"];
+    let expected = ["affinity", "global", "podSecurityContext"];
     let expected: BTreeSet<String> =
         expected.into_iter().chain(["securityContext", "updateStrategy.rollingUpdate"]).map(str::to_owned).collect();
     assert_eq!(open, expected);
