@@ -162,7 +162,7 @@ fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
         ("uat", false) | ("production", true) => {
             return seen.conflict.as_ref().map(|other| Problem {
                 reason: Reason::SpaceConflict,
-                message: format!("KonigleSpace {other} names the same Space, and is older or has a release under way: delete one of the two; nothing remote is deleted with it"),
+                message: format!("KonigleSpace {other} names the same Space and goes first, as it is older or has a release under way: delete this one, or, to keep this one, {other}; nothing remote is deleted with either"),
             });
         }
         ("production", false) => {

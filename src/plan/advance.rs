@@ -11,6 +11,7 @@ use super::{
 };
 use crate::api::{AttemptResult, BaselineSource, Cause, KonigleSpaceStatus, RESET_AT};
 use crate::artifact::FetchError;
+use crate::commands::write_key;
 use crate::desired::{Desired, Wish};
 use crate::judge::words::{Class, class};
 use crate::judge::{Judged, last_sent};
@@ -100,7 +101,7 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
     }
     retry_in(status, seen.now)?;
     if let Some(refusal) = &seen.refusal {
-        return Some(refused(desired, status, refusal));
+        return Some(refused(desired, seen, status, refusal));
     }
     let at = status.next_retry_time.as_deref().unwrap_or_default();
     let message = match status.history.first() {
@@ -115,7 +116,7 @@ fn must_not_try(desired: &Desired, seen: &Observation, judged: &Judged, cause: C
 }
 
 /// The last request was refused for a reason that says nothing against what was sent.
-fn refused(desired: &Desired, status: &KonigleSpaceStatus, refusal: &Refusal) -> Step {
+fn refused(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus, refusal: &Refusal) -> Step {
     let Problem { reason, message } = &refusal.problem;
     let message = message.trim_end_matches('.');
     let again = format!("tried again after {}", status.next_retry_time.as_deref().unwrap_or_default());
@@ -123,7 +124,8 @@ fn refused(desired: &Desired, status: &KonigleSpaceStatus, refusal: &Refusal) ->
     match reason {
         Reason::CredentialsRejected if refusal.times < 2 => wait(Reason::Progressing, unauthorized_once()),
         Reason::CredentialsRejected => {
-            stall(*reason, format!("{message}: put a valid token into key `token` of Secret {secret}; {again}"))
+            let command = write_key(&seen.namespace, secret, "token");
+            stall(*reason, format!("{message}: put a valid token into Secret {secret} with `{command}`; {again}"))
         }
         Reason::SpaceForbidden => stall(
             *reason,

@@ -54,9 +54,10 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
             Some(ago) if ago >= REJECTED_AFTER => Some(stall(
                 Reason::CredentialsRejected,
                 format!(
-                    "{}; put a valid token into key `token` of Secret {}; it is read again within 30 s",
+                    "{}; put a valid token into Secret {} with `{}`; it is read again within 30 s",
                     detail.trim_end_matches('.'),
-                    desired.secret
+                    desired.secret,
+                    write_key(&seen.namespace, &desired.secret, "token")
                 ),
             )),
             _ => unseen(Reason::Progressing, unauthorized_once()),
