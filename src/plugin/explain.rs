@@ -9,7 +9,7 @@ use super::arguments::Explaining;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::outlook::{Closed, Outlook, outlook};
-use super::reading::{ago, attribution, called, headline, is_current, kind, length};
+use super::reading::{Pending, ago, attribution, called, headline, is_current, kind, length, pending};
 use super::screen::{Look, Screen, Tone, in_one_line};
 use crate::api::{Cause, KonigleSpace};
 use crate::clock;
@@ -52,6 +52,12 @@ pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, lo
     }
     let status = space.status.clone().unwrap_or_default();
     let ready = status.condition("Ready").map(|ready| ready.message.as_str()).unwrap_or_default();
+    if let Some(Pending { what, annotation, waits_for }) = pending(space) {
+        line(
+            "Asked",
+            &format!("{what} by the annotation {annotation}, and not acted on yet: it waits for {waits_for}"),
+        );
+    }
     let next = |step: &Step| next(space, step, outlook.closed.as_ref(), ready);
     line("Next", &next(&outlook.step));
     line("When", &when(space, outlook, now));
@@ -216,6 +222,9 @@ fn when(space: &KonigleSpace, outlook: &Outlook, now: Timestamp) -> String {
     let retry = retry.filter(|at| time::parse(at).is_some_and(|at| at > now));
     match (&outlook.step, outlook.look_again) {
         _ if !is_current(space) => "at once: the operator has not answered the newest spec yet".to_owned(),
+        (Step::Start(_), _) if pending(space).is_some() => {
+            "in the operator's next pass in which Konigle answers".to_owned()
+        }
         (Step::Start(_), _) => "now, in the operator's next pass".to_owned(),
         (Step::Wait(_) | Step::Stall(_), Some(_)) if retry.is_some() => {
             format!("after {}; {edits}", retry.unwrap_or_default())

@@ -20,6 +20,7 @@ use crate::observation::{
     SpaceFacts,
 };
 use crate::plan::{Step, look_again, next_step};
+use crate::plugin::reading::is_mended_by_a_request;
 use crate::reason::Reason;
 use crate::wish::{Gate, gate};
 
@@ -248,10 +249,15 @@ fn others(seen: &mut Observation, space: &KonigleSpace, namespace: &[KonigleSpac
 /// What the operator's last pass said, where it speaks of the newest spec and requests.
 fn said(space: &KonigleSpace, status: &KonigleSpaceStatus, desired: &Desired) -> Option<Step> {
     let requests = &desired.requests;
-    let is_current = Some(status.observed_generation) == space.metadata.generation
-        && !(requests.look(status) || requests.reset(status) || requests.redeploy(status));
+    let is_current = Some(status.observed_generation) == space.metadata.generation && !requests.look(status);
     let ready = status.condition("Ready").filter(|_| is_current)?;
     let problem = Problem { reason: Reason::of(&ready.reason)?, message: ready.message.clone() };
+    let asks = requests.reset(status) || requests.redeploy(status);
+    let stands_in_the_way =
+        is_seen_by_the_operator_alone(problem.reason, status) && !is_mended_by_a_request(problem.reason);
+    if asks && !stands_in_the_way {
+        return None;
+    }
     Some(if status.is_true("Stalled") {
         Step::Stall(problem)
     } else if problem.reason == Reason::Downloading {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::arguments::{Data, Listing, Output};
 use super::connection::Connection;
 use super::failure::Failure;
-use super::reading::{ago, headline, release};
+use super::reading::{Pending, ago, headline, pending, release};
 use super::screen::{Cell, Column, Look, Mark, Screen, table};
 use crate::api::KonigleSpace;
 use crate::clock;
@@ -75,6 +75,12 @@ fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
     let remote = status.space.clone().unwrap_or_default();
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let (mark, reason, message) = headline(space);
+    let message = match pending(space) {
+        Some(Pending { what, waits_for, .. }) => {
+            format!("{what} is asked for, and waits for {waits_for}; before: {message}")
+        }
+        None => message,
+    };
     let deployed = status.release.as_ref().and_then(|release| release.deployed_at.as_deref());
     let mut cells = vec![
         Cell::new(space.name_any()),
@@ -137,6 +143,7 @@ mod tests {
             resource(&Facts::uat().runs(A).shows(ELSEWHEN, "success").next()),
             resource(&Facts::uat().suspended().next()),
             resource(&Facts::uat()),
+            resource(&Facts::uat().in_flight(A).next().reset("1")),
         ]
     }
 

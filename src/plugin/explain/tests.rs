@@ -34,6 +34,16 @@ fn explanations() {
             facts.seen.artifact = ArtifactFacts::Failed { error, ago: std::time::Duration::ZERO, times: 1 };
         })
         .next();
+    let unanswered = Facts::uat()
+        .but(|facts| facts.desired.retry_limit = 1)
+        .in_flight(A)
+        .job_failed()
+        .next()
+        .reset("1")
+        .but(|facts| facts.desired.requests.reconcile_at = Some("1".to_owned()))
+        .space_cannot_be_seen(LookError::Unavailable("Konigle answered 503".to_owned()))
+        .next();
+    let odd = Facts::uat().but(|facts| facts.seen.account = Err(problem(Reason::SecretNotFound))).next();
     for (name, facts, look) in [
         ("rests", &rests, plain),
         ("rests_in_colour", &rests, Look { colour: true, width: Some(100) }),
@@ -46,6 +56,9 @@ fn explanations() {
         ("suspended", &Facts::uat().suspended().next(), plain),
         ("awaiting_approval", &awaiting, plain),
         ("not_looked_at_yet", &Facts::uat(), plain),
+        ("reset_at_503", &unanswered, plain),
+        ("reset_of_unknown_outcome", &unknown.clone().reset("1"), plain),
+        ("reset_without_secret", &odd.clone().reset("1"), plain),
         ("awaiting_source", &unmet_by_uat, plain),
         ("artifact_rejected", &rejected, plain),
     ] {
