@@ -9,7 +9,7 @@ use super::arguments::Explaining;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::outlook::{Closed, Outlook, outlook};
-use super::reading::{Pending, ago, attribution, called, headline, is_current, kind, length, pending};
+use super::reading::{self, Pending, Runs, ago, attribution, called, headline, is_current, kind, length, pending};
 use super::screen::{Look, Screen, Tone, in_one_line};
 use crate::api::{Cause, KonigleSpace};
 use crate::clock;
@@ -104,10 +104,17 @@ fn runs(space: &KonigleSpace, now: Timestamp) -> Option<String> {
     let status = space.status.as_ref()?;
     let release = status.release.as_ref()?;
     let what = called(release.revision.as_deref(), &release.digest);
-    if status.is_true("Drifted") {
-        return Some(format!("not known; it was {what} until somebody else deployed"));
-    }
-    Some(format!("{what}, for {}, {}", ago(now, release.deployed_at.as_deref()), attribution(release)))
+    Some(match reading::runs(status, release) {
+        Runs::Recorded => format!("{what}, for {}, {}", ago(now, release.deployed_at.as_deref()), attribution(release)),
+        Runs::Drifted => format!("not known; it was {what} until somebody else deployed"),
+        Runs::NotVerified => {
+            format!("not known; {what} was promoted, but uat did not stay as it was approved meanwhile")
+        }
+        Runs::BeforeFailed(number) => {
+            format!("{what} before attempt {number}, which failed; what runs after a failed deploy is Konigle's matter")
+        }
+        Runs::BeforeUnknown(number) => format!("{what} before attempt {number}, of which it is not known what became"),
+    })
 }
 
 fn attempt(space: &KonigleSpace, now: Timestamp) -> Option<String> {

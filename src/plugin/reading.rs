@@ -7,9 +7,11 @@ use kube::ResourceExt;
 
 use super::screen::{Mark, in_one_line};
 use crate::api::{
-    AttemptType, Cause, KonigleSpace, KonigleSpaceStatus, RECONCILE_AT, REDEPLOY_AT, RESET_AT, ReleaseStatus,
+    AttemptResult, AttemptType, Cause, KonigleSpace, KonigleSpaceStatus, RECONCILE_AT, REDEPLOY_AT, RESET_AT,
+    ReleaseStatus,
 };
 use crate::desired::{Desired, Requests};
+use crate::judge::last_sent;
 use crate::reason::Reason;
 use crate::time;
 
@@ -153,12 +155,51 @@ pub fn headline(space: &KonigleSpace) -> (Mark, String, String) {
     (mark, in_one_line(&ready.reason), in_one_line(&ready.message))
 }
 
-/// What runs, as people call it: the revision, if there is one, and the digest's beginning.
+/// How far it is known that the release of the status still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// As far as the status says.
+    Recorded,
+    /// It did, until somebody else deployed.
+    Drifted,
+    /// It was promoted while uat changed.
+    NotVerified,
+    /// It did, before an attempt that failed: what that leaves is Konigle's matter.
+    BeforeFailed(i64),
+    /// It did, before an attempt of which it is not known what became.
+    BeforeUnknown(i64),
+}
+
+/// How far it is known that this release runs.
+pub fn runs(status: &KonigleSpaceStatus, release: &ReleaseStatus) -> Runs {
+    if status.is_true("Drifted") {
+        return Runs::Drifted;
+    }
+    if status.condition("ContentVerified").is_some_and(|verified| verified.status == "False") {
+        return Runs::NotVerified;
+    }
+    let Some(last) = last_sent(status) else { return Runs::Recorded };
+    let shown = status.space.as_ref().map(|space| (&space.last_deployed_at, &space.last_deployment_status));
+    let left = (&release.last_deployed_at_seen, &release.last_deployment_status_seen);
+    match last.result {
+        AttemptResult::Unknown => Runs::BeforeUnknown(last.number),
+        // What Konigle refused has no job and changed nothing.
+        AttemptResult::Failed if last.job_id.is_some() || shown.is_some_and(|shown| shown != left) => {
+            Runs::BeforeFailed(last.number)
+        }
+        AttemptResult::Failed | AttemptResult::Succeeded | AttemptResult::NotSent => Runs::Recorded,
+    }
+}
+
+/// What runs, as people call it: the revision, if there is one, and the digest's beginning; marked where it only did.
 pub fn release(status: &KonigleSpaceStatus) -> String {
-    status
-        .release
-        .as_ref()
-        .map_or_else(|| "-".to_owned(), |release| called(release.revision.as_deref(), &release.digest))
+    let Some(release) = &status.release else { return "-".to_owned() };
+    let what = called(release.revision.as_deref(), &release.digest);
+    match runs(status, release) {
+        Runs::Recorded => what,
+        Runs::NotVerified => "not known".to_owned(),
+        Runs::Drifted | Runs::BeforeFailed(_) | Runs::BeforeUnknown(_) => format!("was {what}"),
+    }
 }
 
 /// A digest as people call it.

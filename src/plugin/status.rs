@@ -77,7 +77,7 @@ fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
     let (mark, reason, message) = headline(space);
     let message = match pending(space) {
         Some(Pending { what, waits_for, .. }) => {
-            format!("{what} is asked for, and waits for {waits_for}; before: {message}")
+            format!("{what} is asked for, and waits for {waits_for}; as the operator last said: {message}")
         }
         None => message,
     };
@@ -144,7 +144,20 @@ mod tests {
             resource(&Facts::uat().suspended().next()),
             resource(&Facts::uat()),
             resource(&Facts::uat().in_flight(A).next().reset("1")),
+            resource(&Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next()),
+            resource(&unverified()),
         ]
+    }
+
+    /// A promotion during which uat did not stay as it was approved.
+    fn unverified() -> Facts {
+        let changed = |facts: &mut Facts| {
+            let mut condition = facts.status.conditions[0].clone();
+            "ContentVerified".clone_into(&mut condition.condition_type);
+            "False".clone_into(&mut condition.status);
+            facts.status.conditions.push(condition);
+        };
+        Facts::production().runs(A).attributed(crate::api::Attribution::Inferred).next().but(changed)
     }
 
     #[test]

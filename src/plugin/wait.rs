@@ -10,7 +10,9 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::follow::Following;
 use super::progress::Teller;
-use super::reading::{Pending, State, called, full_name, headline, is_answered, length, pending, release, state};
+use super::reading::{
+    Pending, Runs, State, called, full_name, headline, is_answered, length, pending, release, runs, state,
+};
 use super::screen::{Mark, Screen};
 use super::watch::tell;
 use crate::api::{Attribution, KonigleSpace};
@@ -79,8 +81,7 @@ pub(super) async fn until_ready(
         }
         if waits.is_empty() && following.now().next().is_some() {
             for space in following.now() {
-                let status = space.status.clone().unwrap_or_default();
-                screen.say(Mark::Done, &format!("{} is ready, and runs {}", space.name_any(), release(&status)));
+                screen.say(Mark::Done, &ready(space));
             }
             return Ok(following.now().cloned().collect());
         }
@@ -100,6 +101,13 @@ pub(super) async fn until_ready(
         }
         changed = following.changed_within(left.min(SILENCE)).await?;
     }
+}
+
+fn ready(space: &KonigleSpace) -> String {
+    let status = space.status.clone().unwrap_or_default();
+    let recorded = status.release.as_ref().is_none_or(|release| runs(&status, release) == Runs::Recorded);
+    let what = if recorded { "and runs" } else { "what runs is not known:" };
+    format!("{} is ready, {what} {}", space.name_any(), release(&status))
 }
 
 fn stalled(space: &KonigleSpace) -> Failure {
@@ -157,6 +165,14 @@ mod tests {
     use crate::test_facts::*;
 
     const LIMIT: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn what_is_ready_and_drifted_is_not_said_to_run() {
+        let ignored = Facts::uat().runs(A).drift_policy(crate::api::DriftPolicy::Ignore).shows(ELSEWHEN, "success");
+        let text = ready(&resource(&ignored.next()));
+        assert_eq!(text, "shop-uat is ready, what runs is not known: was v1 aaaaaaaaaaaa");
+        assert_eq!(ready(&resource(&Facts::uat().runs(A).next())), "shop-uat is ready, and runs v1 aaaaaaaaaaaa");
+    }
 
     #[test]
     fn what_did_not_come_in_time_is_told_as_it_is() {

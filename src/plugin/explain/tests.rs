@@ -1,6 +1,6 @@
 //! Whole screens, as people read them.
 
-use crate::api::Attribution;
+use crate::api::{AttemptResult, Attribution};
 use crate::artifact::FetchError;
 use crate::konigle::model::JobStatus;
 use crate::observation::{ArtifactFacts, LookError};
@@ -152,6 +152,40 @@ fn the_words_of_each_wait_are_as_the_document_says() {
         looked_at += 1;
     }
     assert_eq!(looked_at, 12, "{row}");
+}
+
+#[test]
+fn what_runs_is_said_as_far_as_it_is_known() {
+    let refused = Facts::uat().runs(A).ended(B, AttemptResult::Failed, "refused").but(|facts| {
+        facts.status.history[0].job_id = None;
+        facts.status.space = Some(facts.space().status.clone());
+    });
+    let unverified = Facts::production().runs(A).attributed(Attribution::Inferred).next().but(|facts| {
+        let mut condition = facts.status.conditions[0].clone();
+        "ContentVerified".clone_into(&mut condition.condition_type);
+        "False".clone_into(&mut condition.status);
+        facts.status.conditions.push(condition);
+    });
+    for (what, facts, words) in [
+        (
+            "a failed job",
+            Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next(),
+            "v1 aaaaaaaaaaaa before attempt 2, which failed; what runs after a failed deploy is Konigle's matter",
+        ),
+        ("a refused request", refused.next(), "v1 aaaaaaaaaaaa, for 60m, confirmed by its own job"),
+        (
+            "an unknown outcome",
+            Facts::uat().runs(A).ended(B, AttemptResult::Unknown, "never seen").next(),
+            "v1 aaaaaaaaaaaa before attempt 2, of which it is not known what became",
+        ),
+        (
+            "content that is not verified",
+            unverified,
+            "not known; v1 aaaaaaaaaaaa was promoted, but uat did not stay as it was approved meanwhile",
+        ),
+    ] {
+        assert_eq!(line(&facts, "Runs").as_deref(), Some(words), "{what}");
+    }
 }
 
 #[test]
