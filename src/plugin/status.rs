@@ -25,12 +25,7 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Listing) -> Re
         Some(Output::Wide) | None => {}
     }
     if spaces.is_empty() {
-        let place = if what.selection.all_namespaces {
-            "the cluster".to_owned()
-        } else {
-            format!("namespace {}", connection.namespace)
-        };
-        screen.say(Mark::Warning, &format!("no KonigleSpaces in {place}"));
+        screen.say(Mark::Warning, &format!("no KonigleSpaces {}", connection.place(&what.selection)));
         return Ok(());
     }
     let shape = Shape { wide: what.output == Some(Output::Wide), namespaces: what.selection.all_namespaces };

@@ -31,8 +31,8 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Waiting) -> Re
     let spaces = connection.list(&what.selection).await?;
     if spaces.is_empty() {
         return Err(Failure::cluster(format!(
-            "there is no KonigleSpace to wait for in namespace {}",
-            connection.namespace
+            "there is no KonigleSpace to wait for {}",
+            connection.place(&what.selection)
         )));
     }
     let unmet = |space: &KonigleSpace| digest.as_ref().and_then(|digest| runs_not(space, digest));
