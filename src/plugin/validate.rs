@@ -45,7 +45,7 @@ pub fn run(screen: &Screen, what: &Validating) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{wrong} of {checked} KonigleSpaces are invalid")));
     }
     if empty > 0 {
-        return Err(Failure::usage(format!("{empty} of {} files are empty", what.files.len())));
+        return Err(Failure::usage(format!("files that are empty: {empty} of {}", what.files.len())));
     }
     if checked == 0 {
         screen.say(Mark::Warning, "there is no KonigleSpace in what was given");
@@ -182,7 +182,7 @@ items:
             run(&screen, &Validating { files: vec![file] }).map_err(|failure| (failure.code, failure.message))
         };
         for empty in ["", "---\n", "# nothing but a comment\n"] {
-            let refused = (crate::plugin::failure::Code::Usage, "1 of 1 files are empty".to_owned());
+            let refused = (crate::plugin::failure::Code::Usage, "files that are empty: 1 of 1".to_owned());
             assert_eq!(code(empty), Err(refused), "{empty:?}");
         }
         assert_eq!(code("apiVersion: v1\nkind: Secret\n"), Ok(()), "of other kinds only");

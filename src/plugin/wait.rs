@@ -105,9 +105,12 @@ pub(super) async fn until_ready(
 
 fn ready(space: &KonigleSpace) -> String {
     let status = space.status.clone().unwrap_or_default();
-    let recorded = status.release.as_ref().is_none_or(|release| runs(&status, release) == Runs::Recorded);
-    let what = if recorded { "and runs" } else { "what runs is not known:" };
-    format!("{} is ready, {what} {}", space.name_any(), release(&status))
+    let is_recorded = status.release.as_ref().is_none_or(|release| runs(&status, release) == Runs::Recorded);
+    let name = space.name_any();
+    if is_recorded {
+        return format!("{name} is ready, and runs {}", release(&status));
+    }
+    format!("{name} is ready; what runs is not known for certain ({})", release(&status))
 }
 
 fn stalled(space: &KonigleSpace) -> Failure {
@@ -170,7 +173,7 @@ mod tests {
     fn what_is_ready_and_drifted_is_not_said_to_run() {
         let ignored = Facts::uat().runs(A).drift_policy(crate::api::DriftPolicy::Ignore).shows(ELSEWHEN, "success");
         let text = ready(&resource(&ignored.next()));
-        assert_eq!(text, "shop-uat is ready, what runs is not known: was v1 aaaaaaaaaaaa");
+        assert_eq!(text, "shop-uat is ready; what runs is not known for certain (was v1 aaaaaaaaaaaa)");
         assert_eq!(ready(&resource(&Facts::uat().runs(A).next())), "shop-uat is ready, and runs v1 aaaaaaaaaaaa");
     }
 
