@@ -321,7 +321,7 @@ mod tests {
         };
         let odd = Facts::uat().but(|facts| facts.seen.account = Err(problem(Reason::SecretNotFound))).next();
         let unanswered = "the operator, which has not answered: does it run, and does it watch this namespace?";
-        for (what, facts, waits_for) in [
+        let table: Vec<(&str, Facts, &str)> = vec![
             (
                 "nobody has seen it",
                 failed().reset("1"),
@@ -345,7 +345,8 @@ mod tests {
             ),
             ("no Secret", looked(odd.reset("1")), "the end of what is in the way (SecretNotFound)"),
             ("suspended", Facts::uat().suspended().next().reset("1"), "a resume"),
-        ] {
+        ];
+        for (what, facts, waits_for) in table {
             let pending = pending(&resource(&facts)).expect(what);
             assert_eq!((pending.what, pending.annotation), ("a reset", RESET_AT), "{what}");
             assert_eq!(pending.waits_for, waits_for, "{what}");

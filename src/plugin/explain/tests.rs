@@ -72,6 +72,13 @@ fn line(facts: &Facts, title: &str) -> Option<String> {
     screen(facts, plain).lines().find_map(|line| Some(line.strip_prefix(title)?.trim().to_owned()))
 }
 
+/// What the line of this title says in each of these states.
+fn check(title: &str, table: Vec<(&str, Facts, &str)>) {
+    for (what, facts, words) in table {
+        assert_eq!(line(&facts, title).as_deref(), Some(words), "{what}");
+    }
+}
+
 #[test]
 fn a_person_is_named_where_a_person_must_act() {
     let uat = |change: fn(&mut crate::api::KonigleSpaceStatus)| {
@@ -92,48 +99,49 @@ fn a_person_is_named_where_a_person_must_act() {
         let error = FetchError::Unavailable { location: "ci.example.com".to_owned(), reason: "404".to_owned() };
         facts.seen.artifact = ArtifactFacts::Failed { error, ago: std::time::Duration::ZERO, times: 1 };
     });
-    for (what, facts, words) in [
-        (
-            "approved is what uat does not run",
-            Facts::production().but(|facts| facts.desired.wish = promotes(approved(B))).next(),
-            "it waits until somebody deploys to shop-uat what is approved, or approves what it runs",
-        ),
-        (
-            "uat drifted",
-            uat(drift),
-            "it waits until somebody has shop-uat deploy once more: `kubectl konigle reset shop-uat -n shop`",
-        ),
-        (
-            "uat is not confirmed",
-            uat(|status| status.release.as_mut().unwrap().attribution = Attribution::Assumed),
-            "it waits until somebody has shop-uat deploy once more: `kubectl konigle reset shop-uat -n shop`",
-        ),
-        (
-            "uat deploys",
-            uat(|status| *status = Facts::uat().runs(A).in_flight(A).with_job(JobStatus::Running).next().status),
-            "it goes on by itself with shop-uat: `kubectl konigle explain shop-uat -n shop` says what comes next there",
-        ),
-        (
-            "uat is stalled",
-            uat(|status| {
-                let failed = Facts::uat().but(|facts| facts.desired.retry_limit = 1).runs(A);
-                *status = failed.in_flight(A).job_failed().next().status;
-            }),
-            "it waits until somebody sees to shop-uat: `kubectl konigle explain shop-uat -n shop` says what it needs",
-        ),
-        (
-            "no uat resource yet",
-            young(gone).next(),
-            "it waits until somebody creates shop-uat, or corrects spec.promotion.from.name",
-        ),
-        (
-            "no artifact",
-            not_found.next(),
-            "it goes on by itself where its host was only away; else it waits until somebody publishes the artifact, or mends what the message names",
-        ),
-    ] {
-        assert_eq!(line(&facts, "Next").as_deref(), Some(words), "{what}");
-    }
+    check(
+        "Next",
+        vec![
+            (
+                "approved is what uat does not run",
+                Facts::production().but(|facts| facts.desired.wish = promotes(approved(B))).next(),
+                "it waits until somebody deploys to shop-uat what is approved, or approves what it runs",
+            ),
+            (
+                "uat drifted",
+                uat(drift),
+                "it waits until somebody has shop-uat deploy once more: `kubectl konigle reset shop-uat -n shop`",
+            ),
+            (
+                "uat is not confirmed",
+                uat(|status| status.release.as_mut().unwrap().attribution = Attribution::Assumed),
+                "it waits until somebody has shop-uat deploy once more: `kubectl konigle reset shop-uat -n shop`",
+            ),
+            (
+                "uat deploys",
+                uat(|status| *status = Facts::uat().runs(A).in_flight(A).with_job(JobStatus::Running).next().status),
+                "it goes on by itself with shop-uat: `kubectl konigle explain shop-uat -n shop` says what comes next there",
+            ),
+            (
+                "uat is stalled",
+                uat(|status| {
+                    let failed = Facts::uat().but(|facts| facts.desired.retry_limit = 1).runs(A);
+                    *status = failed.in_flight(A).job_failed().next().status;
+                }),
+                "it waits until somebody sees to shop-uat: `kubectl konigle explain shop-uat -n shop` says what it needs",
+            ),
+            (
+                "no uat resource yet",
+                young(gone).next(),
+                "it waits until somebody creates shop-uat, or corrects spec.promotion.from.name",
+            ),
+            (
+                "no artifact",
+                not_found.next(),
+                "it goes on by itself where its host was only away; else it waits until somebody publishes the artifact, or mends what the message names",
+            ),
+        ],
+    );
 }
 
 /// The document says of each reason whether a person is needed; the words may say nothing else.
@@ -166,26 +174,27 @@ fn what_runs_is_said_as_far_as_it_is_known() {
         "False".clone_into(&mut condition.status);
         facts.status.conditions.push(condition);
     });
-    for (what, facts, words) in [
-        (
-            "a failed job",
-            Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next(),
-            "v1 aaaaaaaaaaaa before attempt 2, which failed; what runs after a failed deploy is Konigle's matter",
-        ),
-        ("a refused request", refused.next(), "v1 aaaaaaaaaaaa, for 60m, confirmed by its own job"),
-        (
-            "an unknown outcome",
-            Facts::uat().runs(A).ended(B, AttemptResult::Unknown, "never seen").next(),
-            "v1 aaaaaaaaaaaa before attempt 2, of which it is not known what became",
-        ),
-        (
-            "content that is not verified",
-            unverified,
-            "not known; v1 aaaaaaaaaaaa was promoted, but uat did not stay as it was approved meanwhile",
-        ),
-    ] {
-        assert_eq!(line(&facts, "Runs").as_deref(), Some(words), "{what}");
-    }
+    check(
+        "Runs",
+        vec![
+            (
+                "a failed job",
+                Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next(),
+                "v1 aaaaaaaaaaaa before attempt 2, which failed; what runs after a failed deploy is Konigle's matter",
+            ),
+            ("a refused request", refused.next(), "v1 aaaaaaaaaaaa, for 60m, confirmed by its own job"),
+            (
+                "an unknown outcome",
+                Facts::uat().runs(A).ended(B, AttemptResult::Unknown, "never seen").next(),
+                "v1 aaaaaaaaaaaa before attempt 2, of which it is not known what became",
+            ),
+            (
+                "content that is not verified",
+                unverified,
+                "not known; v1 aaaaaaaaaaaa was promoted, but uat did not stay as it was approved meanwhile",
+            ),
+        ],
+    );
 }
 
 #[test]
