@@ -4,6 +4,7 @@
 //! written, and only onto the very promotion that was shown.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -14,15 +15,16 @@ use super::arguments::Approving;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::reading::{State, ago, attribution, called, state};
-use super::requests::{manager_of, wait_for};
+use super::requests::{manager_of, selection};
 use super::screen::{Mark, Screen};
+use super::wait::until_ready;
 use crate::api::{KonigleSpace, Promotion, PromotionPolicy, ReleaseStatus};
 use crate::clock;
 use crate::cluster::ClusterError;
 use crate::desired::Desired;
-use crate::observation::SourceFacts;
+use crate::observation::{Observation, SourceFacts};
 use crate::observe::source_facts;
-use crate::wish::{Gate, gate_of};
+use crate::wish::{Gate, gate};
 
 /// Approves, and waits for the promotion.
 pub async fn run(connection: &Connection, screen: &Screen, what: &Approving) -> Result<(), Failure> {
@@ -59,7 +61,10 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Approving) -> 
         return Ok(());
     }
     let digest = &approval.release.digest;
-    wait_for(connection, screen, std::slice::from_ref(name), what.timeout, |space| runs(space, digest)).await
+    let unmet =
+        |space: &KonigleSpace| (!runs(space, digest)).then(|| format!("does not run {} yet", approval.called()));
+    let selection = selection(std::slice::from_ref(name));
+    until_ready(connection, screen, (&selection, what.timeout), unmet).await.map(drop)
 }
 
 fn runs(space: &KonigleSpace, digest: &str) -> bool {
@@ -106,7 +111,10 @@ fn approval(production: &KonigleSpace, namespace: &[KonigleSpace]) -> Result<App
     let desired =
         Desired::parse(&approved).map_err(|invalid| Failure::failed(format!("{name} is invalid: {invalid}")))?;
     let uid = production.uid().unwrap_or_default();
-    match gate_of(&desired, &source, &uid) {
+    let namespace = production.namespace().unwrap_or_default();
+    let unlooked = Observation::unlooked(name.clone(), namespace, uid.clone(), (clock::now(), Duration::ZERO));
+    // In the words of the condition, with its command.
+    match gate(&desired, &Observation { source: Some(source), ..unlooked }) {
         Some(Gate::Closed(problem)) => {
             Err(Failure::failed(format!("not approved ({}): {}", problem.reason.word(), problem.message)))
         }

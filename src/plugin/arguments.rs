@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api::GROUP;
+
 /// Shows and moves KonigleSpaces: what runs on Konigle Cloud, what is under way, and what comes next.
 ///
 /// Exit codes: 0 done or ready; 1 failed, refused or Stalled; 2 wrong command line or invalid manifest; 3 timed out;
@@ -32,6 +34,12 @@ pub struct Global {
     /// The kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config.
     #[arg(long, global = true, help_heading = "Global")]
     pub kubeconfig: Option<PathBuf>,
+    /// Ask as this user.
+    #[arg(long = "as", value_name = "USER", global = true, help_heading = "Global")]
+    pub impersonate: Option<String>,
+    /// Ask as of this group; may be repeated.
+    #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate", global = true, help_heading = "Global")]
+    pub impersonate_groups: Vec<String>,
     /// No colours. They are left out, too, where `NO_COLOR` is set or the output is no terminal.
     #[arg(long, global = true, help_heading = "Global")]
     pub no_color: bool,
@@ -86,7 +94,7 @@ pub enum Shell {
 #[derive(Args, Default)]
 pub struct Selection {
     /// Their names. Default: all.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = parse_name)]
     pub names: Vec<String>,
     /// Those of all namespaces.
     #[arg(short = 'A', long, conflicts_with_all = ["names", "namespace"])]
@@ -124,6 +132,7 @@ pub enum Output {
 #[derive(Args)]
 pub struct Explaining {
     /// The KonigleSpace.
+    #[arg(value_parser = parse_name)]
     pub name: String,
     /// The operator's own --unknown-outcome-settle, where it is not the default.
     #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = parse_duration)]
@@ -134,6 +143,7 @@ pub struct Explaining {
 #[derive(Args)]
 pub struct Logging {
     /// The KonigleSpace.
+    #[arg(value_parser = parse_name)]
     pub name: String,
     /// Go on until the job has ended.
     #[arg(short, long)]
@@ -175,7 +185,7 @@ pub struct Waiting {
 #[derive(Args)]
 pub struct Naming {
     /// The KonigleSpaces.
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = parse_name)]
     pub names: Vec<String>,
 }
 
@@ -183,7 +193,7 @@ pub struct Naming {
 #[derive(Args)]
 pub struct Requesting {
     /// The KonigleSpaces.
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = parse_name)]
     pub names: Vec<String>,
     /// Do not wait for what comes of it.
     #[arg(long)]
@@ -197,6 +207,7 @@ pub struct Requesting {
 #[derive(Args)]
 pub struct Approving {
     /// The KonigleSpace of the production Space.
+    #[arg(value_parser = parse_name)]
     pub name: String,
     /// Do not ask.
     #[arg(short, long)]
@@ -213,6 +224,7 @@ pub struct Approving {
 #[derive(Args)]
 pub struct Remembering {
     /// The KonigleSpace.
+    #[arg(value_parser = parse_name)]
     pub name: String,
     /// Another form of output.
     #[arg(short, long)]
@@ -236,6 +248,16 @@ pub struct Validating {
     pub files: Vec<PathBuf>,
 }
 
+/// A name as people and `-o name` write it: alone, or behind one of the words for the resource.
+fn parse_name(text: &str) -> Result<String, String> {
+    let Some((resource, name)) = text.split_once('/') else { return Ok(text.to_owned()) };
+    let word = resource.strip_suffix(&format!(".{GROUP}")).unwrap_or(resource);
+    match word {
+        "kspace" | "koniglespace" | "koniglespaces" if !name.is_empty() && !name.contains('/') => Ok(name.to_owned()),
+        _ => Err("write the name of a KonigleSpace, or kspace/NAME".to_owned()),
+    }
+}
+
 /// `90s`, `20m`, `1h30m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration =
@@ -252,6 +274,32 @@ mod tests {
     #[test]
     fn the_command_line_is_in_order() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn names_are_read_as_people_and_kubectl_write_them() {
+        for prefix in [
+            "",
+            "kspace/",
+            "koniglespace/",
+            "koniglespaces/",
+            "koniglespace.cloud.konigle.com/",
+            "koniglespaces.cloud.konigle.com/",
+        ] {
+            assert_eq!(parse_name(&format!("{prefix}shop-uat")), Ok("shop-uat".to_owned()), "{prefix}");
+        }
+        for text in ["pod/shop-uat", "kspace/", "shop/shop-uat", "kspace/shop/uat"] {
+            assert!(parse_name(text).is_err(), "{text} was accepted");
+        }
+        let words =
+            ["kubectl konigle", "reset", "kspace/shop-uat", "--as", "ann", "--as-group", "a", "--as-group", "b"];
+        let arguments = Arguments::parse_from(words);
+        assert_eq!(arguments.global.impersonate.as_deref(), Some("ann"));
+        assert_eq!(arguments.global.impersonate_groups, ["a", "b"]);
+        let Command::Reset(what) = arguments.command else { panic!("another command") };
+        assert_eq!(what.names, ["shop-uat"]);
+        let without = ["kubectl konigle", "status", "--as-group", "a"];
+        assert!(Arguments::try_parse_from(without).is_err(), "a group of nobody");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The API server, with the rights of whoever runs the plugin: reads and guarded writes of KonigleSpaces.
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::DeserializeGuard;
@@ -30,7 +31,11 @@ pub struct Connection {
 impl Connection {
     /// By the flags, the kubeconfig, or the pod's own account.
     pub async fn open(global: &Global) -> Result<Self, Failure> {
-        let config = config(global).await?;
+        let mut config = config(global).await?;
+        if global.impersonate.is_some() {
+            config.auth_info.impersonate.clone_from(&global.impersonate);
+            config.auth_info.impersonate_groups = Some(global.impersonate_groups.clone());
+        }
         let clients = Clients::new(&config).map_err(|error| {
             Failure::cluster(format!("the kubeconfig cannot be used: {error}; choose another --context"))
         })?;
@@ -60,6 +65,9 @@ impl Connection {
         let mut all: Vec<KonigleSpace> =
             listed.items.into_iter().filter_map(|DeserializeGuard(space)| space.ok()).collect();
         all.sort_by_key(|space| (space.namespace(), space.name_any()));
+        if all.is_empty() && !selection.all_namespaces {
+            self.namespace_is_there().await?;
+        }
         if selection.names.is_empty() {
             return Ok(all);
         }
@@ -68,6 +76,22 @@ impl Connection {
             space.ok_or_else(|| self.unknown(name, &all))
         };
         selection.names.iter().map(found).collect()
+    }
+
+    /// Whoever misspells a namespace is told so, where the rights allow to know.
+    async fn namespace_is_there(&self) -> Result<(), Failure> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        match within("read a Namespace", namespaces.get_metadata(&self.namespace)).await {
+            Err(error) if error.code() == Some(404) => {
+                Err(Failure::cluster(format!("there is no namespace {}: see -n and -A", self.namespace)))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Where those are looked for that are meant.
+    pub fn place(&self, selection: &Selection) -> String {
+        place(selection, &self.namespace)
     }
 
     /// One of them, and all of its namespace.
@@ -106,6 +130,15 @@ impl Connection {
     fn unknown(&self, name: &str, all: &[KonigleSpace]) -> Failure {
         let names: Vec<String> = all.iter().map(ResourceExt::name_any).collect();
         Failure::cluster(no_such(name, &self.namespace, &names))
+    }
+}
+
+fn place(selection: &Selection, namespace: &str) -> String {
+    let labels = selection.selector.as_ref().map(|labels| format!("with the labels {labels} ")).unwrap_or_default();
+    if selection.all_namespaces {
+        format!("{labels}in the cluster")
+    } else {
+        format!("{labels}in namespace {namespace}")
     }
 }
 
@@ -183,5 +216,17 @@ mod tests {
             assert_eq!(text, format!("there is no KonigleSpace {name} in namespace shop; {advice}"));
         }
         assert!(no_such("shop-uat", "other", &[]).ends_with("see -n and -A"));
+    }
+
+    #[test]
+    fn a_place_is_told_with_its_labels() {
+        let told = |all_namespaces, selector: Option<&str>| {
+            let selector = selector.map(str::to_owned);
+            place(&Selection { all_namespaces, selector, ..Selection::default() }, "shop")
+        };
+        assert_eq!(told(false, None), "in namespace shop");
+        assert_eq!(told(true, None), "in the cluster");
+        assert_eq!(told(true, Some("team=shop")), "with the labels team=shop in the cluster");
+        assert_eq!(told(false, Some("team=shop")), "with the labels team=shop in namespace shop");
     }
 }

@@ -8,8 +8,8 @@ use kube::ResourceExt;
 use super::arguments::Explaining;
 use super::connection::Connection;
 use super::failure::Failure;
-use super::outlook::{Outlook, outlook};
-use super::reading::{ago, attribution, called, headline, is_current, kind, length};
+use super::outlook::{Closed, Outlook, outlook};
+use super::reading::{self, Pending, Runs, ago, attribution, called, headline, is_current, kind, length, pending};
 use super::screen::{Look, Screen, Tone, in_one_line};
 use crate::api::{Cause, KonigleSpace};
 use crate::clock;
@@ -52,15 +52,22 @@ pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, lo
     }
     let status = space.status.clone().unwrap_or_default();
     let ready = status.condition("Ready").map(|ready| ready.message.as_str()).unwrap_or_default();
-    line("Next", &next(space, &outlook.step, ready));
+    if let Some(Pending { what, annotation, waits_for }) = pending(space) {
+        line(
+            "Asked",
+            &format!("{what} by the annotation {annotation}, and not acted on yet: it waits for {waits_for}"),
+        );
+    }
+    let next = |step: &Step| next(space, step, outlook.closed.as_ref(), ready);
+    line("Next", &next(&outlook.step));
     line("When", &when(space, outlook, now));
     if let Some(afterwards) = &outlook.afterwards {
-        line("Then", &format!("once that is over or mended: {}", next(space, afterwards, ready)));
+        line("Then", &format!("once that is over or mended: {}", next(afterwards)));
     }
     if let Some(resumed) = &outlook.resumed {
         let command =
             format!("`kubectl konigle resume {} -n {}`", space.name_any(), space.namespace().unwrap_or_default());
-        line("Resume", &format!("{command} would lead to this: {}", next(space, resumed, ready)));
+        line("Resume", &format!("{command} would lead to this: {}", next(resumed)));
     }
     if let Some(unresolved) = &outlook.unresolved {
         if let Some(until) = &unresolved.until {
@@ -97,10 +104,17 @@ fn runs(space: &KonigleSpace, now: Timestamp) -> Option<String> {
     let status = space.status.as_ref()?;
     let release = status.release.as_ref()?;
     let what = called(release.revision.as_deref(), &release.digest);
-    if status.is_true("Drifted") {
-        return Some(format!("not known; it was {what} until somebody else deployed"));
-    }
-    Some(format!("{what}, for {}, {}", ago(now, release.deployed_at.as_deref()), attribution(release)))
+    Some(match reading::runs(status, release) {
+        Runs::Recorded => format!("{what}, for {}, {}", ago(now, release.deployed_at.as_deref()), attribution(release)),
+        Runs::Drifted => format!("not known; it was {what} until somebody else deployed"),
+        Runs::NotVerified => {
+            format!("not known; {what} was promoted, but uat did not stay as it was approved meanwhile")
+        }
+        Runs::BeforeFailed(number) => {
+            format!("{what} before attempt {number}, which failed; what runs after a failed deploy is Konigle's matter")
+        }
+        Runs::BeforeUnknown(number) => format!("{what} before attempt {number}, of which it is not known what became"),
+    })
 }
 
 fn attempt(space: &KonigleSpace, now: Timestamp) -> Option<String> {
@@ -120,7 +134,7 @@ fn attempt(space: &KonigleSpace, now: Timestamp) -> Option<String> {
 }
 
 /// What a step means; `known` is what was said above already.
-fn next(space: &KonigleSpace, step: &Step, known: &str) -> String {
+fn next(space: &KonigleSpace, step: &Step, closed: Option<&Closed>, known: &str) -> String {
     let and =
         |message: &str| if message.is_empty() || message == known { String::new() } else { format!(": {message}") };
     match step {
@@ -141,11 +155,56 @@ fn next(space: &KonigleSpace, step: &Step, known: &str) -> String {
             };
             format!("attempt {number} {verb}, {}", why(release.cause))
         }
-        Step::Wait(waiting) => format!("it goes on by itself{}", and(&waiting.message)),
+        Step::Unseen(_) => "the operator looks at the Space".to_owned(),
+        Step::Wait(looking) if looking.reason == Reason::Progressing && remote(space).is_none() => {
+            "the operator looks at the Space".to_owned()
+        }
+        Step::Wait(waiting) => format!("{}{}", waits(space, waiting.reason, closed), and(&waiting.message)),
+        Step::Stall(stalled) if stalled.reason == Reason::JobOverdue => {
+            format!("nothing before its job ends, or a person says how it ended{}", and(&stalled.message))
+        }
         Step::Stall(stalled) => format!("nothing before a person acts{}", and(&stalled.message)),
         Step::Suspend(suspended) => format!("nothing is written to Konigle before a resume{}", and(&suspended.message)),
         Step::Unreachable(unreachable) => format!("Konigle is asked again{}", and(&unreachable.message)),
-        Step::Unseen(why) => format!("nothing changes yet{}", and(why)),
+    }
+}
+
+/// What a wait is for: what ends by itself, or somebody who does something.
+fn waits(space: &KonigleSpace, reason: Reason, closed: Option<&Closed>) -> String {
+    let itself = "it goes on by itself";
+    match reason {
+        Reason::AwaitingSource => awaits_source(space, closed),
+        Reason::ArtifactUnavailable => format!(
+            "{itself} where its host was only away; else it waits until somebody publishes the artifact, or mends what the message names"
+        ),
+        Reason::ProgressingWithRetry => format!("{itself}, unless somebody writes another digest before"),
+        Reason::ResolvingOutcome => "nothing is sent while evidence is awaited".to_owned(),
+        Reason::HeldByPromotion => format!("{itself} once that promotion has ended"),
+        Reason::SpaceBusy => format!("{itself} once that has ended"),
+        _ => itself.to_owned(),
+    }
+}
+
+/// What a promotion waits for that may not be sent now.
+fn awaits_source(space: &KonigleSpace, closed: Option<&Closed>) -> String {
+    let from = space.spec.promotion.as_ref().map(|promotion| promotion.from.name.as_str()).unwrap_or_default();
+    let Some(Closed { reason, opens_by_itself }) = closed else { return "it goes on by itself".to_owned() };
+    let command = |word: &str| format!("`kubectl konigle {word} {from} -n {}`", space.namespace().unwrap_or_default());
+    if *opens_by_itself {
+        return format!("it goes on by itself with {from}: {} says what comes next there", command("explain"));
+    }
+    let is_approved = space.spec.promotion.as_ref().is_some_and(|promotion| promotion.approved_digest.is_some());
+    match reason {
+        Reason::SourceNotFound => {
+            format!("it waits until somebody creates {from}, or corrects spec.promotion.from.name")
+        }
+        Reason::SourceDrifted | Reason::SourceNotConfirmed => {
+            format!("it waits until somebody has {from} deploy once more: {}", command("reset"))
+        }
+        Reason::AwaitingSource if is_approved => {
+            format!("it waits until somebody deploys to {from} what is approved, or approves what it runs")
+        }
+        _ => format!("it waits until somebody sees to {from}: {} says what it needs", command("explain")),
     }
 }
 
@@ -170,6 +229,9 @@ fn when(space: &KonigleSpace, outlook: &Outlook, now: Timestamp) -> String {
     let retry = retry.filter(|at| time::parse(at).is_some_and(|at| at > now));
     match (&outlook.step, outlook.look_again) {
         _ if !is_current(space) => "at once: the operator has not answered the newest spec yet".to_owned(),
+        (Step::Start(_), _) if pending(space).is_some() => {
+            "in the operator's next pass in which Konigle answers".to_owned()
+        }
         (Step::Start(_), _) => "now, in the operator's next pass".to_owned(),
         (Step::Wait(_) | Step::Stall(_), Some(_)) if retry.is_some() => {
             format!("after {}; {edits}", retry.unwrap_or_default())

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::api::{Attempt, BaselineSource, KonigleSpace, KonigleSpaceStatus};
-use crate::desired::{Desired, Wish};
+use crate::desired::{Approval, Desired, Wish};
 use crate::footprint::Footprint;
 use crate::judge::{Judged, Open, holder_now, holder_timeout, judge, wait_ends};
 use crate::konigle::model::{Job, JobStatus};
@@ -20,7 +20,9 @@ use crate::observation::{
     SpaceFacts,
 };
 use crate::plan::{Step, look_again, next_step};
+use crate::plugin::reading::is_mended_by_a_request;
 use crate::reason::Reason;
+use crate::wish::{Gate, gate};
 
 /// What comes next.
 #[derive(Clone, Debug)]
@@ -35,6 +37,17 @@ pub struct Outlook {
     pub resumed: Option<Step>,
     /// The attempt whose outcome a person may say, and how.
     pub unresolved: Option<Unresolved>,
+    /// Where nothing may be promoted now: why, and who is to do something about it.
+    pub closed: Option<Closed>,
+}
+
+/// Why nothing may be promoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The reason, as the condition `PromotionAllowed` has it.
+    pub reason: Reason,
+    /// Whether the uat resource gets there by itself, as far as the cluster tells.
+    pub opens_by_itself: bool,
 }
 
 /// An attempt of which it is not known what became.
@@ -61,6 +74,7 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], (now, settle): 
                 afterwards: None,
                 resumed: None,
                 unresolved: None,
+                closed: None,
             };
         }
     };
@@ -75,14 +89,71 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], (now, settle): 
     let (step, afterwards, is_said) = match said {
         Some(said) if reason(&said) == reason(&planned) => (in_its_words(planned, said), None, true),
         Some(said) if reason(&said).is_some_and(|reason| is_seen_by_the_operator_alone(reason, &status)) => {
-            (said, Some(planned), true)
+            let afterwards = Some(planned).filter(|planned| is_foretold(&said, planned, &seen));
+            (said, afterwards, true)
         }
         Some(_) | None => (planned, None, false),
     };
     // The operator's own words name the end of the wait, by the flags that it runs with.
     let unresolved = unresolved(&step, &desired, &seen, &judged)
         .map(|open| Unresolved { until: open.until.filter(|_| !is_said), ..open });
-    Outlook { look_again: Some(look_again(&step, &desired, &seen, &judged)), step, afterwards, resumed, unresolved }
+    let closed = closed(&desired, &seen, namespace, (now, settle));
+    Outlook {
+        look_again: Some(look_again(&step, &desired, &seen, &judged)),
+        step,
+        afterwards,
+        resumed,
+        unresolved,
+        closed,
+    }
+}
+
+/// Whether the planner's answer is what follows once that is mended which only the operator saw. Not where the way out is
+/// another digest, another Space or another spec; not where it depends on what became of an attempt; and not where nothing
+/// is known of the Space.
+fn is_foretold(said: &Step, planned: &Step, seen: &Observation) -> bool {
+    let is_of_another_wish = matches!(
+        reason(said),
+        Some(
+            Reason::ArtifactRejected
+                | Reason::InvalidSpec
+                | Reason::SpaceNotFound
+                | Reason::SpaceChanged
+                | Reason::PairNotProven
+        )
+    );
+    !is_of_another_wish && reason(planned) != Some(Reason::ResolvingOutcome) && seen.space_seen().is_some()
+}
+
+/// Why nothing may be promoted now, and whether the uat resource gets there by itself.
+fn closed(
+    desired: &Desired,
+    seen: &Observation,
+    namespace: &[KonigleSpace],
+    moment: (Timestamp, Duration),
+) -> Option<Closed> {
+    let (Wish::Promote { from, approval }, Some(Gate::Closed(problem))) = (&desired.wish, gate(desired, seen)) else {
+        return None;
+    };
+    let uat = namespace.iter().find(|other| other.name_any() == *from);
+    // One that promotes itself is no uat resource, and two of them may name each other.
+    let uat = uat.filter(|uat| uat.spec.promotion.is_none() && uat.metadata.deletion_timestamp.is_none());
+    let moves = |uat: &KonigleSpace| {
+        matches!(outlook(uat, namespace, moment).step, Step::Fetch | Step::Start(_) | Step::Wait(_))
+    };
+    let brings = |uat: &KonigleSpace| match (approval, Desired::parse(uat).map(|desired| desired.wish)) {
+        (Approval::Manual(Some(approved)), Ok(Wish::Deploy(wish))) => wish.digest == *approved,
+        _ => true,
+    };
+    Some(Closed {
+        reason: problem.reason,
+        opens_by_itself: uat.is_some_and(|uat| brings(uat) && (moves(uat) || is_held(uat))),
+    })
+}
+
+/// Whether another promotion needs it to stay as it is: that ends.
+fn is_held(uat: &KonigleSpace) -> bool {
+    uat.status.as_ref().is_some_and(|status| status.held_by.is_some() && !status.is_true("Stalled"))
 }
 
 /// The facts of a pass in which everything is as it should be, and the Space as the status last told.
@@ -178,10 +249,15 @@ fn others(seen: &mut Observation, space: &KonigleSpace, namespace: &[KonigleSpac
 /// What the operator's last pass said, where it speaks of the newest spec and requests.
 fn said(space: &KonigleSpace, status: &KonigleSpaceStatus, desired: &Desired) -> Option<Step> {
     let requests = &desired.requests;
-    let is_current = Some(status.observed_generation) == space.metadata.generation
-        && !(requests.look(status) || requests.reset(status) || requests.redeploy(status));
+    let is_current = Some(status.observed_generation) == space.metadata.generation && !requests.look(status);
     let ready = status.condition("Ready").filter(|_| is_current)?;
     let problem = Problem { reason: Reason::of(&ready.reason)?, message: ready.message.clone() };
+    let asks = requests.reset(status) || requests.redeploy(status);
+    let stands_in_the_way =
+        is_seen_by_the_operator_alone(problem.reason, status) && !is_mended_by_a_request(problem.reason);
+    if asks && !stands_in_the_way {
+        return None;
+    }
     Some(if status.is_true("Stalled") {
         Step::Stall(problem)
     } else if problem.reason == Reason::Downloading {

@@ -6,8 +6,12 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::screen::{Mark, in_one_line};
-use crate::api::{AttemptType, Cause, KonigleSpace, KonigleSpaceStatus, ReleaseStatus};
-use crate::desired::Desired;
+use crate::api::{
+    AttemptResult, AttemptType, Cause, KonigleSpace, KonigleSpaceStatus, RECONCILE_AT, REDEPLOY_AT, RESET_AT,
+    ReleaseStatus,
+};
+use crate::desired::{Desired, Requests};
+use crate::judge::last_sent;
 use crate::reason::Reason;
 use crate::time;
 
@@ -27,15 +31,17 @@ pub enum State {
 /// The state, once the status speaks of the newest spec and requests.
 pub fn state(space: &KonigleSpace) -> State {
     let Some(status) = &space.status else { return State::Moving };
-    let requests = Desired::parse(space).map(|desired| desired.requests).unwrap_or_default();
+    let requests = requests(space);
     let ready = status.condition("Ready");
-    if !is_current(space) || requests.look(status) {
+    let asks = requests.reset(status) || requests.redeploy(status);
+    if !is_answered(space) {
         State::Moving
-    } else if status.is_true("Stalled") {
-        State::Stalled
+    } else if let Some(stalled) = status.condition("Stalled").filter(|stalled| stalled.status == "True") {
+        let is_to_be_mended = asks && Reason::of(&stalled.reason).is_some_and(is_mended_by_a_request);
+        if is_to_be_mended { State::Moving } else { State::Stalled }
     } else if ready.is_some_and(|ready| ready.status == "False" && ready.reason == Reason::Suspended.word()) {
         State::Suspended
-    } else if status.is_true("Ready") && !requests.reset(status) && !requests.redeploy(status) {
+    } else if status.is_true("Ready") && !asks {
         State::Ready
     } else {
         State::Moving
@@ -47,6 +53,82 @@ pub fn is_current(space: &KonigleSpace) -> bool {
     space.status.as_ref().is_some_and(|status| {
         Some(status.observed_generation) == space.metadata.generation && status.condition("Ready").is_some()
     })
+}
+
+/// Whether the operator has answered the newest spec and the newest request for a look.
+pub fn is_answered(space: &KonigleSpace) -> bool {
+    is_current(space) && space.status.as_ref().is_some_and(|status| !requests(space).look(status))
+}
+
+fn requests(space: &KonigleSpace) -> Requests {
+    Desired::parse(space).map(|desired| desired.requests).unwrap_or_default()
+}
+
+/// Whether a reset or redeploy is what ends a stall for this reason; any other stands in its way.
+pub fn is_mended_by_a_request(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::RetriesExceeded
+            | Reason::RequestRejected
+            | Reason::Drifted
+            | Reason::DriftLoop
+            | Reason::ContentNotVerified
+            | Reason::SpaceChanged
+            | Reason::SpaceError
+    )
+}
+
+/// A request by annotation that was not acted on yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// What is asked for, such as `a reset`.
+    pub what: &'static str,
+    /// The annotation that asks for it.
+    pub annotation: &'static str,
+    /// What it waits for.
+    pub waits_for: String,
+}
+
+/// The request that was not acted on yet: a reset, a redeploy, or a look.
+pub fn pending(space: &KonigleSpace) -> Option<Pending> {
+    let requests = requests(space);
+    let unseen = KonigleSpaceStatus::default();
+    let status = space.status.as_ref().unwrap_or(&unseen);
+    let (what, annotation, id) = if requests.reset(status) {
+        ("a reset", RESET_AT, &requests.reset_at)
+    } else if requests.redeploy(status) {
+        ("a redeploy", REDEPLOY_AT, &requests.redeploy_at)
+    } else if requests.look(status) {
+        ("a look", RECONCILE_AT, &requests.reconcile_at)
+    } else {
+        return None;
+    };
+    // The plugin asks for a look with it: where that was acknowledged, the operator has seen both.
+    let was_seen = requests.reconcile_at.is_some() && requests.reconcile_at == *id;
+    Some(Pending { what, annotation, waits_for: waits_for(space, status, was_seen) })
+}
+
+fn waits_for(space: &KonigleSpace, status: &KonigleSpaceStatus, was_seen: bool) -> String {
+    if !is_answered(space) {
+        return "the operator, which has not answered: does it run, and does it watch this namespace?".to_owned();
+    }
+    if let Some(attempt) = &status.attempt {
+        let reason = status.condition("Ready").map(|ready| ready.reason.clone()).unwrap_or_default();
+        let is_unknown = [Reason::ResolvingOutcome, Reason::OutcomeUnknown].iter().any(|word| word.word() == reason);
+        let end = if is_unknown { "of which it is not known what became" } else { "which is under way" };
+        return format!("the end of attempt {}, {end}", attempt.number);
+    }
+    if space.spec.suspend {
+        return "a resume".to_owned();
+    }
+    let in_the_way = status.condition("Ready").filter(|ready| ready.status != "True");
+    match in_the_way.and_then(|ready| Reason::of(&ready.reason)) {
+        Some(reason) if !is_mended_by_a_request(reason) && reason != Reason::ProgressingWithRetry => {
+            format!("the end of what is in the way ({})", reason.word())
+        }
+        _ if was_seen => "Konigle's answer to the operator's looks".to_owned(),
+        _ => "the operator's next look that Konigle answers: does the operator run?".to_owned(),
+    }
 }
 
 /// What is to be said first: a mark, the reason and the message.
@@ -73,12 +155,51 @@ pub fn headline(space: &KonigleSpace) -> (Mark, String, String) {
     (mark, in_one_line(&ready.reason), in_one_line(&ready.message))
 }
 
-/// What runs, as people call it: the revision, if there is one, and the digest's beginning.
+/// How far it is known that the release of the status still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// As far as the status says.
+    Recorded,
+    /// It did, until somebody else deployed.
+    Drifted,
+    /// It was promoted while uat changed.
+    NotVerified,
+    /// It did, before an attempt that failed: what that leaves is Konigle's matter.
+    BeforeFailed(i64),
+    /// It did, before an attempt of which it is not known what became.
+    BeforeUnknown(i64),
+}
+
+/// How far it is known that this release runs.
+pub fn runs(status: &KonigleSpaceStatus, release: &ReleaseStatus) -> Runs {
+    if status.is_true("Drifted") {
+        return Runs::Drifted;
+    }
+    if status.condition("ContentVerified").is_some_and(|verified| verified.status == "False") {
+        return Runs::NotVerified;
+    }
+    let Some(last) = last_sent(status) else { return Runs::Recorded };
+    let shown = status.space.as_ref().map(|space| (&space.last_deployed_at, &space.last_deployment_status));
+    let left = (&release.last_deployed_at_seen, &release.last_deployment_status_seen);
+    match last.result {
+        AttemptResult::Unknown => Runs::BeforeUnknown(last.number),
+        // What Konigle refused has no job and changed nothing.
+        AttemptResult::Failed if last.job_id.is_some() || shown.is_some_and(|shown| shown != left) => {
+            Runs::BeforeFailed(last.number)
+        }
+        AttemptResult::Failed | AttemptResult::Succeeded | AttemptResult::NotSent => Runs::Recorded,
+    }
+}
+
+/// What runs, as people call it: the revision, if there is one, and the digest's beginning; marked where it only did.
 pub fn release(status: &KonigleSpaceStatus) -> String {
-    status
-        .release
-        .as_ref()
-        .map_or_else(|| "-".to_owned(), |release| called(release.revision.as_deref(), &release.digest))
+    let Some(release) = &status.release else { return "-".to_owned() };
+    let what = called(release.revision.as_deref(), &release.digest);
+    match runs(status, release) {
+        Runs::Recorded => what,
+        Runs::NotVerified => "not known".to_owned(),
+        Runs::Drifted | Runs::BeforeFailed(_) | Runs::BeforeUnknown(_) => format!("was {what}"),
+    }
 }
 
 /// A digest as people call it.
@@ -179,10 +300,59 @@ mod tests {
         assert_eq!(read(&drifted, |_| {}), State::Stalled);
         let mut space = resource(&drifted);
         annotate(&mut space, crate::api::RESET_AT);
-        assert_eq!(state(&space), State::Stalled, "a reset that leads nowhere is no reason to wait for ever");
+        assert_eq!(state(&space), State::Moving, "what the reset is to mend is no answer to it");
+        let odd = Facts::uat().but(|facts| facts.seen.account = Err(problem(Reason::SecretNotFound))).next();
+        let mut space = resource(&odd);
+        annotate(&mut space, crate::api::RESET_AT);
+        assert_eq!(state(&space), State::Stalled, "what stands in its way is no reason to wait for ever");
         assert_eq!(read(&Facts::uat().suspended().next(), |_| {}), State::Suspended);
         assert_eq!(read(&Facts::uat().runs(A).suspended().next(), |_| {}), State::Ready, "its wish is met");
         assert_eq!(read(&Facts::uat().in_flight(A).next(), |_| {}), State::Moving);
+    }
+
+    #[test]
+    fn a_pending_request_names_what_it_waits_for() {
+        let failed = || Facts::uat().but(|facts| facts.desired.retry_limit = 1).in_flight(A).job_failed().next();
+        let looked = |facts: Facts| {
+            facts.but(|facts| {
+                facts.desired.requests.reconcile_at = Some("1".to_owned());
+                facts.status.last_handled_reconcile_at = Some("1".to_owned());
+            })
+        };
+        let odd = Facts::uat().but(|facts| facts.seen.account = Err(problem(Reason::SecretNotFound))).next();
+        let unanswered = "the operator, which has not answered: does it run, and does it watch this namespace?";
+        let table: Vec<(&str, Facts, &str)> = vec![
+            (
+                "nobody has seen it",
+                failed().reset("1"),
+                "the operator's next look that Konigle answers: does the operator run?",
+            ),
+            ("Konigle does not answer", looked(failed().reset("1")), "Konigle's answer to the operator's looks"),
+            (
+                "the operator does not answer",
+                looked(failed().reset("2")).but(|facts| facts.desired.requests.reconcile_at = Some("2".to_owned())),
+                unanswered,
+            ),
+            (
+                "an open attempt",
+                Facts::uat().in_flight(A).with_job(crate::konigle::model::JobStatus::Running).next().reset("1"),
+                "the end of attempt 1, which is under way",
+            ),
+            (
+                "an unknown outcome",
+                Facts::uat().in_flight(A).next().reset("1"),
+                "the end of attempt 1, of which it is not known what became",
+            ),
+            ("no Secret", looked(odd.reset("1")), "the end of what is in the way (SecretNotFound)"),
+            ("suspended", Facts::uat().suspended().next().reset("1"), "a resume"),
+        ];
+        for (what, facts, waits_for) in table {
+            let pending = pending(&resource(&facts)).expect(what);
+            assert_eq!((pending.what, pending.annotation), ("a reset", RESET_AT), "{what}");
+            assert_eq!(pending.waits_for, waits_for, "{what}");
+        }
+        assert_eq!(pending(&resource(&looked(failed()))), None);
+        assert_eq!(pending(&resource(&looked(failed().redeploy("1")))).map(|pending| pending.what), Some("a redeploy"));
     }
 
     #[test]

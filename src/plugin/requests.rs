@@ -1,7 +1,5 @@
 //! `reconcile`, `reset`, `suspend`, `resume`: a request by annotation or by the spec, and what comes of it.
 
-use std::time::Duration;
-
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -10,8 +8,10 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::screen::{Mark, Screen};
 use super::wait::until_ready;
-use crate::api::{KonigleSpace, RECONCILE_AT, RESET_AT};
+use crate::api::{KonigleSpace, KonigleSpaceStatus, RECONCILE_AT, REDEPLOY_AT, RESET_AT};
 use crate::clock;
+use crate::commands::Named;
+use crate::reason::Reason;
 
 /// Has the operator look now.
 pub async fn reconcile(connection: &Connection, screen: &Screen, what: &Requesting) -> Result<(), Failure> {
@@ -21,19 +21,45 @@ pub async fn reconcile(connection: &Connection, screen: &Screen, what: &Requesti
         connection.annotate(&name, RECONCILE_AT, &request).await?;
         screen.say(Mark::Doing, &format!("asked for a look at {name}"));
     }
-    finish(connection, screen, what, |space| handled(space, &request)).await
+    let unmet = |space: &KonigleSpace| unhandled(space, |status| status.last_handled_reconcile_at.as_ref(), &request);
+    finish(connection, screen, what, unmet).await.map(drop)
 }
 
-/// Clears failures and quarantine. A look is asked for with it: it is acknowledged even where the reset must wait.
+/// Clears failures and quarantine. A look is asked for with it: so it can be told whether the operator has seen it, even
+/// where the reset must wait.
 pub async fn reset(connection: &Connection, screen: &Screen, what: &Requesting) -> Result<(), Failure> {
     let request = clock::now().to_string();
-    for space in known(connection, &what.names).await? {
+    let before = known(connection, &what.names).await?;
+    for space in &before {
         let name = space.name_any();
         let change = json!({"metadata": {"annotations": {RECONCILE_AT: request, RESET_AT: request}}});
         connection.merge("ask for a reset", &name, &change).await?;
         screen.say(Mark::Doing, &format!("asked for a reset of {name}"));
     }
-    finish(connection, screen, what, |space| handled(space, &request)).await
+    let unmet = |space: &KonigleSpace| unhandled(space, |status| status.last_handled_reset_at.as_ref(), &request);
+    for after in finish(connection, screen, what, unmet).await? {
+        let before = before.iter().find(|before| before.name_any() == after.name_any());
+        if let Some(text) = before.and_then(|before| nothing_to_reset(before, &after)) {
+            screen.say(Mark::Warning, &text);
+        }
+    }
+    Ok(())
+}
+
+/// That a reset changed nothing, for which it looks like one that was not seen.
+fn nothing_to_reset(before: &KonigleSpace, after: &KonigleSpace) -> Option<String> {
+    let (before, status) = (before.status.as_ref()?, after.status.as_ref()?);
+    let had_failures = before.failures > 0 || before.next_retry_time.is_some() || !before.quarantined.is_empty();
+    let was_changed = before.condition("Stalled").is_some_and(|stalled| stalled.reason == Reason::SpaceChanged.word());
+    let was_busy = before.attempt.is_some() || status.last_attempt != before.last_attempt;
+    if had_failures || was_changed || was_busy {
+        return None;
+    }
+    let (name, namespace) = (after.name_any(), after.namespace().unwrap_or_default());
+    let redeploy = Named { namespace: &namespace, name: &name }.annotate_now(REDEPLOY_AT);
+    Some(format!(
+        "the reset of {name} had nothing to do: no failure is recorded, and what it wants is confirmed to run; to release it once more all the same: {redeploy}"
+    ))
 }
 
 /// Stops all writes to Konigle.
@@ -56,7 +82,7 @@ pub async fn resume(connection: &Connection, screen: &Screen, what: &Requesting)
         set_suspend(connection, screen, &space, false).await?;
         screen.say(Mark::Doing, &format!("{} is resumed", space.name_any()));
     }
-    finish(connection, screen, what, |_| true).await
+    finish(connection, screen, what, |_| None).await.map(drop)
 }
 
 /// All that are named, before anything is asked of one.
@@ -64,37 +90,31 @@ async fn known(connection: &Connection, names: &[String]) -> Result<Vec<KonigleS
     connection.list(&selection(names)).await
 }
 
-fn selection(names: &[String]) -> Selection {
+pub(super) fn selection(names: &[String]) -> Selection {
     Selection { names: names.to_vec(), ..Selection::default() }
 }
 
-/// Whether the request is acknowledged.
-fn handled(space: &KonigleSpace, request: &str) -> bool {
-    let handled = space.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
-    handled == Some(request)
+/// That the request is not acted on yet.
+fn unhandled(
+    space: &KonigleSpace,
+    handled: impl Fn(&KonigleSpaceStatus) -> Option<&String>,
+    request: &str,
+) -> Option<String> {
+    let is_handled = space.status.as_ref().and_then(handled).is_some_and(|handled| handled == request);
+    (!is_handled).then(|| "the operator has not acted on the request".to_owned())
 }
 
+/// Those that are ready then: none where they are not waited for.
 async fn finish(
     connection: &Connection,
     screen: &Screen,
     what: &Requesting,
-    is_met: impl Fn(&KonigleSpace) -> bool,
-) -> Result<(), Failure> {
+    unmet: impl Fn(&KonigleSpace) -> Option<String>,
+) -> Result<Vec<KonigleSpace>, Failure> {
     if what.no_wait {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    wait_for(connection, screen, &what.names, what.timeout, is_met).await
-}
-
-/// Waits until these are ready and `is_met` holds for each.
-pub(super) async fn wait_for(
-    connection: &Connection,
-    screen: &Screen,
-    names: &[String],
-    limit: Duration,
-    is_met: impl Fn(&KonigleSpace) -> bool,
-) -> Result<(), Failure> {
-    until_ready(connection, screen, (&selection(names), limit), is_met).await
+    until_ready(connection, screen, (&selection(&what.names), what.timeout), unmet).await
 }
 
 async fn set_suspend(
@@ -124,4 +144,31 @@ pub(super) fn manager_of<'a>(space: &'a KonigleSpace, path: &[&str]) -> Option<&
         let owned = path.iter().try_fold(&entry.fields_v1.as_ref()?.0, |fields, part| fields.get(format!("f:{part}")));
         (is_git && owned.is_some()).then_some(name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::outlook::tests::resource;
+    use crate::test_facts::*;
+
+    #[test]
+    fn a_reset_that_changed_nothing_is_told_from_one_that_did() {
+        let told = |before: &Facts| {
+            let after = before.clone().reset("1").next();
+            assert_eq!(after.status.last_handled_reset_at.as_deref(), Some("1"));
+            nothing_to_reset(&resource(before), &resource(&after))
+        };
+        let settled = Facts::uat().runs(A).next();
+        let text = told(&settled).unwrap();
+        assert!(text.starts_with("the reset of shop-uat had nothing to do: no failure is recorded"), "{text}");
+        assert!(text.ends_with("--overwrite cloud.konigle.com/redeploy-at=\"$(date +%s)\""), "{text}");
+        for (what, before) in [
+            ("it deploys again", Facts::uat().runs(A).shows(ELSEWHEN, "success").next()),
+            ("it is certain then", Facts::uat().runs(A).attributed(crate::api::Attribution::Assumed).next()),
+            ("it forgets failures", Facts::uat().runs(A).next().but(|facts| facts.status.failures = 1)),
+        ] {
+            assert_eq!(told(&before), None, "{what}");
+        }
+    }
 }

@@ -28,6 +28,9 @@ const METADATA: [&str; 15] = [
     "uid",
 ];
 
+/// The only kind of our group.
+const KIND: &str = "KonigleSpace";
+
 /// How the API server calls the object as a whole.
 const NO_FIELD: &str = "<nil>";
 
@@ -61,12 +64,12 @@ impl Fault {
     }
 }
 
-/// Whether a manifest is one of ours, in any version.
+/// Whether a manifest is meant to be one of ours: by its group or its kind, for one of the two may be misspelt.
 #[must_use]
 pub fn is_ours(manifest: &Value) -> bool {
     let api_version = manifest["apiVersion"].as_str().unwrap_or_default();
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    group == GROUP && manifest["kind"] == "KonigleSpace"
+    group == GROUP || manifest["kind"] == KIND
 }
 
 /// All that is wrong with a KonigleSpace.
@@ -77,6 +80,9 @@ pub fn faults(manifest: &Value) -> Vec<Fault> {
     let word = format!("{GROUP}/{}", version["name"].as_str().unwrap_or_default());
     if manifest["apiVersion"] != word.as_str() {
         return vec![Fault::new("apiVersion", format!("write {word}: no other version is known"))];
+    }
+    if manifest["kind"] != KIND {
+        return vec![Fault::new("kind", format!("write {KIND}: {GROUP} has no other kind"))];
     }
     let schema = &version["schema"]["openAPIV3Schema"];
     let unknown = unknown_fields(schema, manifest);

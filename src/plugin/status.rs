@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::arguments::{Data, Listing, Output};
 use super::connection::Connection;
 use super::failure::Failure;
-use super::reading::{ago, headline, release};
+use super::reading::{Pending, ago, headline, pending, release};
 use super::screen::{Cell, Column, Look, Mark, Screen, table};
 use crate::api::KonigleSpace;
 use crate::clock;
@@ -25,12 +25,7 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Listing) -> Re
         Some(Output::Wide) | None => {}
     }
     if spaces.is_empty() {
-        let place = if what.selection.all_namespaces {
-            "the cluster".to_owned()
-        } else {
-            format!("namespace {}", connection.namespace)
-        };
-        screen.say(Mark::Warning, &format!("no KonigleSpaces in {place}"));
+        screen.say(Mark::Warning, &format!("no KonigleSpaces {}", connection.place(&what.selection)));
         return Ok(());
     }
     let shape = Shape { wide: what.output == Some(Output::Wide), namespaces: what.selection.all_namespaces };
@@ -75,6 +70,12 @@ fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
     let remote = status.space.clone().unwrap_or_default();
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let (mark, reason, message) = headline(space);
+    let message = match pending(space) {
+        Some(Pending { what, waits_for, .. }) => {
+            format!("{what} is asked for, and waits for {waits_for}; as the operator last said: {message}")
+        }
+        None => message,
+    };
     let deployed = status.release.as_ref().and_then(|release| release.deployed_at.as_deref());
     let mut cells = vec![
         Cell::new(space.name_any()),
@@ -137,7 +138,21 @@ mod tests {
             resource(&Facts::uat().runs(A).shows(ELSEWHEN, "success").next()),
             resource(&Facts::uat().suspended().next()),
             resource(&Facts::uat()),
+            resource(&Facts::uat().in_flight(A).next().reset("1")),
+            resource(&Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next()),
+            resource(&unverified()),
         ]
+    }
+
+    /// A promotion during which uat did not stay as it was approved.
+    fn unverified() -> Facts {
+        let changed = |facts: &mut Facts| {
+            let mut condition = facts.status.conditions[0].clone();
+            "ContentVerified".clone_into(&mut condition.condition_type);
+            "False".clone_into(&mut condition.status);
+            facts.status.conditions.push(condition);
+        };
+        Facts::production().runs(A).attributed(crate::api::Attribution::Inferred).next().but(changed)
     }
 
     #[test]

@@ -10,11 +10,14 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::follow::Following;
 use super::progress::Teller;
-use super::reading::{State, full_name, headline, release, state};
+use super::reading::{
+    Pending, Runs, State, called, full_name, headline, is_answered, length, pending, release, runs, state,
+};
 use super::screen::{Mark, Screen};
 use super::watch::tell;
 use crate::api::{Attribution, KonigleSpace};
 use crate::artifact::Digest;
+use crate::commands::Named;
 
 /// How long an operator may take to answer before it is asked whether there is one.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -28,29 +31,33 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Waiting) -> Re
     let spaces = connection.list(&what.selection).await?;
     if spaces.is_empty() {
         return Err(Failure::cluster(format!(
-            "there is no KonigleSpace to wait for in namespace {}",
-            connection.namespace
+            "there is no KonigleSpace to wait for {}",
+            connection.place(&what.selection)
         )));
     }
-    let is_met = |space: &KonigleSpace| digest.as_ref().is_none_or(|digest| runs(space, digest));
-    until_ready(connection, screen, (&what.selection, what.timeout), is_met).await
+    let unmet = |space: &KonigleSpace| digest.as_ref().and_then(|digest| runs_not(space, digest));
+    until_ready(connection, screen, (&what.selection, what.timeout), unmet).await.map(drop)
 }
 
-/// Whether this digest is known to run there, by more than an assumption.
-fn runs(space: &KonigleSpace, digest: &str) -> bool {
-    let release = space.status.as_ref().and_then(|status| status.release.as_ref());
-    release.is_some_and(|release| {
-        release.digest == digest && matches!(release.attribution, Attribution::Confirmed | Attribution::Inferred)
-    })
+/// That this digest is not known to run there, by more than an assumption: what is known instead.
+fn runs_not(space: &KonigleSpace, digest: &str) -> Option<String> {
+    let Some(release) = space.status.as_ref().and_then(|status| status.release.as_ref()) else {
+        return Some("runs nothing that is known".to_owned());
+    };
+    if release.digest != digest {
+        return Some(format!("runs {}, not {digest}", called(release.revision.as_deref(), &release.digest)));
+    }
+    let is_known = matches!(release.attribution, Attribution::Confirmed | Attribution::Inferred);
+    (!is_known).then(|| format!("runs {digest} by assumption only"))
 }
 
-/// Waits until all are ready and `is_met` holds for each, and tells what happens meanwhile.
+/// Waits until all are ready and nothing is unmet of any, and tells what happens meanwhile. Those that are ready then.
 pub(super) async fn until_ready(
     connection: &Connection,
     screen: &Screen,
     (selection, limit): (&Selection, Duration),
-    is_met: impl Fn(&KonigleSpace) -> bool,
-) -> Result<(), Failure> {
+    unmet: impl Fn(&KonigleSpace) -> Option<String>,
+) -> Result<Vec<KonigleSpace>, Failure> {
     let mut following = Following::new(connection, screen, selection);
     let mut teller = Teller::default();
     let begun = Instant::now();
@@ -62,7 +69,7 @@ pub(super) async fn until_ready(
         for space in following.now() {
             tell(screen, &mut teller, space);
             match state(space) {
-                State::Ready if is_met(space) => {}
+                State::Ready if unmet(space).is_none() => {}
                 State::Ready | State::Moving => waits.push(space),
                 State::Stalled => return Err(stalled(space)),
                 State::Suspended => return Err(suspended(space)),
@@ -74,16 +81,16 @@ pub(super) async fn until_ready(
         }
         if waits.is_empty() && following.now().next().is_some() {
             for space in following.now() {
-                let status = space.status.clone().unwrap_or_default();
-                screen.say(Mark::Done, &format!("{} is ready, and runs {}", space.name_any(), release(&status)));
+                screen.say(Mark::Done, &ready(space));
             }
-            return Ok(());
+            return Ok(following.now().cloned().collect());
         }
         let left = limit.saturating_sub(begun.elapsed());
         if left.is_zero() {
-            return Err(timed_out(limit, &waits));
+            let texts = waits.iter().map(|space| timed_out(space, limit, unmet(space)));
+            return Err(Failure::timed_out(texts.collect::<Vec<_>>().join("; ")));
         }
-        let unanswered = waits.iter().find(|space| !super::reading::is_current(space));
+        let unanswered = waits.iter().find(|space| !is_answered(space));
         if let (false, false, Some(space)) = (changed, is_warned, unanswered) {
             let name = full_name(space);
             screen.say(
@@ -96,26 +103,136 @@ pub(super) async fn until_ready(
     }
 }
 
+fn ready(space: &KonigleSpace) -> String {
+    let status = space.status.clone().unwrap_or_default();
+    let is_recorded = status.release.as_ref().is_none_or(|release| runs(&status, release) == Runs::Recorded);
+    let name = space.name_any();
+    if is_recorded {
+        return format!("{name} is ready, and runs {}", release(&status));
+    }
+    format!("{name} is ready; what runs is not known for certain ({})", release(&status))
+}
+
 fn stalled(space: &KonigleSpace) -> Failure {
     let (_, reason, message) = headline(space);
-    Failure::failed(format!("{} is stalled ({reason}): {message}", space.name_any()))
+    Failure::failed(format!("{} is stalled ({reason}): {message}{}", space.name_any(), stays(space)))
 }
 
 fn suspended(space: &KonigleSpace) -> Failure {
     let (name, namespace) = (space.name_any(), space.namespace().unwrap_or_default());
     Failure::failed(format!(
-        "{name} is suspended, and what it wants does not run: `kubectl konigle resume {name} -n {namespace}` lets it go on"
+        "{name} is suspended, and what it wants does not run: `kubectl konigle resume {name} -n {namespace}` lets it go on{}",
+        stays(space)
     ))
 }
 
-fn timed_out(limit: Duration, waits: &[&KonigleSpace]) -> Failure {
-    let texts = waits.iter().map(|space| {
-        let (_, reason, message) = headline(space);
-        format!(
-            "{} is not ready after {} ({reason}: {message})",
-            space.name_any(),
-            super::reading::length(limit.as_secs())
-        )
-    });
-    Failure::timed_out(texts.collect::<Vec<_>>().join("; "))
+/// That a request is not lost where it was not acted on.
+fn stays(space: &KonigleSpace) -> String {
+    let Some(Pending { what, annotation, waits_for }) = pending(space) else { return String::new() };
+    format!("; {what} is asked for and waits for {waits_for}; {}", kept(space, annotation))
+}
+
+fn kept(space: &KonigleSpace, annotation: &str) -> String {
+    let (name, namespace) = (space.name_any(), space.namespace().unwrap_or_default());
+    let remove = Named { namespace: &namespace, name: &name }.remove(annotation);
+    format!("the request stays, and is acted on later; to take it away: {remove}")
+}
+
+/// What did not come in time. Of a request that was not acted on the old message is left out: it may say to ask for just that.
+fn timed_out(space: &KonigleSpace, limit: Duration, unmet: Option<String>) -> String {
+    let (name, limit) = (space.name_any(), length(limit.as_secs()));
+    if let Some(Pending { what, annotation, waits_for }) = pending(space) {
+        return format!(
+            "{name}: {what} was not acted on within {limit}: it waits for {waits_for}; {}",
+            kept(space, annotation)
+        );
+    }
+    match (state(space), unmet) {
+        (State::Ready, Some(unmet)) => format!("{name} is ready after {limit}, but {unmet}"),
+        _ if !is_answered(space) => format!(
+            "{name} is not ready after {limit}: the operator has not answered: does it run, and does it watch this namespace?"
+        ),
+        _ => {
+            let (_, reason, message) = headline(space);
+            format!("{name} is not ready after {limit} ({reason}: {message})")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{RECONCILE_AT, RESET_AT};
+    use crate::observation::LookError;
+    use crate::plugin::outlook::tests::resource;
+    use crate::test_facts::*;
+
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn what_is_ready_and_drifted_is_not_said_to_run() {
+        let ignored = Facts::uat().runs(A).drift_policy(crate::api::DriftPolicy::Ignore).shows(ELSEWHEN, "success");
+        let text = ready(&resource(&ignored.next()));
+        assert_eq!(text, "shop-uat is ready; what runs is not known for certain (was v1 aaaaaaaaaaaa)");
+        assert_eq!(ready(&resource(&Facts::uat().runs(A).next())), "shop-uat is ready, and runs v1 aaaaaaaaaaaa");
+    }
+
+    #[test]
+    fn what_did_not_come_in_time_is_told_as_it_is() {
+        let told = |facts: &Facts, unmet: Option<&str>| timed_out(&resource(facts), LIMIT, unmet.map(str::to_owned));
+        let runs = Facts::uat().runs(A).next();
+        assert_eq!(runs_not(&resource(&runs), A), None);
+        let other = runs_not(&resource(&runs), B);
+        assert_eq!(
+            told(&runs, other.as_deref()),
+            format!("shop-uat is ready after 3s, but runs v1 aaaaaaaaaaaa, not {B}")
+        );
+        let assumed = Facts::uat().runs(A).attributed(Attribution::Assumed).next();
+        assert_eq!(runs_not(&resource(&assumed), A), Some(format!("runs {A} by assumption only")));
+        assert_eq!(
+            told(&Facts::uat(), None),
+            "shop-uat is not ready after 3s: the operator has not answered: does it run, and does it watch this namespace?"
+        );
+        let running = Facts::uat().in_flight(A).next();
+        assert!(told(&running, None).starts_with("shop-uat is not ready after 3s (ResolvingOutcome: "));
+    }
+
+    /// Konigle does not answer while a reset of a quarantined digest is asked for: the old message must not be its answer.
+    #[test]
+    fn a_reset_that_is_not_acted_on_stays_and_is_not_advised_again() {
+        let failed = Facts::uat().but(|facts| facts.desired.retry_limit = 1).in_flight(A).job_failed().next();
+        let asked = failed
+            .reset("1")
+            .but(|facts| facts.desired.requests.reconcile_at = Some("1".to_owned()))
+            .space_cannot_be_seen(LookError::Unavailable("Konigle answered 503".to_owned()))
+            .next();
+        let space = resource(&asked);
+        let (_, reason, message) = headline(&space);
+        assert!(reason == "RetriesExceeded" && message.contains("reset-at"), "as the operator left it: {message}");
+        assert_eq!(state(&space), State::Moving, "it is waited for");
+        assert_eq!(
+            timed_out(&space, LIMIT, None),
+            "shop-uat: a reset was not acted on within 3s: it waits for Konigle's answer to the operator's looks; \
+             the request stays, and is acted on later; to take it away: \
+             kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/reset-at-"
+        );
+        // The operator is stopped.
+        let mut unseen = space.clone();
+        for annotation in [RECONCILE_AT, RESET_AT] {
+            unseen.annotations_mut().insert(annotation.to_owned(), "2".to_owned());
+        }
+        let text = timed_out(&unseen, LIMIT, None);
+        assert!(text.contains("the operator, which has not answered: does it run"), "{text}");
+        assert!(!text.contains("$(date"), "{text}");
+        // Something stands in its way.
+        let odd = Facts::uat().but(|facts| facts.seen.account = Err(problem(crate::reason::Reason::SecretNotFound)));
+        let failure = stalled(&resource(&odd.next().reset("1")));
+        assert!(
+            failure.message.contains(
+                "a reset is asked for and waits for the end of what is in the way (SecretNotFound); the request stays"
+            ),
+            "{}",
+            failure.message
+        );
+    }
 }

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub async fn run(connection: &Connection, screen: &Screen, what: &Watching) -> Result<(), Failure> {
     // Whoever misspells a name is told so, and does not watch nothing.
     if connection.list(&what.selection).await?.is_empty() {
-        screen.say(Mark::Warning, "there are no KonigleSpaces here yet");
+        screen.say(Mark::Warning, &format!("no KonigleSpaces {} yet", connection.place(&what.selection)));
     }
     let mut following = Following::new(connection, screen, &what.selection);
     let mut display = Display::new(screen);

@@ -33,6 +33,10 @@ fn what_the_gate_refuses_is_refused_with_its_words() {
         "True".clone_into(&mut drifted.status);
         status.conditions.push(drifted);
     };
+    let reset =
+        r#": kubectl annotate kspace shop-uat --namespace shop --overwrite cloud.konigle.com/reset-at="$(date +%s)""#;
+    refuses(reset, uat(|status| status.release.as_mut().unwrap().attribution = Attribution::Inferred));
+    refuses(reset, uat(drift));
     refuses("SourceNotConfirmed", uat(|status| status.release.as_mut().unwrap().attribution = Attribution::Inferred));
     refuses("SourceBusy", uat(|status| status.attempt = Some(crate::api::Attempt::default())));
     refuses("AwaitingSource", uat(|status| status.release = None));

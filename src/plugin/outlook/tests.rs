@@ -140,7 +140,7 @@ fn what_comes_next_of_a_wish() {
             "Deploy Spec",
             "",
         ),
-        ("the request is being sent", Facts::uat().next(), "Wait DeployRunning", "Wait ResolvingOutcome", ""),
+        ("the request is being sent", Facts::uat().next(), "Wait DeployRunning", "", ""),
     ]);
 }
 
@@ -164,7 +164,7 @@ fn what_comes_next_of_an_attempt() {
                 .known(|known| known.seen_for = LONG)
                 .next(),
             "Stall OutcomeUnknown",
-            "Wait ResolvingOutcome",
+            "",
             "",
         ),
         (

@@ -117,6 +117,12 @@ async fn wrong_names_flags_and_answers() -> Result<()> {
     let ended = run(&["wait", "shop-uat", "--timeout", "0s"]).await?;
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.errors.contains("shop-uat is not ready after 0s"), "{ended:?}");
+    for command in ["reconcile", "reset"] {
+        let ended = run(&[command, "shop-uat", "--timeout", "1s"]).await?;
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+        assert!(ended.errors.contains("the operator, which has not answered: does it run"), "{ended:?}");
+        assert!(ended.errors.contains("the request stays, and is acted on later"), "{ended:?}");
+    }
     for wrong in [
         &["stauts"][..],
         &["status", "--colour"],
@@ -132,5 +138,17 @@ async fn wrong_names_flags_and_answers() -> Result<()> {
     let ended = control_plane.kubectl().konigle(&["status", "-n", empty.name()], "").await?;
     assert_eq!((ended.code, ended.output.as_str()), (Some(0), ""));
     assert_eq!(ended.errors, format!("⚠ no KonigleSpaces in namespace {}\n", empty.name()));
+    let ended = control_plane.kubectl().konigle(&["status", "-A", "-l", "team=nobody"], "").await?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.errors, "⚠ no KonigleSpaces with the labels team=nobody in the cluster\n");
+    for command in [&["status"][..], &["explain", "shop-uat"], &["wait"]] {
+        let ended = control_plane.kubectl().konigle(&[command, &["-n", "no-such-namespace"]].concat(), "").await?;
+        assert_refused(&ended, 4, &["there is no namespace no-such-namespace: see -n and -A"]);
+    }
+    // By the name as kubectl prints it, and as somebody who may do nothing.
+    let ended = run(&["status", "koniglespaces.cloud.konigle.com/shop-uat", "-o", "name"]).await?;
+    assert_eq!(ended.output, "koniglespace.cloud.konigle.com/shop-uat\n", "{ended:?}");
+    let ended = run(&["status", "--as", "nobody", "--as-group", "nobodies"]).await?;
+    assert_refused(&ended, 4, &["User \"nobody\" cannot list"]);
     Ok(())
 }

@@ -38,10 +38,30 @@ async fn a_job_that_fails_fails_who_waits_for_it() -> Result<()> {
     assert!(history.output.contains("✗ Failed"), "{history:?}");
 
     stage.simulator.change_space(UAT, &json!({"job": {"seconds": 1, "outcome": "success"}})).await?;
-    let ended = konigle(&stage, &["reset", SHOP, "--timeout", "90s"]).await?;
+    // While Konigle does not answer, the reset is pending: the old failure is no answer to it.
+    let away = json!({"operation": "get_space", "space": UAT, "times": 1, "action": {"status": 503}});
+    stage.simulator.fault(&away).await?;
+    let ended = konigle(&stage, &["reset", SHOP, "--timeout", "4s"]).await?;
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(
+        ended.errors.contains("it waits for Konigle's answer to the operator's looks; the request stays"),
+        "{ended:?}"
+    );
+    assert!(!ended.errors.contains("$(date"), "no advice to reset again: {ended:?}");
+    let pending = konigle(&stage, &["explain", SHOP]).await?;
+    assert!(pending.output.contains("\nAsked      a reset by the annotation"), "{pending:?}");
+    let pending = konigle(&stage, &["status", SHOP]).await?;
+    assert!(pending.output.contains("a reset is asked for, and waits for Konigle's answer"), "{pending:?}");
+    // It was not lost: the next look brings it.
+    let ended = konigle(&stage, &["reconcile", SHOP, "--timeout", "90s"]).await?;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.errors.contains(&format!("✔ {SHOP} is ready, and runs ")), "{ended:?}");
     assert_eq!(stage.simulator.ledger(UAT).await?.len(), 2, "one deploy that failed, and one by the reset");
+
+    let ended = konigle(&stage, &["reset", SHOP, "--timeout", "90s"]).await?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.errors.contains(&format!("⚠ the reset of {SHOP} had nothing to do")), "{ended:?}");
+    assert_eq!(stage.simulator.ledger(UAT).await?.len(), 2, "nothing is deployed again");
     Ok(())
 }
 
