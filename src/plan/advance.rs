@@ -125,7 +125,10 @@ fn refused(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus, r
         Reason::CredentialsRejected if refusal.times < 2 => wait(Reason::Progressing, unauthorized_once()),
         Reason::CredentialsRejected => {
             let command = write_key(&seen.namespace, secret, "token");
-            stall(*reason, format!("{message}: put a valid token into Secret {secret} with `{command}`; {again}"))
+            stall(
+                *reason,
+                format!("{message}: put a valid token into key `token` of Secret {secret} with `{command}`; {again}"),
+            )
         }
         Reason::SpaceForbidden => stall(
             *reason,

@@ -54,7 +54,7 @@ pub(super) fn look_failed(desired: &Desired, seen: &Observation, judged: &Judged
             Some(ago) if ago >= REJECTED_AFTER => Some(stall(
                 Reason::CredentialsRejected,
                 format!(
-                    "{}; put a valid token into Secret {} with `{}`; it is read again within 30 s",
+                    "{}; put a valid token into key `token` of Secret {} with `{}`; it is read again within 30 s",
                     detail.trim_end_matches('.'),
                     desired.secret,
                     write_key(&seen.namespace, &desired.secret, "token")

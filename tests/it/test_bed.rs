@@ -14,6 +14,7 @@ use crate::support::process::Process;
 use crate::support::rights::operator_account;
 use crate::support::run_folder::new_folder;
 use crate::support::simulator::{Simulator, TOKEN, UAT};
+use crate::support::trace::Property;
 use crate::support::{Result, control_plane};
 
 #[tokio::test]
@@ -21,6 +22,8 @@ async fn parts_stop_and_start_again_on_the_same_data() -> Result<()> {
     let mut control_plane = ControlPlane::start().await?;
     control_plane.install_crd().await?;
     let namespace = Namespace::create(&control_plane, "restart").await?;
+    namespace
+        .tolerate(Property::NoGap, "the API server is stopped at once, and the watch may not have shown the write yet");
     let spec = deploys("7", "https://ci.example.com/shop.zip", &format!("sha256:{}", "0".repeat(64)));
     namespace.apply("shop-uat", &spec).await?;
 

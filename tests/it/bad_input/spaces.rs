@@ -101,7 +101,7 @@ async fn two_resources_for_one_space(mut case: Case<'_>) -> Result<()> {
     let artifact = case.serve("2")?;
     case.bed.namespace.apply("the-younger", &case.spec(&artifact)).await?;
     let older = format!("{}/{}", case.bed.namespace.name(), case.name);
-    case.other_shows("the-younger", "SpaceConflict", &[&older, "delete one of the two"]).await?;
+    case.other_shows("the-younger", "SpaceConflict", &[&older, "delete this one"]).await?;
     case.posted(1).await?;
     case.others_go_on().await?;
     case.shows("Succeeded", &[]).await?;
