@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use crate::api::{
     AdoptionPolicy, DriftPolicy, KonigleSpace, KonigleSpaceSpec, KonigleSpaceStatus, PromotionPolicy, RECONCILE_AT,
-    REDEPLOY_AT, RELEASED, RESET_AT, RESOLVE_ATTEMPT, SpaceReference, SpaceType, UnknownOutcomePolicy,
+    REDEPLOY_AT, RELEASED, RESET_AT, RESOLVE_ATTEMPT, Source, SpaceReference, SpaceType, UnknownOutcomePolicy,
 };
 use crate::artifact::Digest;
 use crate::released::Released;
@@ -231,11 +231,11 @@ fn check_type(space_type: SpaceType, promotes: bool) -> Result<(), Invalid> {
 
 fn parse_wish(spec: &KonigleSpaceSpec) -> Result<Wish, Invalid> {
     match (&spec.source, &spec.promotion) {
-        (Some(source), None) => Ok(Wish::Deploy(HttpWish {
-            url: source.http.url.parse().map_err(|_| invalid("write spec.source.http.url as https://host/path"))?,
-            digest: parse_digest("spec.source.http.digest", &source.http.digest)?,
-            revision: source.http.revision.clone().filter(|revision| !revision.is_empty()),
-            secret: source.http.secret_ref.as_ref().map(|secret| secret.name.clone()),
+        (Some(Source { http: Some(http), .. }), None) => Ok(Wish::Deploy(HttpWish {
+            url: http.url.parse().map_err(|_| invalid("write spec.source.http.url as https://host/path"))?,
+            digest: parse_digest("spec.source.http.digest", &http.digest)?,
+            revision: http.revision.clone().filter(|revision| !revision.is_empty()),
+            secret: http.secret_ref.as_ref().map(|secret| secret.name.clone()),
         })),
         (None, Some(promotion)) => Ok(Wish::Promote {
             from: promotion.from.name.clone(),

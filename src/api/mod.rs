@@ -160,23 +160,33 @@ pub struct LocalReference {
     pub name: String,
 }
 
-/// What to deploy.
-#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+/// What to deploy: exactly one origin.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("[has(self.http), has(self.oci), has(self.sourceRef)].exists_one(origin, origin)").message("write exactly one of spec.source.http (a file behind a URL), spec.source.oci (an artifact in a registry) and spec.source.sourceRef (a source of Flux)")
+)]
 pub struct Source {
-    /// A ZIP that a web server hands out.
-    pub http: HttpArtifact,
+    /// A ZIP or tar.gz that a web server hands out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpArtifact>,
+    /// An artifact in an OCI registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciArtifact>,
+    /// A source of Flux in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_ref: Option<FluxSourceReference>,
 }
 
-/// A ZIP behind a URL, pinned by its digest.
+/// A ZIP or tar.gz behind a URL, pinned by its digest.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpArtifact {
-    /// Where the ZIP is. https, unless the operator allows insecure artifacts.
+    /// Where the file is. https, unless the operator allows insecure artifacts.
     #[schemars(length(max = 2048))]
     #[x_kube(validation = kube::core::Rule::new("self.matches('^https?://[^/?#@ ]+([/?#].*)?$')").message("write spec.source.http.url as https://host/path; user and password belong into a Secret that spec.source.http.secretRef names"))]
     pub url: String,
-    /// The SHA-256 of the ZIP's bytes.
+    /// The SHA-256 of the file's bytes.
     #[schemars(length(max = 128))]
     #[x_kube(validation = kube::core::Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.source.http.digest as sha256: and the 64 lower-case hexadecimal digits that `sha256sum FILE` prints"))]
     pub digest: String,
@@ -187,6 +197,84 @@ pub struct HttpArtifact {
     /// A Secret in the same namespace with `username` and `password`, or `bearerToken`; and optionally `ca.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalReference>,
+}
+
+/// An artifact in an OCI registry: what `oras push` or `flux push artifact` made of a folder or ZIP, or an image of one layer.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = kube::core::Rule::new("has(self.tag) != has(self.digest)").message("write exactly one of spec.source.oci.tag (observed every spec.interval) and spec.source.oci.digest")
+)]
+pub struct OciArtifact {
+    /// Registry and repository, without scheme, tag and digest, such as `registry.example.com/team/shop`.
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$')").message("write spec.source.oci.repository as registry.example.com/team/shop, without oci:// in front; the tag belongs into spec.source.oci.tag, the digest into spec.source.oci.digest"))]
+    pub repository: String,
+    /// A tag; looked up every spec.interval, and deployed anew when it names another digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')").message("write spec.source.oci.tag as the tag alone, such as v1.4.2"))]
+    pub tag: Option<String>,
+    /// The digest of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write spec.source.oci.digest as sha256: and 64 lower-case hexadecimal digits, as `oras push` and `crane digest` print it"))]
+    pub digest: Option<String>,
+    /// The media type of the layer to deploy, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*$')").message("write spec.source.oci.layerMediaType as the manifest shows it, such as application/vnd.oci.image.layer.v1.tar+gzip"))]
+    pub layer_media_type: Option<String>,
+    /// A Secret in the same namespace: of type kubernetes.io/dockerconfigjson, or with `username` and `password`; and
+    /// optionally `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalReference>,
+}
+
+/// A source of Flux, whose newest artifact is deployed.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FluxSourceReference {
+    /// What it is.
+    pub kind: FluxKind,
+    /// Its name, in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The folder inside the artifact that holds `Dockerfile` and `bentocloud.toml`. Default: the artifact's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = kube::core::Rule::new("!self.startsWith('/') && !self.contains('\\\\') && !self.split('/').exists(part, part == '..')").message("write spec.source.sourceRef.path as a folder inside the artifact, such as apps/shop"))]
+    pub path: Option<String>,
+}
+
+/// The kinds of source that Flux has, all of group source.toolkit.fluxcd.io.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FluxKind {
+    /// A Git repository.
+    GitRepository,
+    /// A repository of an OCI registry.
+    #[serde(rename = "OCIRepository")]
+    OciRepository,
+    /// A bucket of an object store.
+    Bucket,
+    /// An artifact that another controller made.
+    ExternalArtifact,
+}
+
+impl FluxKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::GitRepository, Self::OciRepository, Self::Bucket, Self::ExternalArtifact];
+
+    /// Its name, as manifests write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::GitRepository => "GitRepository",
+            Self::OciRepository => "OCIRepository",
+            Self::Bucket => "Bucket",
+            Self::ExternalArtifact => "ExternalArtifact",
+        }
+    }
 }
 
 /// What to promote, and who decides.
