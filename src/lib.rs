@@ -12,6 +12,7 @@ pub mod desired;
 pub mod footprint;
 pub mod judge;
 pub mod observation;
+pub mod origin;
 pub mod plan;
 pub mod reason;
 pub mod released;

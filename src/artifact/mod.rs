@@ -25,17 +25,43 @@ use url::Url;
 pub use digest::{Digest, InvalidDigest};
 pub use store::Store;
 
-/// A file of the store that has the digest and passed the inspection.
+/// A ZIP of the store that can be deployed: verified, or packed by this process, and inspected.
 ///
-/// Open `path` before anything depends on it: the store may evict the file later, and an open handle outlives that.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The store keeps the file for as long as this lives.
+#[derive(Clone, Debug)]
 pub struct Artifact {
-    /// The digest of the whole file.
+    /// The digest of the ZIP.
     pub digest: Digest,
-    /// Where the file is.
+    /// Where it is.
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
+    /// Keeps it from being evicted.
+    _lease: Lease,
+}
+
+/// Whoever has one keeps a file from being evicted.
+type Lease = Arc<()>;
+
+/// What an artifact is known by in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Who may have it.
+    pub scope: Scope,
+    /// The digest of what was published: of the file, or of the manifest in a registry.
+    pub digest: Digest,
+    /// Which part of that: the folder in it, or the media type of a layer; empty for the whole.
+    pub part: String,
+}
+
+/// Who may have what is on disk. A digest is no secret, so what was fetched with credentials, or by a URL that may be
+/// signed, must not serve those who have neither.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Whoever names it.
+    Public,
+    /// Resources of this namespace.
+    Namespace(String),
 }
 
 /// One place to get an artifact from, with all that is needed to ask for it.

@@ -16,6 +16,7 @@ use crate::desired::{Desired, Wish};
 use crate::judge::words::{Class, class};
 use crate::judge::{Judged, last_sent};
 use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
+use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, from_production, gate, short};
@@ -65,7 +66,7 @@ pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, ca
             Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
             None => wait(Reason::Progressing, ""),
         },
-        Wish::Deploy(_) => deploy(desired, seen, cause, wanted),
+        Wish::Deploy(origin) => deploy(desired, seen, origin, (cause, wanted)),
     }
 }
 
@@ -198,19 +199,24 @@ fn promote(desired: &Desired, seen: &Observation, source: BaselineSource, cause:
     Step::Start(Release { cause, wanted, kind: ReleaseKind::Promote { source } })
 }
 
-fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
+fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted): (Cause, Wanted)) -> Step {
     match &seen.artifact {
-        ArtifactFacts::OnDisk { size } => {
+        ArtifactFacts::OnDisk { size, .. } => {
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
         }
         ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
-        ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, (error, *ago)),
+        ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, origin, (error, *ago)),
     }
 }
 
 /// The artifact could not be fetched, so long ago.
-fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError, Duration)) -> Step {
+fn not_fetched(
+    desired: &Desired,
+    seen: &Observation,
+    origin: &Origin,
+    (error, ago): (&FetchError, Duration),
+) -> Step {
     let unavailable = |advice: &str| match artifact_retry(seen) {
         Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min{advice}")),
         None => Step::Fetch,
@@ -223,19 +229,19 @@ fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError
         FetchError::Rejected { .. } => (
             Reason::ArtifactRejected,
             Duration::MAX,
-            "publish another one, and write its digest into spec.source.http.digest".to_owned(),
+            origin.publish_help().to_owned(),
         ),
         FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), then_look()),
         FetchError::Refused { .. } => (
             Reason::InvalidSpec,
             Duration::MAX,
-            "write spec.source.http.url as https://host/path with a public host".to_owned(),
+            origin.refused_help().to_owned(),
         ),
         FetchError::CertificateInvalid { .. } => {
-            (Reason::SecretInvalid, REJECTED_AFTER, "the Secret is that of spec.source.http.secretRef".to_owned())
+            (Reason::SecretInvalid, REJECTED_AFTER, format!("the Secret is that of {}", origin.secret_field()))
         }
         FetchError::Unavailable { .. } => {
-            return unavailable("; if the address is wrong, correct spec.source.http.url");
+            return unavailable(&format!("; if the address is wrong, {}", origin.address_help()));
         }
         FetchError::Disk { .. } | FetchError::Stopped => return unavailable(""),
     };

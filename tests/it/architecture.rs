@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["konigle", "artifact", "health"],
     // Decisions, all pure.
     &["footprint", "released"],
+    &["origin"],
     &["desired"],
     &["observation"],
     &["wish"],
@@ -50,6 +51,7 @@ const PURE: &[&str] = &[
     "text",
     "redact",
     "commands",
+    "origin",
     "desired",
     "observation",
     "wish",
