@@ -112,6 +112,8 @@ fn context(
         max_size: config.artifact_max_size,
         store_budget: config.artifact_dir_size,
         allow_insecure: config.allow_insecure_artifacts,
+        private_hosts: config.private_artifact_hosts.clone(),
+        flux_hosts: config.flux_artifact_hosts.clone(),
         ..artifact::Limits::default()
     };
     let artifacts = Store::open(&config.artifact_dir, limits, metrics.clone()).map_err(|source| {

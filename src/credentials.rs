@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::artifact::Auth;
+use crate::artifact::{ArtifactCredentials, Auth};
 use crate::cluster::within;
 use crate::commands::{remove_keys, write_key};
 use crate::konigle::{Account, Guard, parse_token};
@@ -25,15 +25,6 @@ pub enum CredentialsError {
     Problem(Problem),
     /// The API server did not answer.
     Unavailable(String),
-}
-
-/// Credentials for an artifact's host.
-#[derive(Debug, Default)]
-pub struct ArtifactCredentials {
-    /// What is sent to it.
-    pub auth: Option<Auth>,
-    /// Certificates in PEM that are trusted for it.
-    pub ca: Option<Vec<u8>>,
 }
 
 /// The account that a Secret names.

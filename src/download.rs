@@ -10,7 +10,7 @@ use kube::runtime::reflector::ObjectRef;
 use tracing::{Instrument as _, info, warn};
 
 use crate::api::KonigleSpace;
-use crate::artifact::{FetchError, HttpSource};
+use crate::artifact::{ArtifactCredentials, FetchError, HttpSource, SourceField};
 use crate::context::Context;
 use crate::credentials::{self, CredentialsError};
 use crate::desired::{Desired, HttpWish, Wish};
@@ -50,7 +50,7 @@ async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<()
     // A bounded number at a time, each for its own file: the disk and the hosts are shared.
     let _turn = context.downloads.take(namespace).await.map_err(|_| FetchError::Stopped)?;
     let credentials = match &wish.secret {
-        None => credentials::ArtifactCredentials::default(),
+        None => ArtifactCredentials::default(),
         Some(secret) => match credentials::artifact(&context.api, namespace, secret).await {
             Ok(credentials) => credentials,
             // It was usable when the download was asked for; the next pass says what is wrong with it now.
@@ -59,6 +59,12 @@ async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<()
             }
         },
     };
-    let source = HttpSource { url: wish.url.clone(), digest: wish.digest, auth: credentials.auth, ca: credentials.ca };
+    let source = HttpSource {
+        url: wish.url.clone(),
+        digest: wish.digest,
+        auth: credentials.auth,
+        ca: credentials.ca,
+        field: SourceField::Http,
+    };
     context.artifacts.fetch(&source, &context.shutdown).await.map(|_| ())
 }

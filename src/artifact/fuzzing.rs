@@ -8,8 +8,9 @@ use std::io::{Read, Seek};
 use reqwest::Response;
 use url::Url;
 
-use super::Limits;
+use super::http::Guard;
 use super::inspect::InspectError;
+use super::{Limits, SourceField};
 
 /// What is wrong with a ZIP file; the outer error is the disk's.
 pub fn inspect<R: Read + Seek>(reader: R, limits: &Limits) -> std::io::Result<Result<(), String>> {
@@ -23,11 +24,15 @@ pub fn inspect<R: Read + Seek>(reader: R, limits: &Limits) -> std::io::Result<Re
 /// Whether this URL may be asked, as far as can be seen before its name is resolved.
 #[must_use]
 pub fn may_be_asked(url: &Url) -> bool {
-    super::http::check(url, false).is_ok()
+    guard().check(url).is_ok()
 }
 
 /// Where this answer of `url` leads, if it is a redirect to something that may be asked.
 #[must_use]
 pub fn next_hop(answer: &Response, url: &Url) -> Option<Url> {
-    super::http::next_url(answer, url, false)?.ok()
+    guard().next_url(answer, url)?.ok()
+}
+
+fn guard() -> Guard {
+    Guard::new(SourceField::Http, &Limits::default())
 }

@@ -23,6 +23,7 @@ use thiserror::Error;
 use url::Url;
 
 pub use digest::{Digest, InvalidDigest};
+pub use http::{Body, Chunk};
 pub use store::Store;
 
 /// A ZIP of the store that can be deployed: verified, or packed by this process, and inspected.
@@ -75,6 +76,36 @@ pub struct HttpSource {
     pub auth: Option<Auth>,
     /// Certificates in PEM that are trusted beside the system's.
     pub ca: Option<Vec<u8>>,
+    /// What names it.
+    pub field: SourceField,
+}
+
+/// Which part of a spec names an artifact's host: it decides where that may be, and is what messages speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceField {
+    /// `spec.source.http`.
+    Http,
+    /// `spec.source.oci`.
+    Oci,
+    /// `spec.source.sourceRef`: Flux wrote the URL, into its own object's status.
+    SourceRef,
+}
+
+impl SourceField {
+    /// Its path in the spec.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Http => "spec.source.http",
+            Self::Oci => "spec.source.oci",
+            Self::SourceRef => "spec.source.sourceRef",
+        }
+    }
+
+    /// Where in the spec its Secret is named.
+    fn secret(self) -> String {
+        format!("{}.secretRef", self.path())
+    }
 }
 
 impl fmt::Debug for HttpSource {
@@ -85,8 +116,18 @@ impl fmt::Debug for HttpSource {
             .field("url", &http::location(&self.url))
             .field("digest", &self.digest)
             .field("auth", &self.auth)
+            .field("field", &self.field)
             .finish_non_exhaustive()
     }
+}
+
+/// What a source's Secret holds.
+#[derive(Clone, Debug, Default)]
+pub struct ArtifactCredentials {
+    /// What is sent to the artifact's host.
+    pub auth: Option<Auth>,
+    /// Certificates in PEM that are trusted for it.
+    pub ca: Option<Vec<u8>>,
 }
 
 /// Credentials for the artifact's host.
@@ -124,8 +165,15 @@ pub struct Limits {
     /// The growing part: one more second for each of so many bytes that came. A server that sends less than this for
     /// long is given up.
     pub least_rate: u64,
+    /// The wait before a download that broke off is asked for again; it doubles from time to time.
+    pub resume_delay: Duration,
     /// Also `http`, and addresses that are not public. For tests and the demo.
     pub allow_insecure: bool,
+    /// Hosts that may be at addresses that are not public, over https: `host` or `host:port`, lower-case.
+    pub private_hosts: Vec<String>,
+    /// Hosts of Flux, which may be at any address and speak http; only [`SourceField::SourceRef`] reaches them so.
+    /// Lower-case, without port and last dot.
+    pub flux_hosts: Vec<String>,
 }
 
 impl Default for Limits {
@@ -140,7 +188,10 @@ impl Default for Limits {
             stall_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_mins(5),
             least_rate: 256 << 10,
+            resume_delay: Duration::from_millis(500),
             allow_insecure: false,
+            private_hosts: Vec::new(),
+            flux_hosts: Vec::new(),
         }
     }
 }

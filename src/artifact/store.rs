@@ -19,12 +19,12 @@ use std::time::{Instant, SystemTime};
 
 use secrecy::ExposeSecret;
 use tempfile::{NamedTempFile, TempPath};
-use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::digest::Hasher;
-use super::http::Body;
+use super::http::{Body, Chunk};
 use super::inspect::{InspectError, inspect};
 use super::{Artifact, Auth, Digest, FetchError, HttpSource, Limits};
 use crate::crash;
@@ -182,7 +182,15 @@ impl Store {
         let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(file));
         let mut hasher = Hasher::new();
         let mut size = 0;
-        while let Some(bytes) = body.next().await? {
+        while let Some(chunk) = body.next().await? {
+            let Chunk::Bytes(bytes) = chunk else {
+                hasher = Hasher::new();
+                size = 0;
+                writer.flush().await.map_err(|error| disk(&error))?;
+                writer.rewind().await.map_err(|error| disk(&error))?;
+                writer.get_ref().set_len(0).await.map_err(|error| disk(&error))?;
+                continue;
+            };
             hasher.update(&bytes);
             size += bytes.len() as u64;
             self.metrics.downloaded(bytes.len() as u64);
@@ -355,7 +363,7 @@ fn same(one: &HttpSource, other: &HttpSource) -> bool {
         (Some(Auth::Bearer(one)), Some(Auth::Bearer(other))) => one.expose_secret() == other.expose_secret(),
         _ => false,
     };
-    auth && one.url == other.url && one.digest == other.digest && one.ca == other.ca
+    auth && one.field == other.field && one.url == other.url && one.digest == other.digest && one.ca == other.ca
 }
 
 /// Finds the artifacts of one folder and removes the leftovers of a crash. Foreign files are left alone.
@@ -445,6 +453,7 @@ fn disk(error: &io::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::SourceField;
 
     #[test]
     fn what_was_used_longest_ago_goes_first() {
@@ -467,7 +476,7 @@ mod tests {
         let store = Store::open(directory.path(), Limits::default(), Arc::default()).unwrap();
         // Refused before anything is asked.
         let url = "ftp://ci.example.com/shop.zip".parse().unwrap();
-        let source = HttpSource { url, digest: Digest::of(b"a"), auth: None, ca: None };
+        let source = HttpSource { url, digest: Digest::of(b"a"), auth: None, ca: None, field: SourceField::Http };
         // Somebody still waits for the digest with a source of his own, so an old failure is still there.
         let flight = store.flight(&source.digest);
         *flight.lock().await = Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });

@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream;
-use konigle_operator::artifact::{Artifact, Auth, Digest, FetchError, HttpSource, Limits, Store};
+use konigle_operator::artifact::{Artifact, Auth, Digest, FetchError, HttpSource, Limits, SourceField, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,11 +40,11 @@ fn archive(marker: &str) -> Vec<u8> {
 }
 
 fn limits() -> Limits {
-    Limits { allow_insecure: true, ..Limits::default() }
+    Limits { allow_insecure: true, resume_delay: Duration::from_millis(1), ..Limits::default() }
 }
 
 fn source(url: &str, digest: Digest) -> HttpSource {
-    HttpSource { url: Url::parse(url).unwrap(), digest, auth: None, ca: None }
+    HttpSource { url: Url::parse(url).unwrap(), digest, auth: None, ca: None, field: SourceField::Http }
 }
 
 async fn fetch(store: &Store, source: &HttpSource) -> Result<Artifact, FetchError> {

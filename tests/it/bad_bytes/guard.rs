@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use konigle_operator::address::{PublicResolver, find_cause};
-use konigle_operator::artifact::{self, Digest, FetchError, HttpSource, Store};
+use konigle_operator::artifact::{self, Digest, FetchError, HttpSource, SourceField, Store};
 use konigle_operator::konigle::{Account, Clients, Guard, Limits, ReadError, Settings, parse_token};
 use konigle_operator::metrics::Metrics;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -144,7 +144,7 @@ fn hostile_urls(port: u16) -> BTreeSet<String> {
 }
 
 fn no_source(url: &Url) -> HttpSource {
-    HttpSource { url: url.clone(), digest: Digest::of(b"none"), auth: None, ca: None }
+    HttpSource { url: url.clone(), digest: Digest::of(b"none"), auth: None, ca: None, field: SourceField::Http }
 }
 
 #[tokio::test]
