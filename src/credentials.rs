@@ -16,6 +16,7 @@ use crate::cluster::within;
 use crate::commands::{remove_keys, write_key};
 use crate::konigle::{Account, Guard, parse_token};
 use crate::observation::Problem;
+use crate::origin::{HttpOrigin, OciOrigin, Origin};
 use crate::reason::Reason;
 
 /// Why there are no credentials.
@@ -105,6 +106,27 @@ pub async fn artifact(client: &Client, namespace: &str, secret: &str) -> Result<
         }
     };
     Ok(ArtifactCredentials { auth, ca: data.get("ca.crt").map(|ca| ca.0.clone()) })
+}
+
+/// The credentials for an origin's host.
+///
+/// # Errors
+///
+/// [`CredentialsError`]: what is wrong with the Secret, or that it cannot be read now.
+pub async fn credentials_for(
+    client: &Client,
+    namespace: &str,
+    origin: &Origin,
+) -> Result<ArtifactCredentials, CredentialsError> {
+    match origin {
+        Origin::Http(HttpOrigin { secret: Some(secret), .. }) => {
+            artifact(client, namespace, secret).await
+        }
+        Origin::Oci(OciOrigin { secret: Some(secret), repository, .. }) => {
+            registry(client, namespace, secret, repository).await
+        }
+        Origin::Http(_) | Origin::Oci(_) | Origin::Flux(_) => Ok(ArtifactCredentials::default()),
+    }
 }
 
 /// What the keys of a Secret for an artifact's host are instead of what they should be, and the command after which they are

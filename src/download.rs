@@ -8,37 +8,42 @@ use futures::FutureExt;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tracing::{Instrument as _, info, warn};
+use url::Url;
 
 use crate::api::KonigleSpace;
-use crate::artifact::{ArtifactCredentials, FetchError, HttpSource, SourceField};
+use crate::artifact::{FetchError, Place, Source, SourceField};
 use crate::context::Context;
-use crate::credentials::{self, CredentialsError};
-use crate::desired::{Desired, HttpWish, Wish};
+use crate::credentials::{CredentialsError, credentials_for};
+use crate::desired::{Desired, Wish};
 use crate::memory::uid;
-use crate::observation::Problem;
-use crate::observe::download_key;
+use crate::observation::{Observation, Problem};
+use crate::observe::{artifact_key, download_key};
+use crate::origin::{ArtifactName, FluxOrigin, Origin};
+use crate::sources::SourceLook;
 use crate::telemetry;
+use crate::wish::artifact_name;
 
 /// Starts the download of the wanted artifact, unless it runs already. Its end wakes the resource.
-pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired) {
-    let Wish::Deploy(wish) = &desired.wish else { return };
-    let (uid, key) = (uid(resource), download_key(wish));
+pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired, seen: &Observation) {
+    let Wish::Deploy(origin) = &desired.wish else { return };
+    let Some(artifact) = artifact_name(origin, seen) else { return };
+    let (uid, key) = (uid(resource), download_key(origin, &artifact));
     if !context.memory.begin_download(&uid, &key) {
         return;
     }
-    let (context, wish) = (context.clone(), wish.clone());
+    let (context, origin) = (context.clone(), origin.clone());
     let namespace = resource.namespace().unwrap_or_default();
     let name = resource.name_any();
     let reference = ObjectRef::new(&name).within(&namespace);
     let span = telemetry::download_span(&namespace, &name);
     let downloading = async move {
         // A panic must not leave the download as running for ever.
-        let result = AssertUnwindSafe(fetch(&context, &namespace, &wish)).catch_unwind().await;
+        let result = AssertUnwindSafe(fetch(&context, &namespace, &origin, &artifact)).catch_unwind().await;
         let result =
             result.unwrap_or_else(|_| Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }));
         match &result {
-            Ok(()) => info!(digest = %wish.digest.short(), "artifact fetched"),
-            Err(error) => warn!(digest = %wish.digest.short(), %error, "artifact not fetched"),
+            Ok(()) => info!(digest = %artifact.digest.short(), "artifact fetched"),
+            Err(error) => warn!(digest = %artifact.digest.short(), %error, "artifact not fetched"),
         }
         context.memory.end_download(&uid, &key, result.err());
         context.wake(&uid, reference);
@@ -46,25 +51,49 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired)
     tokio::spawn(downloading.instrument(span));
 }
 
-async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<(), FetchError> {
+async fn fetch(
+    context: &Context,
+    namespace: &str,
+    origin: &Origin,
+    artifact: &ArtifactName,
+) -> Result<(), FetchError> {
     // A bounded number at a time, each for its own file: the disk and the hosts are shared.
     let _turn = context.downloads.take(namespace).await.map_err(|_| FetchError::Stopped)?;
-    let credentials = match &wish.secret {
-        None => ArtifactCredentials::default(),
-        Some(secret) => match credentials::artifact(&context.api, namespace, secret).await {
-            Ok(credentials) => credentials,
-            // It was usable when the download was asked for; the next pass says what is wrong with it now.
-            Err(CredentialsError::Problem(Problem { message: reason, .. }) | CredentialsError::Unavailable(reason)) => {
-                return Err(FetchError::Unavailable { location: format!("Secret {secret}"), reason });
-            }
-        },
+    let credentials = match credentials_for(&context.api, namespace, origin).await {
+        Ok(credentials) => credentials,
+        // It was usable when the download was asked for; the next pass says what is wrong with it now.
+        Err(CredentialsError::Problem(Problem { message: reason, .. }) | CredentialsError::Unavailable(reason)) => {
+            let location = format!("Secret {}", origin.secret().unwrap_or_default());
+            return Err(FetchError::Unavailable { location, reason });
+        }
     };
-    let source = HttpSource {
-        url: wish.url.clone(),
-        digest: wish.digest,
-        auth: credentials.auth,
-        ca: credentials.ca,
-        field: SourceField::Http,
+    let place = match origin {
+        Origin::Http(http) => Place::Url(http.url.clone(), SourceField::Http),
+        Origin::Oci(oci) => Place::Oci(oci.repository.clone()),
+        Origin::Flux(flux) => Place::Url(address(context, namespace, flux, artifact)?, SourceField::SourceRef),
     };
+    let source = Source { key: artifact_key(namespace, origin, artifact), place, credentials };
     context.artifacts.fetch(&source, &context.shutdown).await.map(|_| ())
+}
+
+/// Where Flux says that the artifact is.
+fn address(
+    context: &Context,
+    namespace: &str,
+    flux: &FluxOrigin,
+    artifact: &ArtifactName,
+) -> Result<Url, FetchError> {
+    let unavailable = |reason: &str| FetchError::Unavailable {
+        location: format!("{} {}", flux.kind.word(), flux.name),
+        reason: reason.to_owned(),
+    };
+    let now = match context.sources.look(flux.kind, namespace, &flux.name) {
+        SourceLook::Found(source) => source.artifact,
+        _ => None,
+    };
+    let now = now.ok_or_else(|| unavailable("it has no artifact any more"))?;
+    if now.digest.parse() != Ok(artifact.part.as_ref().map_or(artifact.digest, |(source, _)| *source)) {
+        return Err(unavailable("it has another artifact by now"));
+    }
+    now.url.parse().map_err(|_| unavailable("the address of its artifact is no URL"))
 }

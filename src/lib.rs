@@ -43,6 +43,7 @@ pub mod download;
 pub mod health;
 pub mod leader;
 pub mod live_lists;
+pub mod lookup;
 pub mod memory;
 pub mod metrics;
 pub mod redact;

@@ -28,7 +28,6 @@ use kube::ResourceExt;
 use tracing::{info, warn};
 
 use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
-use crate::artifact::Digest;
 use crate::clock;
 use crate::cluster::within;
 use crate::context::{Context, readable};
@@ -38,11 +37,11 @@ use crate::judge::{Judged, Note, refusal, submit_limit};
 use crate::konigle::{Answer, Client, FENCE, Fence, Sending, Upload};
 use crate::memory::uid;
 use crate::observation::Observation;
-use crate::observe::{pair_of, source_facts};
+use crate::observe::{artifact_key, pair_of, source_facts};
 use crate::plan::{Release, ReleaseKind, Step, claim};
 use crate::record::{self, WriteError};
 use crate::tally::tally;
-use crate::wish::{may_hold, short, still_holds};
+use crate::wish::{artifact_name, may_hold, short, still_holds};
 
 /// A release that was claimed.
 pub enum Started {
@@ -93,7 +92,7 @@ pub async fn start(
     let (ready, held) = match (give_way(context, &resource).await, &release.kind) {
         (Err(why), _) => (Err(why), None),
         (Ok(()), ReleaseKind::Deploy { size }) => {
-            (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None)
+            (deploy(context, &resource, (desired, seen), (&attempt, *size), (client, &sending)).await, None)
         }
         (Ok(()), ReleaseKind::Promote { source }) => {
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
@@ -207,13 +206,17 @@ async fn all_clear(looks: Vec<BoxFuture<'_, Result<(), String>>>) -> Result<(), 
 async fn deploy<'a>(
     context: &'a Context,
     resource: &'a KonigleSpace,
-    attempt: &'a Attempt,
-    size: u64,
+    (desired, seen): (&Desired, &Observation),
+    (attempt, size): (&'a Attempt, u64),
     (client, sending): (&'a Arc<Client>, &'a Sending),
 ) -> Result<Ready<'a>, String> {
-    let artifact = match attempt.digest.parse::<Digest>() {
-        Ok(digest) => context.artifacts.get(&digest).await,
-        Err(_) => None,
+    let name = match &desired.wish {
+        Wish::Deploy(origin) => artifact_name(origin, seen).map(|name| (origin, name)),
+        Wish::Promote { .. } => None,
+    };
+    let artifact = match name.filter(|(_, name)| name.digest.to_string() == attempt.digest) {
+        Some((origin, name)) => context.artifacts.get(&artifact_key(&seen.namespace, origin, &name)).await,
+        None => None,
     };
     let Some(artifact) = artifact.filter(|artifact| artifact.size == size) else {
         return Err("the artifact is no longer on disk".to_owned());

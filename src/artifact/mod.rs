@@ -12,19 +12,23 @@ mod directory;
 pub mod fuzzing;
 mod http;
 mod inspect;
+mod oci;
+mod pack;
 mod store;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use url::Url;
 
 pub use digest::{Digest, InvalidDigest};
 pub use http::{Body, Chunk};
-pub use store::Store;
+pub use oci::{Layer, Registries, Repository};
+pub use store::{Downloaded, Store};
 
 /// A ZIP of the store that can be deployed: verified, or packed by this process, and inspected.
 ///
@@ -43,6 +47,21 @@ pub struct Artifact {
 
 /// Whoever has one keeps a file from being evicted.
 type Lease = Arc<()>;
+
+/// One place to get an artifact from, with all that is needed to ask for it.
+#[derive(Clone)]
+pub struct HttpSource {
+    /// `https`, or `http` where [`Limits::allow_insecure`]. Without user and password: those go into `auth`.
+    pub url: Url,
+    /// What the file must hash to.
+    pub digest: Digest,
+    /// Sent to the origin of `url` only, never along a redirect to another one.
+    pub auth: Option<Auth>,
+    /// Certificates in PEM that are trusted beside the system's.
+    pub ca: Option<Vec<u8>>,
+    /// What names it.
+    pub field: SourceField,
+}
 
 /// What an artifact is known by in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,18 +85,49 @@ pub enum Scope {
 }
 
 /// One place to get an artifact from, with all that is needed to ask for it.
-#[derive(Clone)]
-pub struct HttpSource {
-    /// `https`, or `http` where [`Limits::allow_insecure`]. Without user and password: those go into `auth`.
-    pub url: Url,
-    /// What the file must hash to.
-    pub digest: Digest,
-    /// Sent to the origin of `url` only, never along a redirect to another one.
-    pub auth: Option<Auth>,
-    /// Certificates in PEM that are trusted beside the system's.
-    pub ca: Option<Vec<u8>>,
-    /// What names it.
-    pub field: SourceField,
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What it is known by.
+    pub key: Key,
+    /// Where it is.
+    pub place: Place,
+    /// For the host that is asked first.
+    pub credentials: ArtifactCredentials,
+}
+
+impl Source {
+    /// Whether another one is asked in the very same way.
+    fn is_same(&self, other: &Self) -> bool {
+        let auth = match (&self.credentials.auth, &other.credentials.auth) {
+            (None, None) => true,
+            (
+                Some(Auth::Basic { username: user_one, password: one }),
+                Some(Auth::Basic { username: user_other, password: other }),
+            ) => user_one == user_other && one.expose_secret() == other.expose_secret(),
+            (Some(Auth::Bearer(one)), Some(Auth::Bearer(other))) => one.expose_secret() == other.expose_secret(),
+            _ => false,
+        };
+        auth && self.key == other.key && self.place == other.place && self.credentials.ca == other.credentials.ca
+    }
+}
+
+/// Where what was published is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind this URL, which this field of the spec names.
+    Url(Url, SourceField),
+    /// In this repository.
+    Oci(Repository),
+}
+
+impl fmt::Debug for Place {
+    // A URL may be pre-signed, so its query is a secret.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url, field) => formatter.debug_tuple("Url").field(&http::location(url)).field(field).finish(),
+            Self::Oci(repository) => formatter.debug_tuple("Oci").field(repository).finish(),
+        }
+    }
 }
 
 /// Which part of a spec names an artifact's host: it decides where that may be, and is what messages speak of.
@@ -128,6 +178,57 @@ pub struct ArtifactCredentials {
     pub auth: Option<Auth>,
     /// Certificates in PEM that are trusted for it.
     pub ca: Option<Vec<u8>>,
+}
+
+/// What an artifact is known by in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Who may have it.
+    pub scope: Scope,
+    /// The digest of what was published: of the file, or of the manifest in a registry.
+    pub digest: Digest,
+    /// Which part of that: the folder in it, or the media type of a layer; empty for the whole.
+    pub part: String,
+}
+
+/// Who may have what is on disk. A digest is no secret, so what was fetched with credentials, or by a URL that may be
+/// signed, must not serve those who have neither.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Whoever names it.
+    Public,
+    /// Resources of this namespace.
+    Namespace(String),
+}
+
+/// One place to get an artifact from, with all that is needed to ask for it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What it is known by.
+    pub key: Key,
+    /// Where it is.
+    pub place: Place,
+    /// For the host that is asked first.
+    pub credentials: ArtifactCredentials,
+}
+
+/// Where what was published is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind this URL, which this field of the spec names. `https`, or `http` where the rules for that field allow it.
+    Url(Url, SourceField),
+    /// In this repository.
+    Oci(Repository),
+}
+
+impl fmt::Debug for Place {
+    // A URL may be pre-signed, so its query is a secret.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url, field) => formatter.debug_tuple("Url").field(&http::location(url)).field(field).finish(),
+            Self::Oci(repository) => formatter.debug_tuple("Oci").field(repository).finish(),
+        }
+    }
 }
 
 /// Credentials for the artifact's host.
@@ -198,7 +299,7 @@ impl Default for Limits {
 
 /// Why there is no artifact. Each message is for people and says what to do; it names host and path of a URL at most.
 ///
-/// `Unavailable` and `Disk` may heal by themselves; `DigestMismatch`, `Rejected`, `TooLarge`, `Refused` and
+/// `Unavailable`, `Disk` and `DiskFull` may heal by themselves; `DigestMismatch`, `Rejected`, `TooLarge`, `Refused` and
 /// `CertificateInvalid` need a person.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FetchError {
@@ -256,7 +357,10 @@ pub enum FetchError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file cannot be kept: the disk is full, or broken.
+    /// There is no room for the file.
+    #[error("the artifact cannot be stored: the disk is full; enlarge the volume of --artifact-dir")]
+    DiskFull,
+    /// The file cannot be kept: the disk is broken, or may not be written.
     #[error("the artifact cannot be stored: {reason}")]
     Disk {
         /// What happened.
@@ -278,7 +382,7 @@ impl FetchError {
             Self::Refused { .. } => "refused",
             Self::CertificateInvalid { .. } => "certificate_invalid",
             // A stop drops a download; none comes to an end by it.
-            Self::Disk { .. } | Self::Stopped => "disk",
+            Self::Disk { .. } | Self::DiskFull | Self::Stopped => "disk",
         }
     }
 }

@@ -243,7 +243,7 @@ fn not_fetched(
         FetchError::Unavailable { .. } => {
             return unavailable(&format!("; if the address is wrong, {}", origin.address_help()));
         }
-        FetchError::Disk { .. } | FetchError::Stopped => return unavailable(""),
+        FetchError::Disk { .. } | FetchError::DiskFull | FetchError::Stopped => return unavailable(""),
     };
     if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
 }
