@@ -12,6 +12,7 @@ mod directory;
 pub mod fuzzing;
 mod http;
 mod inspect;
+mod oci;
 mod store;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use url::Url;
 
 pub use digest::{Digest, InvalidDigest};
 pub use http::{Body, Chunk};
+pub use oci::{InvalidRepository, Layer, Registries, Repository};
 pub use store::Store;
 
 /// A file of the store that has the digest and passed the inspection.
