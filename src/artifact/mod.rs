@@ -27,7 +27,7 @@ use url::Url;
 
 pub use digest::{Digest, InvalidDigest};
 pub use http::{Body, Chunk};
-pub use oci::{Layer, Registries, Repository};
+pub use oci::{InvalidRepository, Layer, Registries, Repository};
 pub use store::{Downloaded, Store};
 
 /// A ZIP of the store that can be deployed: verified, or packed by this process, and inspected.

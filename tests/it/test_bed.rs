@@ -1,5 +1,7 @@
 //! The test bed itself: what other tests rely on and would not notice missing.
 
+mod registry;
+
 use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;

@@ -13,6 +13,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use zip::ZipWriter;
@@ -179,6 +181,19 @@ pub(crate) fn zip(files: &[(&str, &str)]) -> Result<Vec<u8>> {
         writer.write_all(content.as_bytes())?;
     }
     Ok(writer.finish()?.into_inner())
+}
+
+/// A tar.gz of these files, by path and content, with the folders that lead to them left out. The same files give the
+/// same bytes.
+pub(crate) fn tar_gz(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut writer = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        writer.append_data(&mut header, path, content.as_bytes())?;
+    }
+    Ok(writer.into_inner()?.finish()?)
 }
 
 /// ZIPs that would unpack to far more than they should, or that lie about it, each with what it is.

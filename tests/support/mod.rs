@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each of the programs that share these files uses a part of them")]
 
 pub(crate) mod artifacts;
+pub(crate) mod certificates;
 pub(crate) mod control_plane;
 pub(crate) mod exposition;
 pub(crate) mod failure;
@@ -22,6 +23,7 @@ pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod recording;
+pub(crate) mod registry;
 pub(crate) mod rights;
 pub(crate) mod run_folder;
 pub(crate) mod simulator;

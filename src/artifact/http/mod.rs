@@ -16,8 +16,8 @@ use reqwest::{Certificate, Client, Method, Response, StatusCode, redirect, retry
 use secrecy::ExposeSecret;
 use url::Url;
 
-pub(super) use body::{Ask, Resume, looks_like_html};
 pub use body::{Body, Chunk};
+pub(super) use body::{Resume, looks_like_html};
 pub(super) use guard::{Guard, location};
 
 use self::guard::{Reach, not_public};
