@@ -45,6 +45,7 @@ pub mod live_lists;
 pub mod memory;
 pub mod metrics;
 pub mod redact;
+pub mod sources;
 pub mod telemetry;
 pub mod turns;
 
