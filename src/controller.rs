@@ -25,9 +25,10 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reconcile::reconcile;
 use crate::record::{FIELD_MANAGER, WriteError};
+use crate::sources::Sources;
 use crate::telemetry;
 use crate::turns::Turns;
-use crate::watch::{check, watch};
+use crate::watch::{check, watch, watch_sources};
 
 /// How many artifacts are downloaded at once.
 const DOWNLOADS: usize = 4;
@@ -79,6 +80,7 @@ pub async fn run(
         () = stopped_before_the_first_list(&context) => {}
         // Here and not in a task of its own: a panic in it must end the process too.
         () = check(config, &clients.api, &context) => {}
+        () = watch_sources(config, &clients, &context) => {}
     }
     readiness.set_watch(Some("the watch has ended".to_owned()));
     if !context.shutdown.is_cancelled() {
@@ -133,6 +135,7 @@ fn context(
         memory: Memory::default(),
         metrics,
         store,
+        sources: Sources::default(),
         live_lists: LiveLists::default(),
         reporter,
         settle: config.unknown_outcome_settle,

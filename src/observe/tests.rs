@@ -27,6 +27,7 @@ use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::observation::SourceFacts;
+use crate::sources::Sources;
 use crate::test_facts::*;
 use crate::turns::Turns;
 
@@ -66,6 +67,7 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
         memory: Memory::default(),
         metrics,
         store: store.as_reader(),
+        sources: Sources::default(),
         live_lists: LiveLists::default(),
         reporter: Reporter { controller: "test".to_owned(), instance: None },
         settle: SETTLE,

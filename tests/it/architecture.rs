@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["status"],
     &["tally"],
     // What a pass is given.
-    &["credentials", "memory", "live_lists", "turns"],
+    &["credentials", "memory", "live_lists", "sources", "turns"],
     &["context"],
     // The steps of a pass, and the pass.
     &["observe", "record"],
