@@ -12,7 +12,9 @@ use crate::api::{
     HistoryEntry, KonigleSpaceStatus, PairStatus, ReleaseStatus, SentTo, SpaceReference, SpaceStatus,
     UnknownOutcomePolicy,
 };
-use crate::desired::{Approval, Desired, HttpWish, Requests, Wish};
+use crate::artifact::Digest;
+use crate::desired::{Approval, Desired, Requests, Wish};
+use crate::origin::{HttpOrigin, Origin};
 use crate::judge::{Judged, judge};
 use crate::konigle::model::{Deployment, Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
@@ -57,12 +59,12 @@ pub struct Facts {
 
 /// A uat resource's wish.
 pub fn deploys(digest: &str) -> Wish {
-    Wish::Deploy(HttpWish {
+    Wish::Deploy(Origin::Http(HttpOrigin {
         url: "https://ci.example.com/shop.zip".parse().unwrap(),
         digest: digest.parse().unwrap(),
         revision: Some("v1".to_owned()),
         secret: None,
-    })
+    }))
 }
 
 /// A promotion's wish.
@@ -142,7 +144,7 @@ impl Facts {
             seen: Observation {
                 account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned(), named_by: NamedBy::Flag }),
                 space: Some(Ok(SpaceFacts { status: space("7301", "uat"), url: None })),
-                artifact: ArtifactFacts::OnDisk { size: 10 },
+                artifact: ArtifactFacts::OnDisk { upload: Digest::of(b"zip"), size: 10 },
                 ..Observation::unlooked("shop-uat".to_owned(), "shop".to_owned(), UID.to_owned(), (now(), SETTLE))
             },
             status: KonigleSpaceStatus::default(),
@@ -262,7 +264,7 @@ impl Facts {
             };
             status.history.insert(0, entry);
             status.artifact =
-                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), revision: None, size: None });
+                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), ..crate::api::ArtifactStatus::default() });
             status.settled = Some(facts.seen.space.as_ref().unwrap().as_ref().unwrap().pair());
         })
     }
@@ -276,7 +278,7 @@ impl Facts {
             status.last_attempt += 1;
             status.space = Some(facts.seen.space.as_ref().unwrap().as_ref().unwrap().status.clone());
             status.artifact =
-                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), revision: None, size: None });
+                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), ..crate::api::ArtifactStatus::default() });
             status.attempt = Some(Attempt {
                 number: status.last_attempt,
                 attempt_type: if promotes { AttemptType::Promote } else { AttemptType::Deploy },

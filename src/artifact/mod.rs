@@ -10,6 +10,7 @@ mod digest;
 mod directory;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod format;
 mod http;
 mod inspect;
 mod oci;
@@ -43,6 +44,13 @@ pub struct Artifact {
     pub size: u64,
     /// Keeps it from being evicted.
     _lease: Lease,
+}
+
+impl PartialEq for Artifact {
+    // The lease is no part of what it is.
+    fn eq(&self, other: &Self) -> bool {
+        (self.digest, &self.path, self.size) == (other.digest, &other.path, other.size)
+    }
 }
 
 /// Whoever has one keeps a file from being evicted.
@@ -178,57 +186,6 @@ pub struct ArtifactCredentials {
     pub auth: Option<Auth>,
     /// Certificates in PEM that are trusted for it.
     pub ca: Option<Vec<u8>>,
-}
-
-/// What an artifact is known by in the store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Who may have it.
-    pub scope: Scope,
-    /// The digest of what was published: of the file, or of the manifest in a registry.
-    pub digest: Digest,
-    /// Which part of that: the folder in it, or the media type of a layer; empty for the whole.
-    pub part: String,
-}
-
-/// Who may have what is on disk. A digest is no secret, so what was fetched with credentials, or by a URL that may be
-/// signed, must not serve those who have neither.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// Whoever names it.
-    Public,
-    /// Resources of this namespace.
-    Namespace(String),
-}
-
-/// One place to get an artifact from, with all that is needed to ask for it.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// What it is known by.
-    pub key: Key,
-    /// Where it is.
-    pub place: Place,
-    /// For the host that is asked first.
-    pub credentials: ArtifactCredentials,
-}
-
-/// Where what was published is.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Place {
-    /// Behind this URL, which this field of the spec names. `https`, or `http` where the rules for that field allow it.
-    Url(Url, SourceField),
-    /// In this repository.
-    Oci(Repository),
-}
-
-impl fmt::Debug for Place {
-    // A URL may be pre-signed, so its query is a secret.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url, field) => formatter.debug_tuple("Url").field(&http::location(url)).field(field).finish(),
-            Self::Oci(repository) => formatter.debug_tuple("Oci").field(repository).finish(),
-        }
-    }
 }
 
 /// Credentials for the artifact's host.

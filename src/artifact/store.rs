@@ -31,7 +31,8 @@ use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
 use super::digest::Hasher;
 use super::http::{Body, Chunk};
 use super::inspect::{InspectError, inspect};
-use super::pack::{Format, Packed, format_of, pack};
+use super::format::Format;
+use super::pack::{Packed, pack};
 use super::{
     Artifact, ArtifactCredentials, Digest, FetchError, HttpSource, Key, Lease, Limits, Place, Registries, Repository,
     Source,
@@ -247,21 +248,38 @@ impl Store {
                 }
             }
         };
-        let format = self.format(&published).await?;
-        let upload = match format {
-            Format::Zip if !wanted.folder.is_empty() => {
-                let reason = format!(
-                    "it is a ZIP file, which is sent as it is, and only the folder {} of it is asked for; publish a tar.gz, or a ZIP of that folder's contents",
-                    wanted.folder
-                );
-                return self.settle(key, Err(InspectError::Rejected(reason)));
+        let upload = match self.make_upload(key, &published, &wanted.folder, stop).await {
+            Err(error @ FetchError::Rejected { .. }) if key.part.is_empty() => {
+                // Nothing else can be made of it.
+                drop(published);
+                self.discard(&file).await;
+                return Err(error);
             }
-            Format::Zip => self.accept_zip(key, &published).await?,
-            Format::Archive => self.pack(key, &published, &wanted.folder, stop).await?,
+            made => made?,
         };
         debug!(digest = %key.digest.short(), upload = %upload.key.1.short(), size = upload.size, "artifact stored");
         let path = path(&self.directory, &upload.key);
         Ok(Artifact { digest: upload.key.1, path, size: upload.size, _lease: upload.lease })
+    }
+
+    /// The ZIP that is sent of what was published.
+    async fn make_upload(
+        &self,
+        key: &Key,
+        published: &Verified,
+        folder: &str,
+        stop: &CancellationToken,
+    ) -> Result<Verified, FetchError> {
+        match self.format(key, published).await? {
+            Format::Zip if folder.is_empty() => self.accept_zip(key, published).await,
+            Format::Zip => {
+                let reason = format!(
+                    "it is a ZIP file, which is sent as it is, and only the folder {folder} of it is asked for; publish a tar.gz, or a ZIP of that folder's contents"
+                );
+                self.settle(key, Err(InspectError::Rejected(reason)))
+            }
+            Format::Gzip | Format::Tar => self.pack(key, published, folder, stop).await,
+        }
     }
 
     /// Which file it is, and what is wanted of it. Asks the registry for the manifest, where it is one.
@@ -397,14 +415,9 @@ impl Store {
         None
     }
 
-    async fn format(&self, file: &Verified) -> Result<Format, FetchError> {
+    async fn format(&self, key: &Key, file: &Verified) -> Result<Format, FetchError> {
         let path = path(&self.directory, &file.key);
-        let read = blocking(move || Ok::<_, InspectError>(format_of(&mut fs::File::open(path)?)?));
-        read.await.or_else(|error| match error {
-            // What it is instead is said by the inspection of a ZIP.
-            InspectError::Rejected(_) => Ok(Format::Zip),
-            InspectError::Disk(error) => Err(disk(&error)),
-        })
+        self.settle(key, blocking(move || Format::of(fs::File::open(path)?)).await)
     }
 
     /// Inspects a ZIP, which is sent as it is.

@@ -11,7 +11,7 @@ use crate::api::{
     Condition, DriftPolicy, HeldBy, HistoryEntry, KonigleSpaceStatus, PairStatus, Quarantined, ReleaseStatus, SentTo,
     SpaceStatus, UnknownOutcomePolicy,
 };
-use crate::artifact::FetchError;
+use crate::artifact::{Digest, FetchError};
 use crate::desired::{Approval, Desired, Requests};
 use crate::judge::{last_sent, tells_of};
 use crate::konigle::model::{Job, JobStatus};
@@ -322,7 +322,7 @@ fn artifacts() -> BoxedStrategy<ArtifactFacts> {
     ]);
     let failed =
         (errors, duration(), any::<u32>()).prop_map(|(error, ago, times)| ArtifactFacts::Failed { error, ago, times });
-    let size = any::<u64>().prop_map(|size| ArtifactFacts::OnDisk { size });
+    let size = any::<u64>().prop_map(|size| ArtifactFacts::OnDisk { upload: Digest::of(b"zip"), size });
     prop_oneof![4 => size, 1 => Just(ArtifactFacts::Absent), 1 => failed, 1 => problems().prop_map(ArtifactFacts::Unreadable)]
 .boxed()
 }

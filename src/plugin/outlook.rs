@@ -11,14 +11,16 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::api::{Attempt, BaselineSource, KonigleSpace, KonigleSpaceStatus};
+use crate::artifact::Digest;
 use crate::desired::{Approval, Desired, Wish};
 use crate::footprint::Footprint;
 use crate::judge::{Judged, Open, holder_now, holder_timeout, judge, wait_ends};
 use crate::konigle::model::{Job, JobStatus};
 use crate::observation::{
-    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, NamedBy, Observation, PairProof, Problem, SourceFacts,
+    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, NamedBy, Observation, OriginFacts, PairProof, Problem, SourceFacts,
     SpaceFacts,
 };
+use crate::origin::ArtifactName;
 use crate::plan::{Step, look_again, next_step};
 use crate::plugin::reading::is_mended_by_a_request;
 use crate::reason::Reason;
@@ -142,7 +144,11 @@ fn closed(
         matches!(outlook(uat, namespace, moment).step, Step::Fetch | Step::Start(_) | Step::Wait(_))
     };
     let brings = |uat: &KonigleSpace| match (approval, Desired::parse(uat).map(|desired| desired.wish)) {
-        (Approval::Manual(Some(approved)), Ok(Wish::Deploy(wish))) => wish.digest == *approved,
+        (Approval::Manual(Some(approved)), Ok(Wish::Deploy(origin))) => {
+            let known = uat.status.as_ref().and_then(|status| status.artifact.as_ref());
+            let name = origin.fixed_name().or_else(|| ArtifactName::last_of(&origin, known));
+            name.is_none_or(|name| name.digest == *approved)
+        }
         _ => true,
     };
     Some(Closed {
@@ -173,7 +179,8 @@ fn assumed(
         created_at: space.creation_timestamp().map(|time| time.0),
         account: Ok(AccountFacts { base_url: sent_to.unwrap_or_default(), named_by: NamedBy::Nobody }),
         space: remote.map(|remote| Ok(SpaceFacts { status: remote, url: status.url.clone() })),
-        artifact: ArtifactFacts::OnDisk { size: wanted_size(status) },
+        origin: last_named(desired, status),
+        artifact: on_disk(status),
         pair: PairProof::Proven,
         ..unlooked
     };
@@ -198,8 +205,20 @@ fn assumed(
     seen
 }
 
-fn wanted_size(status: &KonigleSpaceStatus) -> u64 {
-    status.artifact.as_ref().and_then(|artifact| artifact.size).and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
+/// What the status last told that the origin names.
+fn last_named(desired: &Desired, status: &KonigleSpaceStatus) -> OriginFacts {
+    let Wish::Deploy(origin) = &desired.wish else { return OriginFacts::NotLooked };
+    if origin.fixed_name().is_some() {
+        return OriginFacts::NotLooked;
+    }
+    ArtifactName::last_of(origin, status.artifact.as_ref()).map_or(OriginFacts::NotLooked, OriginFacts::Named)
+}
+
+/// The wanted artifact as if it were on disk, of the size that the status tells.
+fn on_disk(status: &KonigleSpaceStatus) -> ArtifactFacts {
+    let upload = status.artifact.as_ref().and_then(|artifact| artifact.upload.clone()).unwrap_or_default();
+    let digest = upload.digest.parse().unwrap_or_else(|_| Digest::of(b""));
+    ArtifactFacts::OnDisk { upload: digest, size: u64::try_from(upload.size).unwrap_or(0) }
 }
 
 /// The job as the status last told, and the uat side as its resource last told.

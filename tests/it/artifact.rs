@@ -17,7 +17,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream;
-use konigle_operator::artifact::{Artifact, Auth, Digest, FetchError, HttpSource, Limits, SourceField, Store};
+use konigle_operator::artifact::{
+    Artifact, ArtifactCredentials, Auth, Digest, FetchError, Key, Limits, Place, Scope, Source, SourceField, Store,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,11 +45,20 @@ fn limits() -> Limits {
     Limits { allow_insecure: true, resume_delay: Duration::from_millis(1), ..Limits::default() }
 }
 
-fn source(url: &str, digest: Digest) -> HttpSource {
-    HttpSource { url: Url::parse(url).unwrap(), digest, auth: None, ca: None, field: SourceField::Http }
+fn key(digest: Digest) -> Key {
+    Key { scope: Scope::Public, digest, part: String::new() }
 }
 
-async fn fetch(store: &Store, source: &HttpSource) -> Result<Artifact, FetchError> {
+fn source(url: &str, digest: Digest) -> Source {
+    let place = Place::Url(Url::parse(url).unwrap(), SourceField::Http);
+    Source { key: key(digest), place, credentials: ArtifactCredentials::default() }
+}
+
+fn with_auth(source: Source, auth: Option<Auth>) -> Source {
+    Source { credentials: ArtifactCredentials { auth, ca: None }, ..source }
+}
+
+async fn fetch(store: &Store, source: &Source) -> Result<Artifact, FetchError> {
     store.fetch(source, &CancellationToken::new()).await
 }
 
@@ -200,7 +211,7 @@ async fn a_file_is_fetched_once_and_kept() {
     let digest = Digest::of(&bytes);
     let host = Host::with_file(bytes.clone()).await;
     let fixture = Fixture::new(limits());
-    assert_eq!(fixture.store.get(&digest).await, None);
+    assert_eq!(fixture.store.get(&key(digest)).await, None);
     let from_host = source(&host.url("/shop.zip"), digest);
     let artifact = fetch(&fixture.store, &from_host).await.unwrap();
     assert_eq!((artifact.digest, artifact.size), (digest, bytes.len() as u64));
@@ -214,9 +225,9 @@ async fn a_file_is_fetched_once_and_kept() {
     let elsewhere = source("http://127.0.0.1:1/gone.zip", digest);
     assert_eq!(fetch(&fixture.store, &elsewhere).await.as_ref(), Ok(&artifact), "no request is made");
     let fixture = fixture.reopened(limits());
-    assert_eq!(fixture.store.get(&digest).await, None, "this process has not hashed it, and a look does not");
+    assert_eq!(fixture.store.get(&key(digest)).await, None, "this process has not hashed it, and a look does not");
     assert_eq!(fetch(&fixture.store, &elsewhere).await.as_ref(), Ok(&artifact), "it outlives the process");
-    assert_eq!(fixture.store.get(&digest).await, Some(artifact));
+    assert_eq!(fixture.store.get(&key(digest)).await, Some(artifact));
 }
 
 #[tokio::test]
@@ -393,7 +404,7 @@ async fn credentials_go_to_their_origin_only() {
         host.seen.lock().unwrap().clear();
         other.seen.lock().unwrap().clear();
         let url = host.url(&format!("{path}?signature={SECRET}"));
-        let source = HttpSource { auth: Some(auth.clone()), ..source(&url, digest) };
+        let source = with_auth(source(&url, digest), Some(auth.clone()));
         assert!(!format!("{source:?}").contains(SECRET), "{source:?}");
         fetch(&Fixture::new(limits()).store, &source).await.unwrap();
         let here: Vec<_> = host.authorization().into_iter().flatten().collect();
@@ -422,7 +433,7 @@ async fn credentials_do_not_come_back_after_a_detour() {
     .await;
     host.address.clone_into(&mut address.lock().unwrap());
     let auth = Some(Auth::Bearer(SECRET.to_owned().into()));
-    let source = HttpSource { auth, ..source(&host.url("/"), Digest::of(b"")) };
+    let source = with_auth(source(&host.url("/"), Digest::of(b"")), auth);
     let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
     assert_unavailable(&error, "are not sent");
     assert_eq!(host.authorization(), [Some(format!("Bearer {SECRET}")), None]);
@@ -432,7 +443,7 @@ async fn credentials_do_not_come_back_after_a_detour() {
 async fn refused_credentials_name_their_secret() {
     let host = Host::start(|_| StatusCode::FORBIDDEN.into_response()).await;
     let auth = Some(Auth::Bearer(SECRET.to_owned().into()));
-    let source = HttpSource { auth, ..source(&host.url("/"), Digest::of(b"")) };
+    let source = with_auth(source(&host.url("/"), Digest::of(b"")), auth);
     let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
     assert_unavailable(&error, "answered 403; check the credentials in spec.source.http.secretRef");
 }
@@ -495,7 +506,8 @@ async fn addresses_that_are_not_public_see_no_connection() {
 #[tokio::test]
 async fn a_ca_that_is_none_is_named() {
     for ca in [&b""[..], b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        let source = HttpSource { ca: Some(ca.to_vec()), ..source("https://127.0.0.1:1/x", Digest::of(b"")) };
+        let credentials = ArtifactCredentials { auth: None, ca: Some(ca.to_vec()) };
+        let source = Source { credentials, ..source("https://127.0.0.1:1/x", Digest::of(b"")) };
         let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
         assert!(matches!(error, FetchError::CertificateInvalid { .. }), "{error:?}");
     }
@@ -569,17 +581,17 @@ async fn a_corrupt_file_is_downloaded_again() {
         let artifact = fetch(&fixture.store, &from_host).await.unwrap();
         std::fs::write(&artifact.path, content).unwrap();
         let fixture = fixture.reopened(limits());
-        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &source("http://127.0.0.1:1/gone.zip", digest)).await.unwrap_err();
         assert_eq!(fixture.files(), Vec::<String>::new(), "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
         assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes, "{because}");
         // Without a restart: another size is seen at once, and so is a file that is gone.
         std::fs::write(&artifact.path, "short").unwrap();
-        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
         std::fs::remove_file(&artifact.path).unwrap();
-        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
     }
 }
@@ -600,20 +612,22 @@ async fn the_budget_evicts_what_was_used_longest_ago() {
     for (number, digest) in [(0, a), (1, b)] {
         fetched.push(fetch(&fixture.store, &source(&host.url(&format!("/{number}")), digest)).await.unwrap());
     }
-    fixture.store.get(&a).await.unwrap();
-    let mut open = std::fs::File::open(&fetched[1].path).unwrap();
+    fixture.store.get(&key(a)).await.unwrap();
+    let used = fetched.remove(1);
+    drop(fetched);
     fetch(&fixture.store, &source(&host.url("/2"), c)).await.unwrap();
-    assert_eq!(fixture.store.get(&b).await, None);
-    assert!(fixture.store.get(&a).await.is_some());
-    assert!(fixture.store.get(&c).await.is_some());
-    let mut still = Vec::new();
-    open.read_to_end(&mut still).unwrap();
-    assert_eq!(Digest::of(&still), b, "who has it open goes on reading");
+    assert_eq!(fixture.store.get(&key(a)).await, None, "`b` was used before it, and is in use");
+    assert_eq!(Digest::of(&std::fs::read(&used.path).unwrap()), b);
+    drop(used);
+    fetch(&fixture.store, &source(&host.url("/0"), a)).await.unwrap();
+    assert_eq!(fixture.store.get(&key(b)).await, None, "nobody uses it any more");
+    assert!(fixture.store.get(&key(a)).await.is_some());
+    assert!(fixture.store.get(&key(c)).await.is_some());
 
     let fixture = fixture.reopened(Limits { store_budget: 1, ..limits });
     assert_eq!(fixture.files(), Vec::<String>::new(), "a smaller budget acts at the next start");
     fetch(&fixture.store, &source(&host.url("/0"), a)).await.unwrap();
-    assert!(fixture.store.get(&a).await.is_some(), "the artifact that was just fetched stays");
+    assert!(fixture.store.get(&key(a)).await.is_some(), "the artifact that was just fetched stays");
 }
 
 #[tokio::test]

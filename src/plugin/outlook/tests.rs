@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{Attribution, DriftPolicy, RESET_AT, UnknownOutcomePolicy};
-use crate::desired::{Approval, HttpWish};
+use crate::desired::Approval;
+use crate::origin::{HttpOrigin, Origin};
 use crate::konigle::Answer;
 use crate::observation::LookError;
 use crate::plugin::screen::Look;
@@ -34,9 +35,10 @@ pub(crate) fn resource(facts: &Facts) -> KonigleSpace {
         "historyLimit": desired.history_limit,
     });
     match &desired.wish {
-        Wish::Deploy(HttpWish { url, digest, revision, secret: _ }) => {
+        Wish::Deploy(Origin::Http(HttpOrigin { url, digest, revision, secret: _ })) => {
             spec["source"] = json!({"http": {"url": url.as_str(), "digest": digest.to_string(), "revision": revision}});
         }
+        Wish::Deploy(origin) => panic!("{origin} is not among the facts"),
         Wish::Promote { from, approval } => {
             let mut promotion = json!({"from": {"name": from}});
             match approval {
