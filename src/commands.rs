@@ -54,6 +54,21 @@ impl Named<'_> {
     }
 }
 
+/// Makes a Secret with the keys that `options` name.
+#[must_use]
+pub fn create_secret(namespace: &str, secret: &str, options: &str) -> String {
+    format!("kubectl create secret generic {secret} --namespace {namespace} {options}")
+}
+
+/// Makes a Secret with the credentials for a registry, which is `docker.io` for Docker Hub.
+#[must_use]
+pub fn create_docker_secret(namespace: &str, secret: &str, registry: &str) -> String {
+    format!(
+        "kubectl create secret docker-registry {secret} --namespace {namespace} --docker-server={registry} \
+         --docker-username=NAME --docker-password=PASSWORD"
+    )
+}
+
 /// Writes one key of a Secret anew and leaves the others; unlike a file, it adds no line break.
 #[must_use]
 pub fn write_key(namespace: &str, secret: &str, key: &str) -> String {

@@ -77,8 +77,9 @@ impl Repository {
         &self.registry
     }
 
-    /// The path within the registry.
-    pub(super) fn path(&self) -> &str {
+    /// The path within the registry, such as `team/shop`.
+    #[must_use]
+    pub fn path(&self) -> &str {
         &self.path
     }
 
