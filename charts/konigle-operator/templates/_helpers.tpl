@@ -84,6 +84,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.rbac.fluxSources }}
+- apiGroups: [source.toolkit.fluxcd.io]
+  resources: [gitrepositories, ocirepositories, buckets, externalartifacts]
+  verbs: [list, watch] # for spec.source.sourceRef; asked for only once a KonigleSpace names one
+{{- end }}
 {{- end }}
 
 {{- define "konigle-operator.subject" -}}
