@@ -12,6 +12,7 @@ pub(crate) mod certificates;
 pub(crate) mod control_plane;
 pub(crate) mod exposition;
 pub(crate) mod failure;
+pub(crate) mod flux_source;
 pub(crate) mod helm;
 pub(crate) mod in_process;
 pub(crate) mod kubectl;
