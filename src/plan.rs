@@ -130,7 +130,7 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
     match step {
         Step::Rest(_) | Step::Suspend(_) => desired.interval,
         // The end of the download wakes the resource; meanwhile people see how far it is.
-        Step::Fetch => seen.download.as_ref().map_or(seconds(3), |download| young_pace(download.running_for)),
+        Step::Fetch => seen.download.as_ref().map_or(seconds(3), |download| progress_pace(download.running_for)),
         Step::Start(_) => seconds(1),
         Step::Wait(problem) => match problem.reason {
             Reason::DeployRunning | Reason::PromotionRunning => job_pace(judged, seen),
@@ -156,11 +156,12 @@ fn job_pace(judged: &Judged, seen: &Observation) -> Duration {
     let started = judged.status.attempt.as_ref().and_then(|attempt| time::parse(&attempt.started_at));
     let age = started
         .map_or(Duration::MAX, |started| Duration::try_from(seen.now.duration_since(started)).unwrap_or_default());
-    if judged.open == Some(Open::Running) { young_pace(age) } else { Duration::from_secs(3) }
+    if judged.open == Some(Open::Running) { progress_pace(age) } else { Duration::from_secs(3) }
 }
 
 /// How often progress is told of what has run for so long.
-fn young_pace(age: Duration) -> Duration {
+#[must_use]
+pub fn progress_pace(age: Duration) -> Duration {
     Duration::from_secs(if age < Duration::from_secs(30) { 3 } else { 10 })
 }
 

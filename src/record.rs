@@ -14,7 +14,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus, RELEASED};
+use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus, RELEASED, TransferStatus};
 use crate::cluster::{ClusterError, within};
 use crate::context::Context;
 use crate::judge::Note;
@@ -222,6 +222,27 @@ pub async fn receipt(
             }
         }
     }
+}
+
+/// Writes how far the upload of an attempt is, into that attempt only, whatever else was written meanwhile. Gives the
+/// resource as it is then.
+///
+/// # Errors
+///
+/// [`WriteError`]; [`WriteError::Conflict`] where the attempt is no longer the resource's.
+pub async fn upload_progress(
+    context: &Context,
+    resource: &KonigleSpace,
+    attempt: &Attempt,
+    progress: &TransferStatus,
+) -> Result<KonigleSpace, WriteError> {
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": resource.uid() },
+        { "op": "test", "path": "/status/attempt/number", "value": attempt.number },
+        { "op": "test", "path": "/status/attempt/nonce", "value": attempt.nonce },
+        { "op": "add", "path": "/status/attempt/upload", "value": progress },
+    ]);
+    patch_status(context, resource, ("tell of the upload", operations), None).await
 }
 
 /// Notes on the resource itself what its status says was released last, where the annotation does not say so yet. Gives

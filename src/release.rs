@@ -18,16 +18,18 @@
 //! Between the request and the receipt the process can die. The attempt then stays without a job id, and what became of it
 //! is judged by evidence ([`crate::judge`]).
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use kube::ResourceExt;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
+use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace, TransferStatus};
 use crate::clock;
 use crate::cluster::within;
 use crate::context::{Context, readable};
@@ -38,7 +40,7 @@ use crate::konigle::{Answer, Client, FENCE, Fence, Sending, Upload};
 use crate::memory::uid;
 use crate::observation::Observation;
 use crate::observe::{artifact_key, pair_of, source_facts};
-use crate::plan::{Release, ReleaseKind, Step, claim};
+use crate::plan::{Release, ReleaseKind, Step, claim, progress_pace};
 use crate::record::{self, WriteError};
 use crate::tally::tally;
 use crate::wish::{artifact_name, may_hold, short, still_holds};
@@ -103,23 +105,64 @@ pub async fn start(
     } else {
         context.memory.gives_back(&uid);
     }
-    let Ready { request, event } = ready.unwrap_or_else(Ready::for_nothing);
+    let Ready { request, event, upload } = ready.unwrap_or_else(Ready::for_nothing);
+    let mut told = resource.clone();
+    let submitting = async {
+        tokio::select! {
+            biased;
+            submitted = submit(context, &resource, &attempt, (request, held.as_ref())) => submitted,
+            never = tell_progress(context, &mut told, &attempt, upload) => match never {},
+        }
+    };
     // The Event is told meanwhile. It may be slow, so the receipt does not wait for it.
-    let (submitted, ()) = tokio::join!(submit(context, &resource, &attempt, (request, held.as_ref())), event);
+    let (submitted, ()) = tokio::join!(submitting, event);
     record::tell(context, before, &resource, notes).await;
-    Ok(submitted)
+    Ok(match submitted {
+        // What is written next is written on top of what was told of the upload; an edit in between needs a pass of its own.
+        Started::Answered(claimed) if told.metadata.generation == claimed.metadata.generation => {
+            Started::Answered(told)
+        }
+        submitted => submitted,
+    })
 }
 
 /// A request that is ready to be sent, and the Event that tells of it.
 struct Ready<'a> {
     request: BoxFuture<'a, Answer>,
     event: BoxFuture<'a, ()>,
+    /// How many bytes were sent, and how many there are.
+    upload: Option<(Arc<AtomicU64>, u64)>,
 }
 
 impl Ready<'_> {
     /// No request at all, and why.
     fn for_nothing(why: String) -> Self {
-        Self { request: std::future::ready(Answer::Unsent(why)).boxed(), event: std::future::ready(()).boxed() }
+        Self { request: std::future::ready(Answer::Unsent(why)).boxed(), event: std::future::ready(()).boxed(), upload: None }
+    }
+}
+
+/// Writes into the attempt how far its upload is, as often as any progress is told; of one that takes seconds only. A
+/// failure is left to the next time: nothing rests on it. Never ends.
+async fn tell_progress(
+    context: &Context,
+    told: &mut KonigleSpace,
+    attempt: &Attempt,
+    upload: Option<(Arc<AtomicU64>, u64)>,
+) -> Infallible {
+    let Some((sent, size)) = upload else { return std::future::pending().await };
+    let began = Instant::now();
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(progress_pace(began.elapsed())).await;
+        let now = sent.load(Ordering::Relaxed);
+        if now == before {
+            continue;
+        }
+        before = now;
+        match record::upload_progress(context, told, attempt, &TransferStatus::of(now, Some(size))).await {
+            Ok(written) => *told = written,
+            Err(error) => debug!(error = &error as &dyn std::error::Error, "the upload's progress was not recorded"),
+        }
     }
 }
 
@@ -222,11 +265,23 @@ async fn deploy<'a>(
         return Err("the artifact is no longer on disk".to_owned());
     };
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
-    let upload = Upload { display_name: display_name(resource, attempt), file: artifact.path, size };
+    let sent = Arc::new(AtomicU64::new(0));
+    let upload = Upload {
+        display_name: display_name(resource, attempt),
+        file: artifact.path.clone(),
+        size,
+        sent: sent.clone(),
+    };
+    let request = async move {
+        // The store keeps the file until it was sent.
+        let _in_use = artifact;
+        client.deploy(&attempt.sent_to.space_id, upload, sending).await
+    };
     let started = Note { warning: false, reason: "DeployStarted", message };
     Ok(Ready {
-        request: client.deploy(&attempt.sent_to.space_id, upload, sending).boxed(),
+        request: request.boxed(),
         event: record::publish(context, resource, started).boxed(),
+        upload: Some((sent, size)),
     })
 }
 
@@ -276,7 +331,7 @@ async fn promote<'a>(
         return (Err(why), held);
     }
     let request = client.promote(&source.space_id, sending).boxed();
-    (Ok(Ready { request, event: announce(context, resource, desired, attempt).boxed() }), held)
+    (Ok(Ready { request, event: announce(context, resource, desired, attempt).boxed(), upload: None }), held)
 }
 
 /// Takes the hold on the uat resource, on the very version that shows it to be fit.

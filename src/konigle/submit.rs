@@ -13,6 +13,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -52,6 +53,8 @@ pub struct Upload {
     pub file: PathBuf,
     /// Its size in bytes, as it was checked.
     pub size: u64,
+    /// Tells how many bytes of it were handed over, as they go.
+    pub sent: Arc<AtomicU64>,
 }
 
 /// How long after its claim a write may still be begun.
@@ -141,9 +144,14 @@ impl Client {
             Err(why) => return Answer::Unsent(why),
         };
         let transfer = Transfer::new(upload.size, sending.clone(), self.metrics.deployed_bytes());
+        let sent = upload.sent;
         let stream = ReaderStream::with_capacity(file.take(upload.size), PIECE_BYTES);
         let gate = Arc::clone(&transfer);
-        let pieces = stream.map(move |piece| gate.hand_over(piece));
+        let pieces = stream.map(move |piece| {
+            let piece = gate.hand_over(piece)?;
+            sent.fetch_add(u64::try_from(piece.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            Ok::<_, io::Error>(piece)
+        });
         let body = Body::wrap_stream(crash::to_the_end("submit", "body", pieces));
         // Only a malformed media type is an error here.
         let part = Part::stream_with_length(body, upload.size).file_name(FILE_NAME).mime_str("application/zip");

@@ -35,7 +35,7 @@ const TOKEN: &str = "canary-0123456789";
 
 /// A Context whose API server answers a question for a Secret so. The folder must outlive it, and the store's writer.
 struct Bench {
-    context: Context,
+    context: Arc<Context>,
     store: Writer<Watched>,
     _directory: TempDir,
 }
@@ -56,7 +56,7 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
     let settings = Settings { rate, burst, guard: guard.clone(), limits: Limits::default() };
     let metrics = Arc::new(Metrics::default());
     let store = Writer::<Watched>::default();
-    let context = Context {
+    let context = Arc::new(Context {
         api,
         konigle: Clients::new(settings, metrics.clone()),
         base_url,
@@ -77,7 +77,7 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
         failed: CancellationToken::new(),
         fingerprints: Mutex::default(),
         wakes: unbounded().0,
-    };
+    });
     Bench { context, store, _directory: directory }
 }
 

@@ -1,7 +1,7 @@
 //! The artifact store against hosts on loopback that behave well, badly, and not at all.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Write};
 use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::process::Command;
