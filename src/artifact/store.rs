@@ -150,7 +150,7 @@ impl Store {
         let flight = self.flight(key);
         let _alone = flight.last_failure.lock().await;
         if let Some(verified) = self.verify(&file).await
-            && let Err(error @ FetchError::Rejected { .. }) = self.accept_zip(key, &verified).await
+            && let Err(error @ FetchError::Rejected { .. }) = self.accept_zip(key, &verified, &CancellationToken::new()).await
         {
             warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
         }
@@ -271,7 +271,7 @@ impl Store {
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
         match self.format(key, published).await? {
-            Format::Zip if folder.is_empty() => self.accept_zip(key, published).await,
+            Format::Zip if folder.is_empty() => self.accept_zip(key, published, stop).await,
             Format::Zip => {
                 let reason = format!(
                     "it is a ZIP file, which is sent as it is, and only the folder {folder} of it is asked for; publish a tar.gz, or a ZIP of that folder's contents"
@@ -421,9 +421,14 @@ impl Store {
     }
 
     /// Inspects a ZIP, which is sent as it is.
-    async fn accept_zip(&self, key: &Key, file: &Verified) -> Result<Verified, FetchError> {
-        let (path, limits) = (path(&self.directory, &file.key), self.limits.clone());
-        let inspected = blocking(move || inspect(fs::File::open(path)?, &limits)).await;
+    async fn accept_zip(
+        &self,
+        key: &Key,
+        file: &Verified,
+        stop: &CancellationToken,
+    ) -> Result<Verified, FetchError> {
+        let (path, limits, stop) = (path(&self.directory, &file.key), self.limits.clone(), stop.clone());
+        let inspected = blocking(move || inspect(fs::File::open(path)?, &limits, &stop)).await;
         crash::point("keep", "inspected");
         self.settle(key, inspected)?;
         self.remember(key, file.key.1);
