@@ -1,6 +1,7 @@
 //! The real OCI registry (distribution) on loopback, and the real programs that push to it.
 
 mod push;
+mod tokens;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use self::tokens::Tokens;
 use super::certificates::Authority;
 use super::parts::part;
 use super::process::{Port, Process, free_port};
@@ -25,28 +27,34 @@ pub(crate) const PASSWORD: &str = "registry-password";
 /// [`USERNAME`] and the bcrypt hash of [`PASSWORD`], as `htpasswd -B -C 4` writes them.
 const HTPASSWD: &str = "robot:$2y$04$KonigleOperatorTestBe.v3tnjgjGCqRMgw2b93iRXhv1Erb68Ou\n";
 
-/// What manifests a client of this test bed accepts.
-const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
-                         application/vnd.docker.distribution.manifest.v2+json, \
-                         application/vnd.docker.distribution.manifest.list.v2+json";
-
 /// How a registry is asked for; by default over http, and by everybody.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct RegistryOptions {
-    asks_password: bool,
+    access: Access,
     speaks_tls: bool,
 }
 
-impl RegistryOptions {
-    /// Whether it asks for a password.
-    pub(crate) fn is_private(&self) -> bool {
-        self.asks_password
-    }
+/// Whom a registry answers.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Access {
+    #[default]
+    Everybody,
+    Password,
+    Token,
+}
 
+impl RegistryOptions {
     /// It answers [`USERNAME`] alone, by HTTP's basic authentication.
     #[must_use]
     pub(crate) fn with_password(self) -> Self {
-        Self { asks_password: true, ..self }
+        Self { access: Access::Password, ..self }
+    }
+
+    /// It answers whoever brings a token, as the large public registries do: a server over http gives them to [`USERNAME`],
+    /// and to everybody for reading what is below `public/`.
+    #[must_use]
+    pub(crate) fn with_tokens(self) -> Self {
+        Self { access: Access::Token, ..self }
     }
 
     /// It speaks https, with a certificate of an authority of its own: [`Registry::authority`].
@@ -54,14 +62,20 @@ impl RegistryOptions {
     pub(crate) fn with_tls(self) -> Self {
         Self { speaks_tls: true, ..self }
     }
+
+    /// Whether it does not answer everybody.
+    pub(crate) fn is_private(self) -> bool {
+        self.access != Access::Everybody
+    }
 }
 
 /// A running registry. Dropping it stops it; what was pushed is gone with the run's folder.
 pub(crate) struct Registry {
     folder: PathBuf,
-    port: Port,
-    asks_password: bool,
+    host: String,
+    _port: Port,
     authority: Option<Authority>,
+    tokens: Option<Tokens>,
     http: reqwest::Client,
     process: Process,
     _witness: Arc<Witness>,
@@ -108,13 +122,25 @@ impl Registry {
             let files = authority.certify(&folder)?;
             config["http"]["tls"] = json!({"certificate": files.certificate, "key": files.key});
         }
+        let mut host = format!("127.0.0.1:{port}");
+        let mut tokens = None;
+        match options.access {
+            Access::Everybody => {}
+            Access::Password => {
+                let path = folder.join("htpasswd");
+                fs::write(&path, HTPASSWD).context("writing the registry's accounts")?;
+                config["auth"] = json!({"htpasswd": {"realm": "test-bed", "path": path}});
+            }
+            Access::Token => {
+                config["auth"] = tokens.insert(Tokens::start().await?).config(&folder)?;
+                // The programs that push fetch no token from loopback, unless the registry has the same name there.
+                host = format!("localhost:{port}");
+            }
+        }
         let mut accounts = json!({});
-        if options.asks_password {
+        if options.is_private() {
             witness.keep_secret("password", PASSWORD);
-            let path = folder.join("htpasswd");
-            fs::write(&path, HTPASSWD).context("writing the registry's accounts")?;
-            config["auth"] = json!({"htpasswd": {"realm": "test-bed", "path": path}});
-            accounts = docker_config(&format!("127.0.0.1:{port}"));
+            accounts = docker_config(&host);
         }
         let write = |name: &str, content: &Value| {
             let path = folder.join(name);
@@ -128,22 +154,21 @@ impl Registry {
         command.arg("serve").arg(config).env("OTEL_TRACES_EXPORTER", "none");
         let process = Process::start("registry", command, &folder.join("registry.log"))?;
         let http = http_client(authority.as_ref())?;
-        let asks_password = options.asks_password;
-        let mut registry = Self { folder, port, asks_password, authority, http, process, _witness: witness };
+        let mut registry = Self { folder, host, _port: port, authority, tokens, http, process, _witness: witness };
         let (http, base) = (registry.http.clone(), registry.url("/v2/"));
-        // With a password it answers 401, and is as ready.
+        // A private one answers 401, and is as ready.
         registry.process.until_ready("ready", async || http.get(&base).send().await.is_ok()).await?;
         Ok(registry)
     }
 
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or `localhost:PORT` where it wants tokens.
     pub(crate) fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.host.clone()
     }
 
     /// A repository or a reference, such as `shop` or `shop:v1`, with the registry's host in front.
     pub(crate) fn reference(&self, name: &str) -> String {
-        format!("{}/{name}", self.host())
+        format!("{}/{name}", self.host)
     }
 
     /// The authority that signed its certificate, where it speaks https.
@@ -164,26 +189,15 @@ impl Registry {
     /// The text of a Docker configuration with the account that it answers, for a Secret of the type
     /// `kubernetes.io/dockerconfigjson`.
     pub(crate) fn docker_config(&self) -> String {
-        docker_config(&self.host()).to_string()
+        docker_config(&self.host).to_string()
     }
 
     /// The manifest that a tag or a digest of a repository names: `shop:v1` or `shop@sha256:…`.
     pub(crate) async fn manifest(&self, reference: &str) -> Result<Manifest> {
-        let asking = || format!("asking the registry for {reference}");
-        let (repository, name) = split(reference);
-        let url = self.url(&format!("/v2/{repository}/manifests/{name}"));
-        let reply = self.asked(self.http.get(url).header("Accept", MANIFESTS)).await.context(asking())?;
-        let digest = reply.headers().get("docker-content-digest").and_then(|digest| digest.to_str().ok());
-        let digest = digest.unwrap_or_default().to_owned();
-        Ok(Manifest { digest, content: reply.json().await.context(asking())? })
-    }
-
-    /// The bytes of a blob of a repository.
-    pub(crate) async fn blob(&self, repository: &str, digest: &str) -> Result<Vec<u8>> {
-        let asking = || format!("asking the registry for {repository}@{digest}");
-        let url = self.url(&format!("/v2/{repository}/blobs/{digest}"));
-        let reply = self.asked(self.http.get(url)).await.context(asking())?;
-        Ok(reply.bytes().await.context(asking())?.to_vec())
+        let reference = self.reference(reference);
+        let digest = self.crane(&["digest", &reference]).await?.trim().to_owned();
+        let content = serde_json::from_str(&self.crane(&["manifest", &reference]).await?);
+        Ok(Manifest { digest, content: content.context(format!("reading the manifest of {reference}"))? })
     }
 
     /// All requests that it has answered, oldest first, by its own access log. A line is written after the answer was
@@ -199,25 +213,25 @@ impl Registry {
         Ok(answered.iter().filter(|answered| answered.method == method && answered.path.contains(path)).count())
     }
 
-    fn url(&self, path: &str) -> String {
-        let scheme = if self.authority.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}{path}", self.host())
+    /// How many tokens were given, where it wants them.
+    pub(crate) fn tokens_given(&self) -> usize {
+        self.tokens.as_ref().map_or(0, Tokens::given)
     }
 
-    async fn asked(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
-        let request = if self.asks_password { request.basic_auth(USERNAME, Some(PASSWORD)) } else { request };
-        Ok(request.send().await?.error_for_status()?)
+    /// The scopes that tokens were asked for, oldest first: `repository:shop:pull`.
+    pub(crate) fn scopes_asked(&self) -> Vec<String> {
+        self.tokens.as_ref().map(Tokens::scopes).unwrap_or_default()
+    }
+
+    fn url(&self, path: &str) -> String {
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.host)
     }
 }
 
 /// The account for a registry as Docker keeps it.
 fn docker_config(host: &str) -> Value {
     json!({"auths": {host: {"auth": STANDARD.encode(format!("{USERNAME}:{PASSWORD}"))}}})
-}
-
-/// The repository of a reference, and its tag or digest.
-fn split(reference: &str) -> (&str, &str) {
-    reference.split_once('@').or_else(|| reference.rsplit_once(':')).unwrap_or((reference, "latest"))
 }
 
 fn http_client(authority: Option<&Authority>) -> Result<reqwest::Client> {

@@ -13,6 +13,7 @@ pub(super) struct Source {
     pub(super) name: String,
     pub(super) tree: Tree,
     repository: FluxSource,
+    commits: usize,
 }
 
 impl Source {
@@ -22,14 +23,17 @@ impl Source {
         let mut repository = example.clone();
         repository["metadata"] = json!({"name": name, "namespace": namespace.name()});
         flux.stage().kubectl.apply(&repository.to_string()).await?;
-        Ok(Self { name: name.to_owned(), tree, repository: FluxSource::named(namespace, "GitRepository", name) })
+        let repository = FluxSource::named(namespace, "GitRepository", name);
+        Ok(Self { name: name.to_owned(), tree, repository, commits: 0 })
     }
 
     /// Commits the files as they are; the revision, which Flux sees from now on.
     pub(super) async fn commit(&mut self, flux: &Flux) -> Result<String> {
+        self.commits += 1;
         let archive = tar_gz_of(&self.tree.folder)?;
-        // Of a commit's form.
-        let revision = format!("main@sha1:{}", &digest_of(&archive)["sha256:".len()..][..40]);
+        // Of a commit's form, and another for the same files later on.
+        let commit = digest_of(format!("{} {}", self.commits, digest_of(&archive)).as_bytes());
+        let revision = format!("main@sha1:{}", &commit["sha256:".len()..][..40]);
         self.repository.store(&flux.stage().artifacts, archive, &revision).await?;
         Ok(revision)
     }
