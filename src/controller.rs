@@ -99,7 +99,12 @@ async fn stopped_before_the_first_list(context: &Context) {
     }
 }
 
-fn context(
+/// What the passes of one process share, made anew.
+///
+/// # Errors
+///
+/// [`StartError`].
+pub fn context(
     config: &Config,
     clients: &cluster::Clients,
     metrics: Arc<Metrics>,

@@ -4,7 +4,7 @@
 //! backoff anew with every list. Here every failure leads to a wait and a new list. So does time: what the watch missed is
 //! mended `--watch-check-interval` later.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use futures::{Stream, StreamExt, pin_mut};
@@ -13,7 +13,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams}
 use kube::core::{GroupVersionKind, Request};
 use kube::{Client, Resource};
 use serde::Deserialize;
-use tokio::time::{sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
 use super::{PAGE_SIZE, WatchBackoff, reference};
@@ -53,21 +53,30 @@ struct Watch<'a> {
     warned: Option<String>,
 }
 
-/// Why a watch ended.
+/// Why a list or the watch that followed it ended.
 enum Ended {
     /// The cluster has no such kind.
     NotInstalled,
-    /// The account lacks a right, which does not come back by itself.
-    Refused(String),
-    Failed(String),
+    /// The objects could not be listed. Where the account lacks the right, that does not pass by itself.
+    Unlisted { why: String, refused: bool },
+    /// They were listed, and could not be watched from there on.
+    Unwatched(String),
 }
 
-impl From<ClusterError> for Ended {
-    fn from(error: ClusterError) -> Self {
+impl Ended {
+    fn unlisted(error: &ClusterError, advice: &str) -> Self {
         match error.code() {
             Some(404) => Self::NotInstalled,
-            Some(403) => Self::Refused(error.to_string()),
-            _ => Self::Failed(error.to_string()),
+            Some(403) => Self::Unlisted { why: format!("{error}{advice}"), refused: true },
+            _ => Self::Unlisted { why: error.to_string(), refused: false },
+        }
+    }
+
+    fn unwatched(error: &ClusterError, advice: &str) -> Self {
+        match error.code() {
+            Some(404) => Self::NotInstalled,
+            Some(403) => Self::Unwatched(format!("{error}{advice}")),
+            _ => Self::Unwatched(error.to_string()),
         }
     }
 }
@@ -87,8 +96,15 @@ impl<'a> Watch<'a> {
                     self.not_installed();
                     LOOKS.min(self.config.watch_check_interval)
                 }
-                Err(Ended::Refused(why)) => self.failed(why, true),
-                Err(Ended::Failed(why)) => self.failed(why, false),
+                Err(Ended::Unlisted { why, refused }) => {
+                    self.unlisted(&why, refused);
+                    self.backoff.next().unwrap_or(LOOKS)
+                }
+                // The next list has what was missed: whoever may not watch sees everything a little later.
+                Err(Ended::Unwatched(why)) => {
+                    self.warn(&why);
+                    self.backoff.next().unwrap_or(LOOKS)
+                }
             };
             sleep(pause).await;
         }
@@ -96,30 +112,27 @@ impl<'a> Watch<'a> {
 
     /// Lists all objects and watches them from there on, until it is time for a new list.
     async fn follow(&mut self) -> Result<(), Ended> {
-        let served = served(&self.clients.api, self.kind).await?.ok_or(Ended::NotInstalled)?;
+        let served = served(&self.clients.api, self.kind).await.map_err(|error| Ended::unlisted(&error, ""))?;
+        let served = served.ok_or(Ended::NotInstalled)?;
+        let advice = format!(
+            "; set rbac.fluxSources to true in the values of the operator's chart, or grant this account list and watch on \
+             {}.{GROUP}",
+            served.plural
+        );
         let request = Request::new(DynamicObject::url_path(&served, self.config.watch_namespace.as_deref()));
-        let until = tokio::time::Instant::now() + self.config.watch_check_interval;
-        let may = |ended| match ended {
-            Ended::Refused(why) => Ended::Refused(format!(
-                "{why}; set rbac.fluxSources to true in the values of the operator's chart, or grant this account list and \
-                 watch on {}.{GROUP}",
-                served.plural
-            )),
-            ended => ended,
-        };
-        let (listed, mut version) = list(&self.clients.api, &request).await.map_err(may)?;
-        // Told only once it is watched too: where just that is refused, users would hear of both again and again.
-        let mut listed = Some(listed);
+        let until = Instant::now() + self.config.watch_check_interval;
+        let listed = list(&self.clients.api, &request).await;
+        let (listed, mut version) = listed.map_err(|error| Ended::unlisted(&error, &advice))?;
+        self.listed(listed);
         loop {
-            let begun = tokio::time::Instant::now();
-            let events = watch(&self.clients.watch, &request, &version).await.map_err(may)?;
-            if let Some(listed) = listed.take() {
-                self.listed(listed);
-            }
+            let begun = Instant::now();
+            let events = watch(&self.clients.watch, &request, &version).await;
+            let events = events.map_err(|error| Ended::unwatched(&error, &advice))?;
+            self.warned = None;
             pin_mut!(events);
             loop {
                 let Ok(event) = timeout_at(until, events.next()).await else { return Ok(()) };
-                match event.transpose().map_err(|error| Ended::Failed(error.to_string()))? {
+                match event.transpose().map_err(|error| Ended::Unwatched(error.to_string()))? {
                     Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                         object.version().clone_into(&mut version);
                         self.wake(&self.context.sources.set_source(self.kind, object.key(), Some(object.source())));
@@ -129,7 +142,7 @@ impl<'a> Watch<'a> {
                         self.wake(&self.context.sources.set_source(self.kind, object.key(), None));
                     }
                     Some(WatchEvent::Bookmark(bookmark)) => version = bookmark.metadata.resource_version,
-                    Some(WatchEvent::Error(status)) => return Err(Ended::Failed(status.message)),
+                    Some(WatchEvent::Error(status)) => return Err(Ended::Unwatched(status.message)),
                     None => break,
                 }
             }
@@ -138,8 +151,9 @@ impl<'a> Watch<'a> {
     }
 
     fn listed(&mut self, listed: Listed) {
-        (self.failing_since, self.warned) = (None, None);
+        self.failing_since = None;
         if !self.context.sources.is_listed(self.kind) {
+            self.warned = None;
             info!(objects = listed.len(), "Flux's {} is listed and watched", self.kind.word());
         }
         self.wake(&self.context.sources.set_listed(self.kind, listed));
@@ -154,17 +168,20 @@ impl<'a> Watch<'a> {
         self.wake(&news);
     }
 
-    /// Says what is wrong, where that is new; how long to wait before the next try.
-    fn failed(&mut self, why: String, refused: bool) -> Duration {
+    fn unlisted(&mut self, why: &str, refused: bool) {
+        self.warn(why);
         let since = *self.failing_since.get_or_insert_with(Instant::now);
-        if self.warned.as_ref() != Some(&why) {
-            warn!(error = why, "Flux's {} cannot be watched; it is tried again", self.kind.word());
-            self.warned = Some(why.clone());
-        }
         if refused || since.elapsed() >= RELIED_ON || !self.context.sources.is_listed(self.kind) {
-            self.wake(&self.context.sources.set_not_listed(self.kind, why));
+            self.wake(&self.context.sources.set_not_listed(self.kind, why.to_owned()));
         }
-        self.backoff.next().unwrap_or(LOOKS)
+    }
+
+    /// Says what is wrong, where that is new.
+    fn warn(&mut self, why: &str) {
+        if self.warned.as_deref() != Some(why) {
+            warn!(error = why, "Flux's {} cannot be watched; it is tried again", self.kind.word());
+            self.warned = Some(why.to_owned());
+        }
     }
 
     /// Wakes the resources that have something new to look at.
@@ -189,10 +206,12 @@ impl<'a> Watch<'a> {
 }
 
 /// The kind as the cluster serves it, in the version that it prefers: Flux before 2.6 has some of them as v1beta2 only.
-async fn served(client: &Client, kind: FluxKind) -> Result<Option<ApiResource>, Ended> {
-    let request = http::Request::get(format!("/apis/{GROUP}")).body(Vec::new());
-    let request = request.map_err(|error| Ended::Failed(error.to_string()))?;
-    let group = within("find the Flux API", client.request::<APIGroup>(request)).await?;
+async fn served(client: &Client, kind: FluxKind) -> Result<Option<ApiResource>, ClusterError> {
+    let group = within("find the Flux API", async {
+        let request = http::Request::get(format!("/apis/{GROUP}")).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        client.request::<APIGroup>(request).await
+    });
+    let group = group.await?;
     for version in group.versions {
         let resources = client.list_api_group_resources(&version.group_version);
         let resources = match within("find the Flux kinds", resources).await {
@@ -218,12 +237,14 @@ struct Page {
 }
 
 /// All objects, and the version from which to watch.
-async fn list(client: &Client, request: &Request) -> Result<(Listed, String), Ended> {
+async fn list(client: &Client, request: &Request) -> Result<(Listed, String), ClusterError> {
     let mut parameters = ListParams::default().limit(PAGE_SIZE);
     let mut listed = Listed::default();
     loop {
-        let page = request.list(&parameters).map_err(|error| Ended::Failed(error.to_string()))?;
-        let page = within("list Flux sources", client.request::<Page>(page)).await?;
+        let page = within("list Flux sources", async {
+            client.request::<Page>(request.list(&parameters).map_err(kube::Error::BuildRequest)?).await
+        });
+        let page = page.await?;
         listed.extend(page.items.iter().map(|object| (object.key(), object.source())));
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
@@ -237,8 +258,10 @@ async fn watch(
     client: &Client,
     request: &Request,
     version: &str,
-) -> Result<impl Stream<Item = kube::Result<WatchEvent<SourceObject>>> + use<>, Ended> {
+) -> Result<impl Stream<Item = kube::Result<WatchEvent<SourceObject>>> + use<>, ClusterError> {
     let parameters = WatchParams::default().timeout(WATCH_SECONDS);
-    let request = request.watch(&parameters, version).map_err(|error| Ended::Failed(error.to_string()))?;
-    Ok(within("watch Flux sources", client.request_events(request)).await?)
+    let events = within("watch Flux sources", async {
+        client.request_events(request.watch(&parameters, version).map_err(kube::Error::BuildRequest)?).await
+    });
+    events.await
 }
