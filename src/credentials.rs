@@ -198,9 +198,7 @@ pub async fn credentials_for(
     origin: &Origin,
 ) -> Result<ArtifactCredentials, CredentialsError> {
     match origin {
-        Origin::Http(HttpOrigin { secret: Some(secret), .. }) => {
-            artifact(client, namespace, secret).await
-        }
+        Origin::Http(HttpOrigin { secret: Some(secret), .. }) => artifact(client, namespace, secret).await,
         Origin::Oci(OciOrigin { secret: Some(secret), repository, .. }) => {
             registry(client, namespace, secret, repository).await
         }

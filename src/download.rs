@@ -51,12 +51,7 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired,
     tokio::spawn(downloading.instrument(span));
 }
 
-async fn fetch(
-    context: &Context,
-    namespace: &str,
-    origin: &Origin,
-    artifact: &ArtifactName,
-) -> Result<(), FetchError> {
+async fn fetch(context: &Context, namespace: &str, origin: &Origin, artifact: &ArtifactName) -> Result<(), FetchError> {
     // A bounded number at a time, each for its own file: the disk and the hosts are shared.
     let _turn = context.downloads.take(namespace).await.map_err(|_| FetchError::Stopped)?;
     let credentials = match credentials_for(&context.api, namespace, origin).await {
@@ -77,12 +72,7 @@ async fn fetch(
 }
 
 /// Where Flux says that the artifact is.
-fn address(
-    context: &Context,
-    namespace: &str,
-    flux: &FluxOrigin,
-    artifact: &ArtifactName,
-) -> Result<Url, FetchError> {
+fn address(context: &Context, namespace: &str, flux: &FluxOrigin, artifact: &ArtifactName) -> Result<Url, FetchError> {
     let unavailable = |reason: &str| FetchError::Unavailable {
         location: format!("{} {}", flux.kind.word(), flux.name),
         reason: reason.to_owned(),

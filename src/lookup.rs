@@ -42,7 +42,8 @@ pub fn begin(
     let looking = async move {
         // A panic must not leave the look as running for ever.
         let result = AssertUnwindSafe(look(&context, &namespace, (oci, &tag))).catch_unwind().await;
-        let bug = || Problem { reason: Reason::ArtifactUnavailable, message: "this is a bug in the operator".to_owned() };
+        let bug =
+            || Problem { reason: Reason::ArtifactUnavailable, message: "this is a bug in the operator".to_owned() };
         let result = result.unwrap_or_else(|_| Err(bug()));
         let told = context.memory.end_lookup(&uid, &key, result.clone());
         match result {
@@ -69,7 +70,9 @@ async fn look(context: &Context, namespace: &str, (oci, tag): (OciOrigin, &str))
     context.artifacts.resolve(&repository, tag, &credentials).await.map_err(|error| {
         let (reason, help) = match error {
             FetchError::Refused { .. } => (Reason::InvalidSpec, origin.refused_help()),
-            FetchError::CertificateInvalid { .. } => (Reason::SecretInvalid, "the Secret is that of spec.source.oci.secretRef"),
+            FetchError::CertificateInvalid { .. } => {
+                (Reason::SecretInvalid, "the Secret is that of spec.source.oci.secretRef")
+            }
             FetchError::Rejected { .. } => (Reason::ArtifactRejected, origin.publish_help()),
             _ => (Reason::ArtifactUnavailable, "it is tried again by itself; if it is wrong, correct spec.source.oci"),
         };

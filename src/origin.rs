@@ -146,9 +146,7 @@ impl Origin {
     #[must_use]
     pub fn fixed_name(&self) -> Option<ArtifactName> {
         match self {
-            Self::Http(http) => {
-                Some(ArtifactName { digest: http.digest, revision: http.revision.clone(), part: None })
-            }
+            Self::Http(http) => Some(ArtifactName { digest: http.digest, revision: http.revision.clone(), part: None }),
             Self::Oci(OciOrigin { reference: OciReference::Digest(digest), .. }) => {
                 Some(ArtifactName { digest: *digest, revision: None, part: None })
             }

@@ -137,7 +137,11 @@ struct Ready<'a> {
 impl Ready<'_> {
     /// No request at all, and why.
     fn for_nothing(why: String) -> Self {
-        Self { request: std::future::ready(Answer::Unsent(why)).boxed(), event: std::future::ready(()).boxed(), upload: None }
+        Self {
+            request: std::future::ready(Answer::Unsent(why)).boxed(),
+            event: std::future::ready(()).boxed(),
+            upload: None,
+        }
     }
 }
 
@@ -266,12 +270,8 @@ async fn deploy<'a>(
     };
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
     let sent = Arc::new(AtomicU64::new(0));
-    let upload = Upload {
-        display_name: display_name(resource, attempt),
-        file: artifact.path.clone(),
-        size,
-        sent: sent.clone(),
-    };
+    let upload =
+        Upload { display_name: display_name(resource, attempt), file: artifact.path.clone(), size, sent: sent.clone() };
     let request = async move {
         // The store keeps the file until it was sent.
         let _in_use = artifact;

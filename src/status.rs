@@ -217,7 +217,9 @@ fn artifact_ready(
         || status.release.as_ref().is_some_and(|release| release.digest == digest && release.job_id.is_some())
         || status.history.iter().any(|entry| entry.digest == digest);
     let (word, problem) = match (&seen.artifact, step) {
-        _ if let OriginFacts::Unnamed { problem, .. } = &seen.origin && problem.reason != Reason::Progressing => {
+        _ if let OriginFacts::Unnamed { problem, .. } = &seen.origin
+            && problem.reason != Reason::Progressing =>
+        {
             ("False", problem.clone())
         }
         (ArtifactFacts::OnDisk { .. }, _) => ("True", ready_artifact(&digest)),

@@ -14,7 +14,6 @@ use crate::api::{
 };
 use crate::artifact::Digest;
 use crate::desired::{Approval, Desired, Requests, Wish};
-use crate::origin::{HttpOrigin, Origin};
 use crate::judge::{Judged, judge};
 use crate::konigle::model::{Deployment, Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
@@ -22,6 +21,7 @@ use crate::observation::{
     AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation, PairProof, Problem, Refusal,
     SourceFacts, SpaceFacts,
 };
+use crate::origin::{HttpOrigin, Origin};
 use crate::plan::{ReleaseKind, Step, claim, next_step};
 use crate::reason::Reason;
 use crate::{status, time};

@@ -215,7 +215,9 @@ impl TransferStatus {
     #[must_use]
     pub fn of(bytes: u64, total: Option<u64>) -> Self {
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let percent = |total: u64| whole(u64::try_from(u128::from(bytes.min(total)) * 100 / u128::from(total.max(1))).unwrap_or(100));
+        let percent = |total: u64| {
+            whole(u64::try_from(u128::from(bytes.min(total)) * 100 / u128::from(total.max(1))).unwrap_or(100))
+        };
         Self { bytes: whole(bytes), total: total.map(whole), percent: total.map(percent) }
     }
 }

@@ -12,30 +12,29 @@
 //! **Assumptions.** One process uses the directory at a time; two lose no more than a download.
 //! **Absent.** Downloads that outlive their caller: dropping the future of [`Store::fetch`] ends it.
 
+mod download;
 mod index;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tempfile::{NamedTempFile, TempPath};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub use self::download::Downloaded;
+use self::download::Progress;
 use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
 use super::digest::Hasher;
-use super::http::{Body, Chunk};
-use super::inspect::{InspectError, inspect};
 use super::format::Format;
+use super::inspect::{InspectError, inspect};
 use super::pack::{Packed, pack};
 use super::{
-    Artifact, ArtifactCredentials, Digest, FetchError, HttpSource, Key, Lease, Limits, Place, Registries, Repository,
-    Source,
+    Artifact, ArtifactCredentials, Digest, FetchError, Key, Lease, Limits, Place, Registries, Repository, Source,
 };
 use crate::crash;
 use crate::metrics::Metrics;
@@ -80,26 +79,6 @@ struct Failure {
     source: Source,
     error: FetchError,
     at: Instant,
-}
-
-/// How far a download is.
-#[derive(Debug, Default)]
-struct Progress {
-    since: Mutex<Option<Instant>>,
-    bytes: AtomicU64,
-    /// Zero where it is not known.
-    total: AtomicU64,
-}
-
-/// How far a download is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Downloaded {
-    /// The bytes that came.
-    pub bytes: u64,
-    /// The bytes that there are, where the server said so.
-    pub total: Option<u64>,
-    /// How long it has run.
-    pub running_for: Duration,
 }
 
 /// A file of the store that was hashed.
@@ -150,7 +129,8 @@ impl Store {
         let flight = self.flight(key);
         let _alone = flight.last_failure.lock().await;
         if let Some(verified) = self.verify(&file).await
-            && let Err(error @ FetchError::Rejected { .. }) = self.accept_zip(key, &verified, &CancellationToken::new()).await
+            && let Err(error @ FetchError::Rejected { .. }) =
+                self.accept_zip(key, &verified, &CancellationToken::new()).await
         {
             warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
         }
@@ -296,65 +276,6 @@ impl Store {
         }
     }
 
-    async fn download(
-        &self,
-        source: &Source,
-        wanted: &Wanted,
-        file: &FileKey,
-        progress: &Progress,
-    ) -> Result<Verified, FetchError> {
-        let mut body = crash::around("download", self.open_body(source, wanted)).await?;
-        let length = body.length().unwrap_or(0);
-        progress.total.store(length, Ordering::Relaxed);
-        self.make_room(length).await;
-
-        let (partial, path) = crash::around("make-a-partial", self.partial(file)).await?;
-        let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(partial));
-        let mut hasher = Hasher::new();
-        let mut size = 0;
-        while let Some(chunk) = body.next().await? {
-            let Chunk::Bytes(bytes) = chunk else {
-                (hasher, size) = (Hasher::new(), 0);
-                start_over(&mut writer).await.map_err(|error| disk(&error))?;
-                continue;
-            };
-            hasher.update(&bytes);
-            size += bytes.len() as u64;
-            progress.bytes.store(size, Ordering::Relaxed);
-            self.metrics.downloaded(bytes.len() as u64);
-            writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
-            if (size - bytes.len() as u64..size).contains(&(length / 2)) {
-                crash::point("download", "half");
-            }
-        }
-        writer.flush().await.map_err(|error| disk(&error))?;
-        let got = hasher.finish();
-        crash::point("download", "hashed");
-        if got != wanted.file {
-            return Err(body.mismatch(wanted.file, got));
-        }
-        let whole = writer.into_inner().into_std().await;
-        self.keep(file.clone(), whole, path, size).await
-    }
-
-    async fn open_body(&self, source: &Source, wanted: &Wanted) -> Result<Body, FetchError> {
-        let credentials = &source.credentials;
-        match (&source.place, &wanted.layer) {
-            (Place::Oci(repository), Some(layer)) => self.registries.blob(repository, layer, credentials).await,
-            (Place::Oci(_), None) => Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }),
-            (Place::Url(url, field), _) => {
-                let source = HttpSource {
-                    url: url.clone(),
-                    digest: wanted.file,
-                    auth: credentials.auth.clone(),
-                    ca: credentials.ca.clone(),
-                    field: *field,
-                };
-                Body::open(&source, &self.limits).await
-            }
-        }
-    }
-
     /// An empty file beside the place where it will be kept.
     async fn partial(&self, key: &FileKey) -> Result<(fs::File, TempPath), FetchError> {
         let shard = shard(&self.directory, key);
@@ -366,13 +287,7 @@ impl Store {
     }
 
     /// Gives a whole file its name, in such an order that the name never stands for less.
-    async fn keep(
-        &self,
-        key: FileKey,
-        file: fs::File,
-        partial: TempPath,
-        size: u64,
-    ) -> Result<Verified, FetchError> {
+    async fn keep(&self, key: FileKey, file: fs::File, partial: TempPath, size: u64) -> Result<Verified, FetchError> {
         let destination = path(&self.directory, &key);
         let kept = blocking(move || {
             file.sync_all()?;
@@ -421,12 +336,7 @@ impl Store {
     }
 
     /// Inspects a ZIP, which is sent as it is.
-    async fn accept_zip(
-        &self,
-        key: &Key,
-        file: &Verified,
-        stop: &CancellationToken,
-    ) -> Result<Verified, FetchError> {
+    async fn accept_zip(&self, key: &Key, file: &Verified, stop: &CancellationToken) -> Result<Verified, FetchError> {
         let (path, limits, stop) = (path(&self.directory, &file.key), self.limits.clone(), stop.clone());
         let inspected = blocking(move || inspect(fs::File::open(path)?, &limits, &stop)).await;
         crash::point("keep", "inspected");
@@ -565,36 +475,6 @@ fn shared<K: Clone + Eq + std::hash::Hash, V: Default>(all: &mut HashMap<K, Weak
     let value = Arc::new(V::default());
     all.insert(key.clone(), Arc::downgrade(&value));
     value
-}
-
-/// Marks a download as running for as long as it lives.
-struct Running<'a>(&'a Progress);
-
-impl Progress {
-    fn begin(&self) -> Running<'_> {
-        self.bytes.store(0, Ordering::Relaxed);
-        self.total.store(0, Ordering::Relaxed);
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        Running(self)
-    }
-
-    fn read(&self) -> Option<Downloaded> {
-        let since = (*self.since.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
-        Some(Downloaded { bytes: self.bytes.load(Ordering::Relaxed), total, running_for: since.elapsed() })
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-async fn start_over(writer: &mut BufWriter<tokio::fs::File>) -> io::Result<()> {
-    writer.flush().await?;
-    writer.rewind().await?;
-    writer.get_ref().set_len(0).await
 }
 
 /// The size of the file if it hashes to `wanted`; then it is also marked as used for the next process.

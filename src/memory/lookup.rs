@@ -64,9 +64,7 @@ impl Memory {
     /// What is known of a tag.
     #[must_use]
     pub fn lookup(&self, uid: &str, key: &str) -> Option<LookupMemory> {
-        self.with(uid, |remembered| {
-            remembered.lookup.as_ref().filter(|lookup| lookup.key == key).map(Lookup::known)
-        })
+        self.with(uid, |remembered| remembered.lookup.as_ref().filter(|lookup| lookup.key == key).map(Lookup::known))
     }
 }
 

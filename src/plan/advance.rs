@@ -211,12 +211,7 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
 }
 
 /// The artifact could not be fetched, so long ago.
-fn not_fetched(
-    desired: &Desired,
-    seen: &Observation,
-    origin: &Origin,
-    (error, ago): (&FetchError, Duration),
-) -> Step {
+fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, ago): (&FetchError, Duration)) -> Step {
     let unavailable = |advice: &str| match artifact_retry(seen) {
         Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min{advice}")),
         None => Step::Fetch,
@@ -226,17 +221,9 @@ fn not_fetched(
         FetchError::DigestMismatch { .. } => {
             (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), then_look())
         }
-        FetchError::Rejected { .. } => (
-            Reason::ArtifactRejected,
-            Duration::MAX,
-            origin.publish_help().to_owned(),
-        ),
+        FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, origin.publish_help().to_owned()),
         FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), then_look()),
-        FetchError::Refused { .. } => (
-            Reason::InvalidSpec,
-            Duration::MAX,
-            origin.refused_help().to_owned(),
-        ),
+        FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX, origin.refused_help().to_owned()),
         FetchError::CertificateInvalid { .. } => {
             (Reason::SecretInvalid, REJECTED_AFTER, format!("the Secret is that of {}", origin.secret_field()))
         }

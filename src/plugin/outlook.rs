@@ -17,8 +17,8 @@ use crate::footprint::Footprint;
 use crate::judge::{Judged, Open, holder_now, holder_timeout, judge, wait_ends};
 use crate::konigle::model::{Job, JobStatus};
 use crate::observation::{
-    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, NamedBy, Observation, OriginFacts, PairProof, Problem, SourceFacts,
-    SpaceFacts,
+    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, NamedBy, Observation, OriginFacts, PairProof, Problem,
+    SourceFacts, SpaceFacts,
 };
 use crate::origin::ArtifactName;
 use crate::plan::{Step, look_again, next_step};

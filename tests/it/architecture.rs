@@ -34,6 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["credentials", "memory", "live_lists", "sources", "turns"],
     &["context"],
     // The steps of a pass, and the pass.
+    &["lookup"],
     &["observe", "record"],
     &["download", "release"],
     &["reconcile"],

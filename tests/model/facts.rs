@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konigle_operator::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus, SpaceReference, SpaceStatus};
 use konigle_operator::artifact::Digest;
 use konigle_operator::desired::{Approval, Desired, Requests, Wish};
-use konigle_operator::origin::{HttpOrigin, Origin};
 use konigle_operator::observation::{AccountFacts, ArtifactFacts, NamedBy, Observation, SpaceFacts};
+use konigle_operator::origin::{HttpOrigin, Origin};
 use konigle_operator::released::Released;
 use konigle_operator::time;
 
@@ -138,7 +138,11 @@ pub fn blank(setting: &Setting, slot: u8, uid: u8, now: Timestamp) -> Observatio
     );
     Observation {
         account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned(), named_by: NamedBy::Flag }),
-        artifact: if setting.promotes(slot) { ArtifactFacts::Absent } else { ArtifactFacts::OnDisk { upload: Digest::of(b"zip"), size: 10 } },
+        artifact: if setting.promotes(slot) {
+            ArtifactFacts::Absent
+        } else {
+            ArtifactFacts::OnDisk { upload: Digest::of(b"zip"), size: 10 }
+        },
         ..unlooked
     }
 }
