@@ -159,7 +159,7 @@ impl Store {
         tag: &str,
         credentials: &ArtifactCredentials,
     ) -> Result<Digest, FetchError> {
-        self.registries.resolve(repository, tag, credentials).await
+        crash::around("look-up-a-tag", self.registries.resolve(repository, tag, credentials)).await
     }
 
     /// The artifact, downloaded unless it is on disk. Callers who ask for one artifact at the same time share one
@@ -269,7 +269,11 @@ impl Store {
             Place::Url(..) => Ok(Wanted { file: *digest, folder: part.clone(), layer: None }),
             Place::Oci(repository) => {
                 let media_type = Some(part.as_str()).filter(|media_type| !media_type.is_empty());
-                let layer = self.registries.layer(repository, digest, media_type, &source.credentials).await?;
+                let layer = crash::around(
+                    "find-the-layer",
+                    self.registries.layer(repository, digest, media_type, &source.credentials),
+                )
+                .await?;
                 let folder = layer.folder.clone().unwrap_or_default();
                 Ok(Wanted { file: layer.digest, folder, layer: Some(layer) })
             }
@@ -288,18 +292,22 @@ impl Store {
 
     /// Gives a whole file its name, in such an order that the name never stands for less.
     async fn keep(&self, key: FileKey, file: fs::File, partial: TempPath, size: u64) -> Result<Verified, FetchError> {
-        let destination = path(&self.directory, &key);
-        let kept = blocking(move || {
-            file.sync_all()?;
-            crash::point("keep", "synced");
-            partial.persist(&destination).map_err(|error| error.error)?;
-            crash::point("keep", "renamed");
-            if let Some(shard) = destination.parent() {
+        let (shard, destination) = (shard(&self.directory, &key), path(&self.directory, &key));
+        let kept = crash::around(
+            "keep",
+            blocking(move || {
+                // It may have begun with what was thrown away.
+                file.set_len(size)?;
+                file.sync_all()?;
+                crash::point("keep", "synced");
+                fs::create_dir_all(&shard)?;
+                partial.persist(&destination).map_err(|error| error.error)?;
+                crash::point("keep", "renamed");
                 fs::File::open(shard)?.sync_all()?;
-            }
-            crash::point("keep", "kept");
-            Ok::<_, io::Error>(())
-        });
+                crash::point("keep", "kept");
+                Ok::<_, io::Error>(())
+            }),
+        );
         kept.await.map_err(|error| disk(&error))?;
         let lease = self.index().insert(key.clone(), size, true);
         self.make_room(0).await;
@@ -332,14 +340,15 @@ impl Store {
 
     async fn format(&self, key: &Key, file: &Verified) -> Result<Format, FetchError> {
         let path = path(&self.directory, &file.key);
-        self.settle(key, blocking(move || Format::of(fs::File::open(path)?)).await)
+        let format = crash::around("tell-the-format", blocking(move || Format::of(fs::File::open(path)?))).await;
+        self.settle(key, format)
     }
 
     /// Inspects a ZIP, which is sent as it is.
     async fn accept_zip(&self, key: &Key, file: &Verified, stop: &CancellationToken) -> Result<Verified, FetchError> {
         let (path, limits, stop) = (path(&self.directory, &file.key), self.limits.clone(), stop.clone());
-        let inspected = blocking(move || inspect(fs::File::open(path)?, &limits, &stop)).await;
-        crash::point("keep", "inspected");
+        let inspected =
+            crash::around("inspect", blocking(move || inspect(fs::File::open(path)?, &limits, &stop))).await;
         self.settle(key, inspected)?;
         self.remember(key, file.key.1);
         Ok(Verified { key: file.key.clone(), size: file.size, lease: file.lease.clone() })
@@ -354,7 +363,7 @@ impl Store {
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
         self.make_room(archive.size).await;
-        let (partial, partial_path) = self.partial(&archive.key).await?;
+        let (partial, partial_path) = crash::around("make-a-partial", self.partial(&archive.key)).await?;
         let (source, folder, limits, stop) =
             (path(&self.directory, &archive.key), folder.to_owned(), self.limits.clone(), stop.clone());
         let packed = crash::around(
@@ -370,11 +379,7 @@ impl Store {
         let kept = match known {
             // Another artifact packs to the same.
             Some(known) => Verified { key: upload, size, lease: known.lease },
-            None => {
-                let made = shard(&self.directory, &upload);
-                blocking(move || fs::create_dir_all(&made)).await.map_err(|error: io::Error| disk(&error))?;
-                self.keep(upload, zip, partial_path, size).await?
-            }
+            None => self.keep(upload, zip, partial_path, size).await?,
         };
         self.remember(key, digest);
         Ok(kept)

@@ -23,6 +23,7 @@ pub(super) use guard::{Guard, location};
 use self::guard::{Reach, not_public};
 use super::{Auth, FetchError, Limits, SourceField};
 use crate::address::{self, PublicResolver, SystemResolver};
+use crate::crash;
 
 const MAX_REDIRECTS: usize = 10;
 
@@ -85,11 +86,11 @@ impl Transport {
         let mut reach = self.guard.check(&url)?;
         for hop in 0..=MAX_REDIRECTS {
             at_home &= url.origin() == first.origin();
-            let client = match (reach, &self.any) {
+            let http = match (reach, &self.any) {
                 (Reach::Any, Some(any)) => any,
                 _ => &self.public,
             };
-            let request = client.request(method.clone(), url.clone()).headers(headers.clone());
+            let request = http.request(method.clone(), url.clone()).headers(headers.clone());
             let request = request.header(ACCEPT_ENCODING, "identity");
             let request = match auth.filter(|_| at_home) {
                 Some(Auth::Basic { username, password }) => {
@@ -112,7 +113,7 @@ impl Transport {
 
     async fn send(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, FetchError> {
         let limit = self.limits.stall_timeout;
-        match tokio::time::timeout(limit, request.send()).await {
+        match crash::around("ask-an-artifact-host", tokio::time::timeout(limit, request.send())).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(match address::find_cause(&error) {
                 Some(forbidden @ address::AddressError::NotPublic { .. }) => not_public(url, forbidden),

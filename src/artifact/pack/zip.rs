@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 use super::super::Limits;
 use super::super::inspect::{InspectError, rejected};
+use crate::crash;
 
 const BUFFER: usize = 256 << 10;
 const LOCAL_HEADER: &[u8] = b"PK\x03\x04";
@@ -88,6 +89,7 @@ impl<'a> ZipFile<'a> {
                 self.limits.max_size
             ));
         }
+        crash::point("pack", "write");
         Ok(self.file.write_all(bytes)?)
     }
 
@@ -96,6 +98,7 @@ impl<'a> ZipFile<'a> {
         if let Some((head, start, data)) = &self.last {
             let header = local_header(head, Sums { crc32, packed: self.at - data });
             self.file.seek(SeekFrom::Start(*start))?;
+            crash::point("pack", "write-again");
             self.file.write_all(&header)?;
             self.file.seek(SeekFrom::Start(self.at))?;
         }

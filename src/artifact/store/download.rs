@@ -55,7 +55,7 @@ impl Store {
         while let Some(chunk) = body.next().await? {
             let Chunk::Bytes(bytes) = chunk else {
                 (hasher, size) = (Hasher::new(), 0);
-                start_over(&mut writer).await.map_err(|error| disk(&error))?;
+                writer.rewind().await.map_err(|error| disk(&error))?;
                 continue;
             };
             hasher.update(&bytes);
@@ -118,10 +118,4 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-async fn start_over(writer: &mut BufWriter<tokio::fs::File>) -> io::Result<()> {
-    writer.flush().await?;
-    writer.rewind().await?;
-    writer.get_ref().set_len(0).await
 }
