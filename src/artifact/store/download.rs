@@ -1,6 +1,5 @@
 //! One download: from its host into a file of the store, hashed on the way.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
