@@ -46,7 +46,11 @@ pub(super) struct Tar<'a> {
 }
 
 impl<'a> Tar<'a> {
-    pub(super) fn open(source: &'a File, limits: &'a Limits, stop: &'a CancellationToken) -> Result<Self, InspectError> {
+    pub(super) fn open(
+        source: &'a File,
+        limits: &'a Limits,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, InspectError> {
         Ok(Self { stream: Stream::open(source, limits, stop)?, limits, left: 0, padding: 0 })
     }
 
@@ -114,7 +118,8 @@ impl<'a> Tar<'a> {
             return Ok(None);
         }
         // The sum of all bytes, where those of the sum itself count as blanks.
-        let sum = bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
+        let sum =
+            bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
         if header.cksum().ok() != Some(sum.sum()) {
             return rejected("it is a damaged tar file: the checksum of a header is wrong");
         }
@@ -198,7 +203,7 @@ fn size_of(header: &Header, what: &str) -> Result<u64, InspectError> {
     let field = &header.as_bytes()[124..136];
     let plain = match field[0] & 0x80 {
         0 => field.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)),
-        _ => field[0] == 0x80 && field[1..5].iter().all(|byte| *byte == 0),
+        _ => field[0] == 0x80 && field[1..4].iter().all(|byte| *byte == 0),
     };
     match header.entry_size() {
         Ok(size) if plain && i64::try_from(size).is_ok() => Ok(size),
