@@ -62,8 +62,13 @@ pub(super) fn inspect<R: Read + Seek>(
     limits: &Limits,
     stop: &CancellationToken,
 ) -> Result<(), InspectError> {
-    if Format::of(&mut reader)? != Format::Zip {
-        return rejected("it is a tar file, where a ZIP file is needed");
+    let other = match Format::of(&mut reader)? {
+        Format::Zip => None,
+        Format::Gzip => Some("a gzip file (.tar.gz?)"),
+        Format::Tar => Some("a tar file"),
+    };
+    if let Some(other) = other {
+        return rejected(format!("it is {other}, where a ZIP file is needed"));
     }
     let listing = read_directory(&mut reader, limits)?;
     let kept = compare(&mut reader, listing.places, listing.start, limits, stop)?;
@@ -208,18 +213,39 @@ mod tests {
             .unwrap()
     }
 
+    /// With these sizes in the local header as well as in the directory.
+    fn with_sizes(mut bytes: Vec<u8>, name: &str, compressed: Option<u32>, unpacked: u32) -> Vec<u8> {
+        let (header, entry) = (header_of(&bytes, name), entry_of(&bytes, name));
+        if let Some(compressed) = compressed {
+            bytes = with_u32(with_u32(bytes, header + 18, compressed), entry + 20, compressed);
+        }
+        with_u32(with_u32(bytes, header + 22, unpacked), entry + 24, unpacked)
+    }
+
     fn with_u32(mut bytes: Vec<u8>, at: usize, value: u32) -> Vec<u8> {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         bytes
     }
 
+    /// Where the local header for `name` begins.
+    fn header_of(bytes: &[u8], name: &str) -> usize {
+        bytes
+            .windows(30 + name.len())
+            .position(|window| window.starts_with(b"PK\x03\x04") && window[30..] == *name.as_bytes())
+            .unwrap()
+    }
+
     #[test]
     fn the_manifest_must_be_compressed_as_the_directory_says() {
-        for (method, expected) in [(8_u16, ""), (0, "another file inside the ZIP"), (22866, "not supported")] {
+        let (moved, other) = ("another file inside the ZIP", "compressed in a way that is not supported");
+        for (method, expected, agreed) in [(8_u16, "", ""), (0, moved, "is damaged"), (12, moved, other)] {
             let mut bytes = good();
             let at = entry_of(&bytes, MANIFEST) + 10;
             bytes[at..at + 2].copy_from_slice(&method.to_le_bytes());
             check(&bytes, expected, "other readers go by the directory");
+            let at = header_of(&bytes, MANIFEST) + 8;
+            bytes[at..at + 2].copy_from_slice(&method.to_le_bytes());
+            check(&bytes, agreed, "both say the same");
         }
     }
 
@@ -368,13 +394,93 @@ mod tests {
         let bomb = archive(&[("Dockerfile", ""), ("bentocloud.toml", &manifest)]);
         check(&bomb, "larger than 1 MiB", "it says so");
         let at = entry_of(&bomb, "bentocloud.toml");
-        check(&with_u32(bomb, at + 24, 100), "bentocloud.toml` is damaged", "it says less than it is");
+        check(
+            &with_u32(bomb.clone(), at + 24, 100),
+            "is another file inside",
+            "the directory alone says less than it is",
+        );
+        check(&with_sizes(bomb, "bentocloud.toml", None, 100), "unpacks to more than the ZIP says", "both say less");
+        let app =
+            archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("app", &"all work and no play ".repeat(9))]);
+        let packed = app[entry_of(&app, "app") + 20];
+        check(&with_sizes(app.clone(), "app", None, 188), "unpacks to more than the ZIP says", "one byte less");
+        check(&with_sizes(app.clone(), "app", None, 190), "`app` is damaged", "one byte more");
+        check(&with_sizes(app.clone(), "app", Some(packed.into()), 189), "", "as it is");
+        check(&with_sizes(app.clone(), "app", Some(u32::from(packed) - 1), 189), "`app` is damaged", "cut short");
+        check(
+            &with_sizes(app.clone(), "app", Some(u32::from(packed) + 1), 189),
+            "reaches into its directory",
+            "too long",
+        );
+        check(&with_sizes(app, "app", Some(u32::MAX - 1), 189), "reaches into its directory", "far too long");
+    }
+
+    #[test]
+    fn entries_lie_one_after_another_where_the_directory_says() {
         let at = entry_of(&good(), "bentocloud.toml");
-        check(&with_u32(good(), at + 24, 5000), "bentocloud.toml` ", "it says more than it is");
-        check(&with_u32(good(), at + 20, 3), "is another file inside", "less compressed data than there is");
-        check(&with_u32(good(), at + 42, 0), "is another file inside", "it points to another entry");
-        check(&with_u32(good(), at + 42, 1), "bentocloud.toml` ", "it points to no entry");
-        check(&with_u32(good(), at + 42, u32::MAX - 1), "bentocloud.toml` ", "it points behind the file");
+        check(&with_u32(good(), at + 42, 0), "entries overlap", "two are one");
+        check(&with_u32(good(), at + 42, 1), "entries overlap", "it begins inside another");
+        check(&with_u32(good(), at + 42, u32::MAX - 1), "lies behind its directory", "it points behind the file");
+        check(
+            &with_u32(good(), entry_of(&good(), "Dockerfile") + 42, 1),
+            "is not where its directory says",
+            "no header",
+        );
+        // A file that is stored, and holds an entry that the directory names as well.
+        let inner = archive_with(
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored),
+            &[("inner", "content")],
+        );
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+        writer.start_file("outer", stored).unwrap();
+        writer.write_all(&inner).unwrap();
+        writer.start_file("inner", stored).unwrap();
+        writer.write_all(b"content").unwrap();
+        let bytes = writer.finish().unwrap().into_inner();
+        check(&bytes, "", "side by side");
+        let start = u32::try_from(header_of(&bytes, "inner")).unwrap();
+        let at = entry_of(&bytes, "inner");
+        check(
+            &with_u32(bytes, at + 42, start),
+            "entries overlap",
+            "one in the other, with headers and data that are right",
+        );
+    }
+
+    #[test]
+    fn kinds_of_entries_and_links_are_judged() {
+        let link = |target: &str| {
+            let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+            writer.add_symlink("src/link", target, SimpleFileOptions::default()).unwrap();
+            writer.finish().unwrap().into_inner()
+        };
+        for (target, expected) in [
+            ("app.py", ""),
+            ("../Dockerfile", ""),
+            ("gone", ""),
+            ("../../etc", "the link `src/link` leads out of the archive"),
+            ("/etc/passwd", "the link `src/link` leads to an absolute path"),
+            ("link", "leads in a circle"),
+            ("", "a name that is empty"),
+            (&"a/".repeat(600), "longer than 1024 bytes"),
+        ] {
+            check(&link(target), expected, target);
+        }
+        for (mode, expected) in [
+            (0o100_755_u32, ""),
+            (0o644, ""),
+            (0o020_644, "is a device, a pipe or a socket"),
+            (0o060_644, "is a device, a pipe or a socket"),
+            (0o010_644, "is a device, a pipe or a socket"),
+            (0o140_644, "is a device, a pipe or a socket"),
+            (0o040_755, "is a file and a folder at once"),
+        ] {
+            let at = entry_of(&good(), "src/app.py");
+            check(&with_u32(good(), at + 38, mode << 16), expected, &format!("{mode:o}"));
+        }
+        let through = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("src", ""), ("src/app.py", "")]);
+        check(&through, "`src` is a file or a link in it, and a folder as well", "a file that is a folder");
     }
 
     #[test]

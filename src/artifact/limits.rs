@@ -36,7 +36,7 @@ impl<'a> Budget<'a> {
                  does not need, or raise the operator's `--artifact-max-unpacked`"
             ));
         }
-        if self.unpacked > RATIO_FLOOR && self.unpacked / ratio.max(1) > self.packed {
+        if self.unpacked > RATIO_FLOOR && self.unpacked > self.packed.saturating_mul(ratio) {
             return rejected(format!(
                 "it unpacks to more than {ratio} times its size, as a bomb does: leave out what the app does not need, \
                  or raise the operator's `--artifact-max-ratio`"
@@ -51,4 +51,29 @@ pub(super) fn too_many_entries<T>(most: u64) -> Result<T, InspectError> {
         "it has more than {most} entries, files and folders, which is all that this operator allows: leave out what the \
          app does not need, or raise the operator's `--artifact-max-entries`"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_counts_from_64_mib() {
+        const MIB: u64 = 1 << 20;
+        let limits = Limits { max_ratio: 100, ..Limits::default() };
+        for (packed, unpacked, is_refused) in [
+            (0, 64 * MIB, false),
+            (64 << 10, 64 * MIB, false),
+            (64 << 10, 64 * MIB + 1, true),
+            (MIB, 100 * MIB, false),
+            (MIB, 100 * MIB + 1, true),
+        ] {
+            let mut budget = Budget::new(&limits, packed);
+            let outcome = budget.unpack(unpacked / 2).and_then(|()| budget.unpack(unpacked - unpacked / 2));
+            assert_eq!(outcome.is_err(), is_refused, "{packed} to {unpacked}");
+            if let Err(error) = outcome {
+                assert!(error.to_string().contains("--artifact-max-ratio"), "{error}");
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use super::super::inspect::InspectError;
 
 /// The largest block, in bytes: large enough that little is lost at its borders.
-pub(super) const BLOCK: usize = 512 << 10;
+pub(super) const BLOCK: usize = 256 << 10;
 /// By so much of the beginning it is judged whether a file is worth deflating, in bytes.
 const TRIAL: usize = 64 << 10;
 /// What Python's zipfile takes, and so the official client.

@@ -203,7 +203,7 @@ fn size_of(header: &Header, what: &str) -> Result<u64, InspectError> {
     let field = &header.as_bytes()[124..136];
     let plain = match field[0] & 0x80 {
         0 => field.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)),
-        _ => field[0] == 0x80 && field[1..5].iter().all(|byte| *byte == 0),
+        _ => field[0] == 0x80 && field[1..4].iter().all(|byte| *byte == 0),
     };
     match header.entry_size() {
         Ok(size) if plain && i64::try_from(size).is_ok() => Ok(size),

@@ -17,10 +17,10 @@ use super::tar::{Kind, Tar};
 use super::zip::{Head, Sums, ZipFile};
 
 /// So many blocks, and so many bytes of them, are with the threads at once.
-const MOST_BLOCKS: usize = 64;
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BLOCKS: usize = 32;
+const MOST_BYTES: usize = 1 << 20;
 /// So many blocks are kept to be used again.
-const SPARE_BLOCKS: usize = 8;
+const SPARE_BLOCKS: usize = 4;
 
 pub(super) fn write(
     source: &File,
