@@ -1,6 +1,8 @@
 //! The artifact store against hosts on loopback that behave well, badly, and not at all.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod resuming;
+
 use std::io::{Cursor, Read, Write};
 use std::net::TcpListener as StdListener;
 use std::path::Path;

@@ -80,7 +80,11 @@ enum Read {
 
 impl Body {
     /// Asks for the file, along redirects, until an answer of 200 stands.
-    pub(in crate::artifact) async fn open(source: &HttpSource, limits: &Limits) -> Result<Self, FetchError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`]: it is not there, or may not be asked for.
+    pub async fn open(source: &HttpSource, limits: &Limits) -> Result<Self, FetchError> {
         if !source.url.username().is_empty() || source.url.password().is_some() {
             return Err(refused(&source.url, "the URL holds a user or password; put them into the source's Secret"));
         }
@@ -143,8 +147,11 @@ impl Body {
         self.received
     }
 
-    /// What comes next; `None` after the last byte. A file that breaks off is asked for again, a few times; then that is an
-    /// error.
+    /// What comes next; `None` after the last byte. A file that breaks off is asked for again, a few times.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`]: it still breaks off, takes too long, or is too large.
     pub async fn next(&mut self) -> Result<Option<Chunk>, FetchError> {
         loop {
             let reason = match self.read().await {

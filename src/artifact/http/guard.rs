@@ -13,7 +13,7 @@ use crate::artifact::{FetchError, Limits};
 
 /// Which addresses a name may resolve to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(in crate::artifact) enum Reach {
     /// Public ones only.
     Public,
     /// Any: the operator's flags name this host.
@@ -47,7 +47,7 @@ impl Guard {
     }
 
     /// Whether `url` may be asked at all, as far as can be seen before its name is resolved.
-    pub(super) fn check(&self, url: &Url) -> Result<Reach, FetchError> {
+    pub(in crate::artifact) fn check(&self, url: &Url) -> Result<Reach, FetchError> {
         let is_flux = self.names_flux(url);
         match url.scheme() {
             "https" => {}
