@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -67,6 +67,8 @@ struct Reply {
     body: Vec<u8>,
     /// How many bytes of the body are sent before the connection is closed; all without it.
     broken_after: Option<usize>,
+    /// How many more requests end in the middle of what is left; then all is sent. With it, ranges are served.
+    breaks: Option<usize>,
 }
 
 impl Artifacts {
@@ -105,14 +107,24 @@ impl Artifacts {
 
     /// Answers every request for `path` like this, from now on.
     pub(crate) fn answer_with(&self, path: &str, status: StatusCode, headers: HeaderMap, body: Vec<u8>) {
-        self.store().files.insert(path.to_owned(), Reply { status, headers, body, broken_after: None });
+        self.store().files.insert(path.to_owned(), Reply { status, headers, body, broken_after: None, breaks: None });
     }
 
     /// Serves these bytes, but closes the connection of every request when half of them are sent.
     pub(crate) fn serve_broken(&self, path: &str, body: Vec<u8>) -> Artifact {
         let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
         let broken_after = Some(body.len() / 2);
-        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body, broken_after };
+        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body, broken_after, breaks: None };
+        self.store().files.insert(path.to_owned(), reply);
+        artifact
+    }
+
+    /// Serves these bytes with a validator and in ranges, but closes the connection of each of the first `times` requests
+    /// when half of what it is to send is sent.
+    pub(crate) fn serve_breaking(&self, path: &str, body: Vec<u8>, times: usize) -> Artifact {
+        let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
+        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        let reply = Reply { status, headers, body, broken_after: None, breaks: Some(times) };
         self.store().files.insert(path.to_owned(), reply);
         artifact
     }
@@ -274,16 +286,21 @@ fn write_over(bytes: &mut [u8], name: &str, at: usize, value: &[u8]) {
 async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let path = uri.path().to_owned();
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let reply = store.files.get(&path).cloned();
+    let reply = store.files.get_mut(&path).map(|file| {
+        let reply = file.clone();
+        file.breaks = file.breaks.map(|times| times.saturating_sub(1));
+        reply
+    });
     store.heads.push(format!("{uri} {headers:?}"));
-    store.requests.entry(path).or_default().push(headers);
+    store.requests.entry(path).or_default().push(headers.clone());
     drop(store);
     let Some(reply) = reply else {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_FOUND;
         return response;
     };
-    let length = reply.body.len();
+    let mut reply = if reply.breaks.is_some() { in_ranges(reply, &headers) } else { reply };
+    reply.headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
     let body = match reply.broken_after {
         None => Body::from(reply.body),
         Some(sent) => {
@@ -298,6 +315,22 @@ async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: Heade
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     response
+}
+
+/// The part that was asked for, if it was asked for by the validator of this file; else the whole.
+fn in_ranges(mut reply: Reply, headers: &HeaderMap) -> Reply {
+    let tag = format!("\"{}\"", digest_of(&reply.body));
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let from = text(RANGE).and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let whole = reply.body.len();
+    if let Some(from) = from.filter(|from| *from < whole && text(IF_RANGE) == Some(tag.as_str())) {
+        reply.status = StatusCode::PARTIAL_CONTENT;
+        reply.body.drain(..from);
+        let range = HeaderValue::from_str(&format!("bytes {from}-{}/{whole}", whole - 1));
+        reply.headers.extend(range.ok().map(|range| (CONTENT_RANGE, range)));
+    }
+    reply.headers.extend(HeaderValue::from_str(&tag).ok().map(|tag| (ETAG, tag)));
+    reply.broken_after = reply.breaks.filter(|times| *times > 0).map(|_| reply.body.len() / 2);
+    reply
 }

@@ -16,7 +16,7 @@ use reqwest::header::{
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Question, Transport, cause, location, refused, unavailable};
+use super::{Answer, Guard, Question, Transport, cause, location, refused, unavailable};
 use crate::artifact::{Digest, FetchError, HttpSource, Limits, SourceField};
 
 /// So often a file is asked for in one fetch, the first time included.
@@ -88,6 +88,8 @@ impl Body {
         if !source.url.username().is_empty() || source.url.password().is_some() {
             return Err(refused(&source.url, "the URL holds a user or password; put them into the source's Secret"));
         }
+        // Before the machine's certificates are read, which takes longer.
+        Guard::new(source.field, limits).check(&source.url)?;
         let transport = Transport::new(source.field, source.ca.as_deref(), limits)?;
         let shared = std::sync::Arc::new((transport, source.clone()));
         let ask = move |resume: Option<Resume>| -> BoxFuture<'static, Result<Answer, FetchError>> {
