@@ -112,6 +112,15 @@ mod tests {
             ),
             (shop.describe(), "kubectl describe kspace shop-uat --namespace shop"),
             (
+                create_secret("shop", "ci", "--from-literal=bearerToken=TOKEN"),
+                "kubectl create secret generic ci --namespace shop --from-literal=bearerToken=TOKEN",
+            ),
+            (
+                create_docker_secret("shop", "ci", "registry.example.com:5000"),
+                "kubectl create secret docker-registry ci --namespace shop --docker-server=registry.example.com:5000 \
+                 --docker-username=NAME --docker-password=PASSWORD",
+            ),
+            (
                 write_key("shop", "konigle", "token"),
                 "kubectl patch secret konigle --namespace shop --patch '{\"stringData\":{\"token\":\"VALUE\"}}'",
             ),

@@ -109,49 +109,7 @@ pub async fn registry(
 ) -> Result<ArtifactCredentials, CredentialsError> {
     let create = create_docker_secret(namespace, secret, repository.registry());
     let keys = Keys { namespace, secret, data: read(client, namespace, secret, (OCI_FIELD, &create)).await? };
-    let auth = match (keys.data.get(DOCKER_CONFIG), keys.text("username")?, keys.text("password")?) {
-        (Some(config), None, None) => {
-            let auth = docker_config::find(&config.0, repository).map_err(|error| {
-                let other = create_docker_secret(namespace, "NAME", repository.registry());
-                problem(
-                    Reason::SecretInvalid,
-                    format!(
-                        "Secret {secret}, which {OCI_FIELD} names, key `{DOCKER_CONFIG}`: {error}; write it anew, or name \
-                         another Secret, made with `{other}`"
-                    ),
-                )
-            })?;
-            Some(auth)
-        }
-        (None, Some(username), Some(password)) => {
-            Some(Auth::Basic { username, password: SecretString::from(password) })
-        }
-        (None, None, None) if keys.ca().is_some() => None,
-        (None, None, None) => {
-            let other = create_docker_secret(namespace, "NAME", repository.registry());
-            return Err(keys.missing(
-                OCI_FIELD,
-                &format!("`{DOCKER_CONFIG}`, or `username` and `password`: name one that is made with `{other}`"),
-            ));
-        }
-        (None, username, password) => {
-            let completed = completed(namespace, secret, [false, username.is_some(), password.is_some()]);
-            return Err(
-                keys.missing(OCI_FIELD, &format!("`{DOCKER_CONFIG}`, or `username` and `password`, {completed}"))
-            );
-        }
-        (Some(_), ..) => {
-            let remove = remove_keys(namespace, secret, &["username", "password"]);
-            return Err(problem(
-                Reason::SecretInvalid,
-                format!(
-                    "Secret {secret}, which {OCI_FIELD} names, has `{DOCKER_CONFIG}` and `username` or `password`: remove \
-                     these with `{remove}`"
-                ),
-            ));
-        }
-    };
-    Ok(ArtifactCredentials { auth, ca: keys.ca() })
+    keys.registry(repository)
 }
 
 /// What a Secret for an artifact's host holds.
@@ -162,6 +120,54 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
+    /// What they are for a registry.
+    fn registry(&self, repository: &Repository) -> Result<ArtifactCredentials, CredentialsError> {
+        let Self { namespace, secret, .. } = *self;
+        let auth = match (self.data.get(DOCKER_CONFIG), self.text("username")?, self.text("password")?) {
+            (Some(config), None, None) => {
+                let auth = docker_config::find(&config.0, repository).map_err(|error| {
+                    let other = create_docker_secret(namespace, "NAME", repository.registry());
+                    problem(
+                        Reason::SecretInvalid,
+                        format!(
+                            "Secret {secret}, which {OCI_FIELD} names, key `{DOCKER_CONFIG}`: {error}; write it anew, or name \
+                             another Secret, made with `{other}`"
+                        ),
+                    )
+                })?;
+                Some(auth)
+            }
+            (None, Some(username), Some(password)) => {
+                Some(Auth::Basic { username, password: SecretString::from(password) })
+            }
+            (None, None, None) if self.ca().is_some() => None,
+            (None, None, None) => {
+                let other = create_docker_secret(namespace, "NAME", repository.registry());
+                return Err(self.missing(
+                    OCI_FIELD,
+                    &format!("`{DOCKER_CONFIG}`, or `username` and `password`: name one that is made with `{other}`"),
+                ));
+            }
+            (None, username, password) => {
+                let completed = completed(namespace, secret, [false, username.is_some(), password.is_some()]);
+                return Err(
+                    self.missing(OCI_FIELD, &format!("`{DOCKER_CONFIG}`, or `username` and `password`, {completed}"))
+                );
+            }
+            (Some(_), ..) => {
+                let remove = remove_keys(namespace, secret, &["username", "password"]);
+                return Err(problem(
+                    Reason::SecretInvalid,
+                    format!(
+                        "Secret {secret}, which {OCI_FIELD} names, has `{DOCKER_CONFIG}` and `username` or `password`: remove \
+                         these with `{remove}`"
+                    ),
+                ));
+            }
+        };
+        Ok(ArtifactCredentials { auth, ca: self.ca() })
+    }
+
     fn text(&self, key: &str) -> Result<Option<String>, CredentialsError> {
         let Self { namespace, secret, .. } = self;
         let Some(value) = self.data.get(key) else { return Ok(None) };
@@ -270,6 +276,54 @@ fn problem(reason: Reason, message: String) -> CredentialsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registrys_credentials_are_a_docker_configuration_or_a_name_and_a_password() {
+        let config = r#"{"auths":{"r.example.com":{"auth":"YTpodW50ZXIy"}}}"#;
+        let elsewhere = r#"{"auths":{"ghcr.io":{"auth":"YTpodW50ZXIy"}}}"#;
+        let create = "kubectl create secret docker-registry NAME --namespace shop --docker-server=r.example.com";
+        for (data, expected) in [
+            (&[(".dockerconfigjson", config)][..], Ok("a")),
+            (&[("username", "b"), ("password", "hunter2")], Ok("b")),
+            (&[("ca.crt", "PEM")], Ok("")),
+            (
+                &[(".dockerconfigjson", elsewhere)],
+                Err((Reason::SecretInvalid, vec!["r.example.com, but for ghcr.io", create])),
+            ),
+            (&[(".dockerconfigjson", "hunter2")], Err((Reason::SecretInvalid, vec!["JSON with `auths`", create]))),
+            (
+                &[(".dockerconfigjson", config), ("password", "hunter2")],
+                Err((Reason::SecretInvalid, vec![r#"'{"data":{"username":null,"password":null}}'"#])),
+            ),
+            (&[("username", "b")], Err((Reason::SecretKeyMissing, vec![r#"'{"stringData":{"password":"VALUE"}}'"#]))),
+            (
+                &[("password", "hunter2")],
+                Err((Reason::SecretKeyMissing, vec![r#"'{"stringData":{"username":"VALUE"}}'"#])),
+            ),
+            (
+                &[("username", "b"), ("password", "hunter2\n")],
+                Err((Reason::SecretInvalid, vec!["`password`", "line break"])),
+            ),
+            (&[("bearerToken", "hunter2")], Err((Reason::SecretKeyMissing, vec!["`.dockerconfigjson`, or", create]))),
+            (&[], Err((Reason::SecretKeyMissing, vec!["Secret pull, which spec.source.oci.secretRef names", create]))),
+        ] {
+            let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
+            let keys = Keys { namespace: "shop", secret: "pull", data: data.iter().map(pair).collect() };
+            let found = keys.registry(&Repository::parse("r.example.com/shop").unwrap());
+            assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+            match (found, expected) {
+                (Ok(ArtifactCredentials { auth: Some(Auth::Basic { username, .. }), .. }), Ok(name)) => {
+                    assert_eq!(username, name)
+                }
+                (Ok(ArtifactCredentials { auth: None, ca: Some(_) }), Ok("")) => {}
+                (Err(CredentialsError::Problem(problem)), Err((reason, parts))) => {
+                    assert_eq!(problem.reason, reason, "{data:?}: {}", problem.message);
+                    assert!(parts.iter().all(|part| problem.message.contains(part)), "{data:?}: {}", problem.message);
+                }
+                (found, expected) => panic!("{data:?}: {found:?} instead of {expected:?}"),
+            }
+        }
+    }
 
     #[test]
     fn each_command_leaves_the_keys_complete() {

@@ -1,6 +1,10 @@
 //! The artifact store against hosts on loopback that behave well, badly, and not at all.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod registries;
+mod resuming;
+mod tokens;
+
 use std::io::{Cursor, Write};
 use std::net::TcpListener as StdListener;
 use std::path::Path;

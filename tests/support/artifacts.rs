@@ -68,11 +68,21 @@ struct Reply {
     body: Vec<u8>,
     /// How many bytes of the body are sent before the connection is closed; all without it.
     broken_after: Option<usize>,
+    /// How many more requests end in the middle of what is left.
+    breaks: usize,
 }
 
 impl Reply {
-    /// This one, or what a request for the bytes from one on is answered, while the validator that it names still holds.
-    fn from(mut self, asked: &HeaderMap) -> Self {
+    /// What a request is answered: all of it, or the bytes from one on, while the validator that it names still holds.
+    fn from(self, asked: &HeaderMap) -> Self {
+        let mut reply = self.in_range(asked);
+        if reply.breaks > 0 {
+            reply.broken_after = Some(reply.body.len() / 2);
+        }
+        reply
+    }
+
+    fn in_range(mut self, asked: &HeaderMap) -> Self {
         let Some(validator) = self.headers.get(ETAG) else { return self };
         let is_current = asked.get(IF_RANGE).is_none_or(|named| named == validator);
         let range = asked.get(RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-'));
@@ -133,15 +143,25 @@ impl Artifacts {
 
     /// Answers every request for `path` like this, from now on.
     pub(crate) fn answer_with(&self, path: &str, status: StatusCode, headers: HeaderMap, body: Vec<u8>) {
-        self.store().files.insert(path.to_owned(), Reply { status, headers, body, broken_after: None });
+        self.store().files.insert(path.to_owned(), Reply { status, headers, body, broken_after: None, breaks: 0 });
     }
 
     /// Serves these bytes, but closes the connection of every request when half of them are sent.
     pub(crate) fn serve_broken(&self, path: &str, body: Vec<u8>) -> Artifact {
         let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
         let broken_after = Some(body.len() / 2);
-        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body, broken_after };
+        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body, broken_after, breaks: 0 };
         self.store().files.insert(path.to_owned(), reply);
+        artifact
+    }
+
+    /// Serves these bytes with a validator and in ranges, but closes the connection of each of the first `times` requests
+    /// when half of what it is to send is sent.
+    pub(crate) fn serve_breaking(&self, path: &str, body: Vec<u8>, times: usize) -> Artifact {
+        let artifact = self.serve(path, body);
+        if let Some(reply) = self.store().files.get_mut(path) {
+            reply.breaks = times;
+        }
         artifact
     }
 
@@ -310,9 +330,13 @@ fn write_over(bytes: &mut [u8], name: &str, at: usize, value: &[u8]) {
 async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let path = uri.path().to_owned();
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let reply = store.files.get(&path).cloned().map(|reply| reply.from(&headers));
+    let reply = store.files.get_mut(&path).map(|file| {
+        let reply = file.clone().from(&headers);
+        file.breaks = file.breaks.saturating_sub(1);
+        reply
+    });
     store.heads.push(format!("{uri} {headers:?}"));
-    store.requests.entry(path).or_default().push(headers);
+    store.requests.entry(path).or_default().push(headers.clone());
     drop(store);
     let Some(reply) = reply else {
         let mut response = Response::new(Body::empty());

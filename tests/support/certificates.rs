@@ -1,11 +1,18 @@
 //! An authority of the test's own, and certificates of it for servers on loopback.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::run_folder::new_folder;
 use super::{Context, Result};
@@ -59,6 +66,53 @@ impl Authority {
         fs::write(&files.certificate, certificate.pem()).context("writing a server's certificate")?;
         fs::write(&files.key, key.serialize_pem()).context("writing a server's key")?;
         Ok(files)
+    }
+}
+
+/// Listens on loopback and speaks TLS, with a certificate of an authority of the test's own; for `axum::serve`.
+pub(crate) struct TlsListener {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+}
+
+impl TlsListener {
+    /// Listens on a port of its own.
+    pub(crate) async fn bind(authority: &Authority) -> Result<Self> {
+        let files = authority.certify(&new_folder("listener")?)?;
+        let certificate = CertificateDer::from_pem_file(files.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(files.key)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate], key)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listening on loopback")?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            // Who does not trust the certificate breaks off; the next one may.
+            if let Ok((stream, address)) = self.listener.accept().await
+                && let Ok(stream) = self.acceptor.accept(stream).await
+            {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        Ok(self.address)
     }
 }
 

@@ -16,7 +16,7 @@ use reqwest::header::{
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Question, Transport, cause, location, refused, unavailable};
+use super::{Answer, Guard, Question, Transport, cause, location, refused, unavailable};
 use crate::artifact::{Digest, FetchError, HttpSource, Limits, SourceField};
 
 /// So often a file is asked for in one fetch, the first time included.
@@ -80,10 +80,16 @@ enum Read {
 
 impl Body {
     /// Asks for the file, along redirects, until an answer of 200 stands.
-    pub(in crate::artifact) async fn open(source: &HttpSource, limits: &Limits) -> Result<Self, FetchError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`]: it is not there, or may not be asked for.
+    pub async fn open(source: &HttpSource, limits: &Limits) -> Result<Self, FetchError> {
         if !source.url.username().is_empty() || source.url.password().is_some() {
             return Err(refused(&source.url, "the URL holds a user or password; put them into the source's Secret"));
         }
+        // Before the machine's certificates are read, which takes longer.
+        Guard::new(source.field, limits).check(&source.url)?;
         let transport = Transport::new(source.field, source.ca.as_deref(), limits)?;
         let shared = std::sync::Arc::new((transport, source.clone()));
         let ask = move |resume: Option<Resume>| -> BoxFuture<'static, Result<Answer, FetchError>> {
@@ -143,8 +149,11 @@ impl Body {
         self.received
     }
 
-    /// What comes next; `None` after the last byte. A file that breaks off is asked for again, a few times; then that is an
-    /// error.
+    /// What comes next; `None` after the last byte. A file that breaks off is asked for again, a few times.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`]: it still breaks off, takes too long, or is too large.
     pub async fn next(&mut self) -> Result<Option<Chunk>, FetchError> {
         loop {
             let reason = match self.read().await {

@@ -16,8 +16,8 @@ use reqwest::{Certificate, Client, Method, Response, StatusCode, redirect, retry
 use secrecy::ExposeSecret;
 use url::Url;
 
+pub(super) use body::{Ask, Resume, looks_like_html};
 pub use body::{Body, Chunk};
-pub(super) use body::{Resume, looks_like_html};
 pub(super) use guard::{Guard, location};
 
 use self::guard::{Reach, not_public};
@@ -66,14 +66,20 @@ impl Transport {
     /// Trusts the certificates of `ca`, in PEM, beside the system's.
     pub(super) fn new(field: SourceField, ca: Option<&[u8]>, limits: &Limits) -> Result<Self, FetchError> {
         let guard = Guard::new(field, limits);
-        // A proxy would resolve the name itself, out of the resolver's sight.
-        let public = builder(ca, limits)?.https_only(true).no_proxy();
-        let public = build(public.dns_resolver(PublicResolver::over(SystemResolver)), ca)?;
+        // No proxy: it would resolve the name itself, out of the resolver's sight.
         let any = if guard.allows_private() {
             let any = builder(ca, limits)?.https_only(!guard.allows_http());
             Some(build(if limits.allow_insecure { any } else { any.no_proxy() }, ca)?)
         } else {
             None
+        };
+        let public = match &any {
+            // All are asked by the same, then.
+            Some(any) if limits.allow_insecure => any.clone(),
+            _ => {
+                let public = builder(ca, limits)?.https_only(true).no_proxy();
+                build(public.dns_resolver(PublicResolver::over(SystemResolver)), ca)?
+            }
         };
         Ok(Self { guard, public, any, limits: limits.clone() })
     }
@@ -86,11 +92,11 @@ impl Transport {
         let mut reach = self.guard.check(&url)?;
         for hop in 0..=MAX_REDIRECTS {
             at_home &= url.origin() == first.origin();
-            let http = match (reach, &self.any) {
+            let by = match (reach, &self.any) {
                 (Reach::Any, Some(any)) => any,
                 _ => &self.public,
             };
-            let request = http.request(method.clone(), url.clone()).headers(headers.clone());
+            let request = by.request(method.clone(), url.clone()).headers(headers.clone());
             let request = request.header(ACCEPT_ENCODING, "identity");
             let request = match auth.filter(|_| at_home) {
                 Some(Auth::Basic { username, password }) => {

@@ -230,6 +230,7 @@ fn rejected(reason: String) -> FetchError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, prop, proptest};
     use serde_json::{Value, json};
 
     use super::*;
@@ -366,6 +367,26 @@ mod tests {
         for title in ["..", "../dist", "/etc", "a//b", "a/../b", "a\\b"] {
             let reason = reason(&with("true", title), None);
             assert!(reason.contains("push it from the folder"), "{title}: {reason}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_manifest_is_judged(name in any::<String>(), size in any::<u64>(), texts in prop::collection::vec(any::<String>(), 3)) {
+            let layer = json!({"mediaType": name, "digest": texts[0], "size": size, "annotations": {TITLE: texts[1], ORAS_UNPACK: "true"}});
+            for manifest in [
+                json!({"layers": [layer.clone()], "annotations": {REVISIONS[0]: texts[2]}}),
+                json!({"layers": [layer.clone(), layer.clone()]}),
+                json!({"manifests": [layer.clone(), layer]}),
+            ] {
+                match read_json(&manifest, None) {
+                    Err(FetchError::Rejected { reason }) => {
+                        assert!(!reason.chars().any(char::is_control) && reason.len() < 2000, "{reason:?}");
+                    }
+                    other => assert!(other.is_ok(), "{other:?}"),
+                }
+            }
+            let _ = read(name.as_bytes(), None);
         }
     }
 

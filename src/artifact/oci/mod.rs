@@ -18,7 +18,6 @@ mod repository;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::future::BoxFuture;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
@@ -31,9 +30,9 @@ pub use repository::{InvalidRepository, Repository};
 use self::challenge::{Challenge, Token};
 use self::manifest::Content;
 use super::digest::Hasher;
-use super::http::{Answer, Body, Question, Resume, Transport, location, unavailable};
+use super::http::{Answer, Ask, Body, Question, Resume, Transport, location, unavailable};
 use super::{ArtifactCredentials, Auth, Digest, FetchError, Limits, SourceField};
-use crate::address;
+use crate::{address, crash};
 
 const FIELD: SourceField = SourceField::Oci;
 /// The largest manifest, which is what registries take.
@@ -132,13 +131,7 @@ impl Registries {
             return Err(FetchError::Refused { location: repository.to_string(), reason: reason.to_owned() });
         }
         let access = Access::new(&self.shared, repository, access)?;
-        let url = access.url(&format!("manifests/{tag}"))?;
-        let answer = access.ask_for(Method::HEAD, &url, manifests(), What::Tag).await?;
-        if let Some(digest) = told_digest(&answer)? {
-            return Ok(digest);
-        }
-        let answer = access.ask_for(Method::GET, &url, manifests(), What::Tag).await?;
-        read(answer, LARGEST_MANIFEST, &self.shared.limits).await.map(|bytes| Digest::of(&bytes))
+        crash::around("resolve-a-tag", access.resolve(tag)).await
     }
 
     /// The layer to deploy of what a manifest's digest names: the one of this media type, or the only one. An index that
@@ -186,19 +179,8 @@ impl Registries {
         if layer.size > limits.max_size {
             return Err(FetchError::TooLarge { location: location(&url), limit: limits.max_size });
         }
-        let ask = move |resume: Option<Resume>| -> BoxFuture<'static, Result<Answer, FetchError>> {
-            let (access, url) = (access.clone(), url.clone());
-            Box::pin(async move {
-                let mut headers = Resume::headers(resume.as_ref());
-                headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-                let answer = access.ask(Method::GET, &url, headers).await?;
-                if Resume::accepts(resume.as_ref(), answer.status()) {
-                    return Ok(answer);
-                }
-                Err(access.answered(answer, What::Content).await)
-            })
-        };
-        Body::begin(Box::new(ask), FIELD, &limits).await
+        let ask: Ask = Box::new(move |resume| Box::pin(access.clone().blob(url.clone(), resume)));
+        crash::around("download", Body::begin(ask, FIELD, &limits)).await
     }
 }
 
@@ -225,17 +207,43 @@ impl Access {
         })
     }
 
+    /// What a tag names.
+    async fn resolve(&self, tag: &str) -> Result<Digest, FetchError> {
+        let url = self.url(&format!("manifests/{tag}"))?;
+        let answer = self.ask_for(Method::HEAD, &url, manifests(), What::Tag).await?;
+        if let Some(digest) = told_digest(&answer)? {
+            return Ok(digest);
+        }
+        self.read(&url, What::Tag).await.map(|bytes| Digest::of(&bytes))
+    }
+
     /// The manifest or index with this digest.
     async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, FetchError> {
         let url = self.url(&format!("manifests/{digest}"))?;
-        let answer = self.ask_for(Method::GET, &url, manifests(), What::Content).await?;
-        let bytes = read(answer, LARGEST_MANIFEST, &self.shared.limits).await?;
+        let bytes = crash::around("read-a-manifest", self.read(&url, What::Content)).await?;
         let got = Digest::of(&bytes);
         if got == *digest {
             return Ok(bytes);
         }
         let hint = "; the registry holds another manifest than it says: push the artifact again".to_owned();
         Err(FetchError::DigestMismatch { location: location(&url), wanted: *digest, got, hint })
+    }
+
+    /// The manifest at this URL.
+    async fn read(&self, url: &Url, what: What) -> Result<Vec<u8>, FetchError> {
+        let answer = self.ask_for(Method::GET, url, manifests(), what).await?;
+        read(answer, LARGEST_MANIFEST, &self.shared.limits).await
+    }
+
+    /// The blob at this URL, or its rest.
+    async fn blob(self, url: Url, resume: Option<Resume>) -> Result<Answer, FetchError> {
+        let mut headers = Resume::headers(resume.as_ref());
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        let answer = self.ask(Method::GET, &url, headers).await?;
+        if Resume::accepts(resume.as_ref(), answer.status()) {
+            return Ok(answer);
+        }
+        Err(self.answered(answer, What::Content).await)
     }
 
     /// Asks, and takes 200 only.

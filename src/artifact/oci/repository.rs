@@ -44,6 +44,12 @@ impl Repository {
         if let Some((name, _)) = text.split_once('@') {
             return invalid(format!("a digest goes into `digest`, and only `{name}` here"));
         }
+        if !text.contains('/') && text.split(':').next().is_some_and(|name| name.contains('.')) {
+            // A name to docker, and a forgotten path to everybody else.
+            return invalid(format!(
+                "`{text}` has no path: write HOST/PATH; a repository of that name at Docker Hub is `docker.io/library/{text}`"
+            ));
+        }
         let (host, path) = match text.split_once('/') {
             Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path),
             _ => (DOCKER_HUB, text),
@@ -129,7 +135,22 @@ fn is_component(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, proptest};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>(), near in "[a-c.:/@-]{0,12}") {
+            for text in [text, near] {
+                if let Ok(repository) = Repository::parse(&text) {
+                    let url = repository.url("https", "x").unwrap();
+                    let expected = format!("/v2/{}/x", repository.path());
+                    assert!(url.path() == expected && url.username().is_empty() && url.query().is_none(), "{text}: {url}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_repository_is_read_as_docker_reads_it() {
@@ -169,7 +190,8 @@ mod tests {
             ("registry.example.com/shop@sha256:aa", "only `registry.example.com/shop` here"),
             ("registry.example.com/Team/Shop", "write `team/shop`"),
             ("registry.example.com/", "write the repository as HOST/PATH"),
-            ("registry.example.com", "HOST/PATH or HOST:PORT/PATH"),
+            ("registry.example.com", "`registry.example.com` has no path: write HOST/PATH"),
+            ("registry.example.com:5000", "`registry.example.com:5000` has no path: write HOST/PATH"),
             ("registry.example.com//shop", "HOST/PATH"),
             ("registry.example.com/shop/", "HOST/PATH"),
             ("registry.example.com/../shop", "HOST/PATH"),
