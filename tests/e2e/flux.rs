@@ -2,7 +2,7 @@
 //! its Kustomizations are Ready when, and only when, what the commit asks for runs.
 //!
 //! What is not real of Flux is source-controller: its part is to put what a repository holds on a web server and to say
-//! so in the `GitRepository`'s status, which [`source`] does.
+//! so in the `GitRepository`'s status, which the test bed does.
 
 mod controller;
 mod kustomization;
@@ -12,8 +12,6 @@ mod scenes;
 mod source;
 
 use std::time::Instant;
-
-use kube::api::{Api, DynamicObject};
 
 use crate::cluster::Cluster;
 use crate::history::{History, objects};
@@ -30,7 +28,6 @@ struct Flux {
     began: Instant,
     kustomizations: History,
     spaces: History,
-    repositories: Api<DynamicObject>,
     controller: Process,
     cluster: Cluster,
 }
@@ -50,7 +47,6 @@ impl Flux {
             began,
             kustomizations: History::start(api(kustomization::API_VERSION, "Kustomization")).await?,
             spaces: History::start(api("cloud.konigle.com/v1alpha1", "KonigleSpace")).await?,
-            repositories: api(source::API_VERSION, "GitRepository"),
             controller,
             cluster,
         })

@@ -5,14 +5,17 @@
 use std::collections::HashMap;
 use std::io::{Cursor, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use zip::ZipWriter;
@@ -67,6 +70,30 @@ struct Reply {
     broken_after: Option<usize>,
 }
 
+impl Reply {
+    /// This one, or what a request for the bytes from one on is answered, while the validator that it names still holds.
+    fn from(mut self, asked: &HeaderMap) -> Self {
+        let Some(validator) = self.headers.get(ETAG) else { return self };
+        let is_current = asked.get(IF_RANGE).is_none_or(|named| named == validator);
+        let range = asked.get(RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-'));
+        let Some(first) = range.and_then(|first| first.parse::<usize>().ok()).filter(|_| is_current) else {
+            return self;
+        };
+        let whole = self.body.len();
+        let range = if first < whole {
+            self.body.drain(..first);
+            self.status = StatusCode::PARTIAL_CONTENT;
+            format!("bytes {first}-{}/{whole}", whole - 1)
+        } else {
+            self.body.clear();
+            self.status = StatusCode::RANGE_NOT_SATISFIABLE;
+            format!("bytes */{whole}")
+        };
+        self.headers.extend(HeaderValue::try_from(range).ok().map(|range| (CONTENT_RANGE, range)));
+        self
+    }
+}
+
 impl Artifacts {
     /// Starts the server on a port of its own.
     pub(crate) async fn start() -> Result<Self> {
@@ -89,10 +116,13 @@ impl Artifacts {
         Ok(Self { address, store, task, _witness: witness })
     }
 
-    /// Serves these bytes under `path`, which starts with a slash.
+    /// Serves these bytes under `path`, which starts with a slash; from any byte on, with the digest as the validator.
     pub(crate) fn serve(&self, path: &str, body: Vec<u8>) -> Artifact {
         let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
-        self.answer_with(path, StatusCode::OK, HeaderMap::new(), body);
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.extend(HeaderValue::try_from(format!("{:?}", artifact.digest)).ok().map(|digest| (ETAG, digest)));
+        self.answer_with(path, StatusCode::OK, headers, body);
         artifact
     }
 
@@ -181,6 +211,27 @@ pub(crate) fn zip(files: &[(&str, &str)]) -> Result<Vec<u8>> {
     Ok(writer.finish()?.into_inner())
 }
 
+/// A tar.gz of all that is in a folder, as Flux's source-controller makes it: times and owners are left out.
+pub(crate) fn tar_gz_of(folder: &Path) -> Result<Vec<u8>> {
+    let mut writer = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+    writer.mode(tar::HeaderMode::Deterministic);
+    writer.append_dir_all("", folder).context(format!("packing {}", folder.display()))?;
+    Ok(writer.into_inner()?.finish()?)
+}
+
+/// A tar.gz of these files, by path and content, with the folders that lead to them left out. The same files give the
+/// same bytes.
+pub(crate) fn tar_gz(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut writer = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        writer.append_data(&mut header, path, content.as_bytes())?;
+    }
+    Ok(writer.into_inner()?.finish()?)
+}
+
 /// ZIPs that would unpack to far more than they should, or that lie about it, each with what it is.
 pub(crate) fn bombs() -> Result<Vec<(&'static str, Vec<u8>)>> {
     const CLAIMED: u32 = u32::MAX - 1;
@@ -259,7 +310,7 @@ fn write_over(bytes: &mut [u8], name: &str, at: usize, value: &[u8]) {
 async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let path = uri.path().to_owned();
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let reply = store.files.get(&path).cloned();
+    let reply = store.files.get(&path).cloned().map(|reply| reply.from(&headers));
     store.heads.push(format!("{uri} {headers:?}"));
     store.requests.entry(path).or_default().push(headers);
     drop(store);
