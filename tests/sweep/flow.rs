@@ -28,7 +28,8 @@ pub(crate) enum Flow {
     /// A first deploy to uat; the list of jobs is not served, so that what became of a request must show in the Space.
     Deploy,
     /// A deploy that meets what others do not: a damaged file in the place of its artifact, a receipt that is refused once,
-    /// and a comparison of the watch with the API server's list. Only their points are tried.
+    /// a comparison of the watch with the API server's list, and a resource beside it that names a source of Flux. Only their
+    /// points are tried.
     Hindered,
     /// A deploy under leader election, by an operator that stops in order when it is done. Its successor has another name,
     /// and waits for the Lease to expire where it was not let go. Only the Lease's points are tried.
@@ -113,7 +114,15 @@ impl Flow {
     /// The calls that only this flow makes, where it is there for them.
     fn calls(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Hindered => Some(&["compare-koniglespaces", "discard", "read-the-attempt"]),
+            Self::Hindered => Some(&[
+                "compare-koniglespaces",
+                "discard",
+                "find-the-flux-api",
+                "find-the-flux-kinds",
+                "list-flux-sources",
+                "read-the-attempt",
+                "watch-flux-sources",
+            ]),
             Self::Elected => Some(&["let-the-lease-go", "make-the-lease", "read-the-lease", "write-the-lease"]),
             _ => None,
         }

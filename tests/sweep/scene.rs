@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::flow::Flow;
 use crate::support::control_plane::ControlPlane;
-use crate::support::namespace::{Namespace, wait_for};
+use crate::support::flux_source::install_crds;
+use crate::support::namespace::{Namespace, deploys, wait_for};
 use crate::support::operator::OperatorOptions;
 use crate::support::proxy::{Proxy, receipts};
 use crate::support::recording::Recording;
@@ -58,7 +59,8 @@ impl Scene {
         Ok(Self { stage, elsewhere: Some((elsewhere, label)), wish: None, made_anew: false, proxy: None })
     }
 
-    /// Puts something else in the place of the artifact, and has the first receipt refused.
+    /// Puts something else in the place of the artifact, has the first receipt refused, and has a source of Flux named by a
+    /// resource that is not to be acted on.
     pub(crate) async fn hinder(&mut self, flow: Flow) -> Result<()> {
         // What gave no metrics yet could not be searched for secrets.
         self.stage.operator.until_ready().await?;
@@ -67,6 +69,11 @@ impl Scene {
         proxy.answer(receipts(), 1, StatusCode::CONFLICT);
         self.proxy = Some(proxy);
         self.stage.operator.kill();
+        install_crds(&self.stage.kubectl).await?;
+        let mut of_flux = deploys("1", "", "");
+        of_flux["source"] = json!({"sourceRef": {"kind": "GitRepository", "name": "shop"}});
+        of_flux["suspend"] = json!(true);
+        self.stage.namespace.apply("of-flux", &of_flux).await?;
         let (_, digest) = flow.spec(self).await?;
         let hex = digest.trim_start_matches("sha256:");
         let shard = self.stage.operator.artifacts().join("sha256").join(format!("{hex:.2}"));
