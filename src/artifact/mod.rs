@@ -61,21 +61,6 @@ impl PartialEq for Artifact {
 /// Whoever has one keeps a file from being evicted.
 type Lease = Arc<()>;
 
-/// One place to get an artifact from, with all that is needed to ask for it.
-#[derive(Clone)]
-pub struct HttpSource {
-    /// `https`, or `http` where [`Limits::allow_insecure`]. Without user and password: those go into `auth`.
-    pub url: Url,
-    /// What the file must hash to.
-    pub digest: Digest,
-    /// Sent to the origin of `url` only, never along a redirect to another one.
-    pub auth: Option<Auth>,
-    /// Certificates in PEM that are trusted beside the system's.
-    pub ca: Option<Vec<u8>>,
-    /// What names it.
-    pub field: SourceField,
-}
-
 /// What an artifact is known by in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -168,19 +153,6 @@ impl SourceField {
     /// Where in the spec its Secret is named.
     fn secret(self) -> String {
         format!("{}.secretRef", self.path())
-    }
-}
-
-impl fmt::Debug for HttpSource {
-    // A URL may be pre-signed, so its query is a secret.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("HttpSource")
-            .field("url", &http::location(&self.url))
-            .field("digest", &self.digest)
-            .field("auth", &self.auth)
-            .field("field", &self.field)
-            .finish_non_exhaustive()
     }
 }
 

@@ -15,9 +15,10 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use super::{Answer, Guard, Question, Transport, cause, location, refused, unavailable};
-use crate::artifact::{Digest, FetchError, HttpSource, Limits, SourceField};
+use crate::artifact::{ArtifactCredentials, Digest, FetchError, Limits, SourceField};
 
 /// So often a file is asked for in one fetch, the first time included.
 const TRIES: usize = 5;
@@ -79,35 +80,39 @@ enum Read {
 }
 
 impl Body {
-    /// Asks for the file, along redirects, until an answer of 200 stands.
+    /// Asks for the file that this field of a spec names, along redirects, until an answer of 200 stands.
     ///
     /// # Errors
     ///
     /// [`FetchError`]: it is not there, or may not be asked for.
-    pub async fn open(source: &HttpSource, limits: &Limits) -> Result<Self, FetchError> {
-        if !source.url.username().is_empty() || source.url.password().is_some() {
-            return Err(refused(&source.url, "the URL holds a user or password; put them into the source's Secret"));
+    pub async fn open(
+        url: &Url,
+        field: SourceField,
+        credentials: &ArtifactCredentials,
+        limits: &Limits,
+    ) -> Result<Self, FetchError> {
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused(url, "the URL holds a user or password; put them into the source's Secret"));
         }
         // Before the machine's certificates are read, which takes longer.
-        Guard::new(source.field, limits).check(&source.url)?;
-        let transport = Transport::new(source.field, source.ca.as_deref(), limits)?;
-        let shared = std::sync::Arc::new((transport, source.clone()));
+        Guard::new(field, limits).check(url)?;
+        let transport = Transport::new(field, credentials.ca.as_deref(), limits)?;
+        let shared = std::sync::Arc::new((transport, url.clone(), credentials.auth.clone()));
         let ask = move |resume: Option<Resume>| -> BoxFuture<'static, Result<Answer, FetchError>> {
             let shared = shared.clone();
             Box::pin(async move {
-                let (transport, source) = &*shared;
+                let (transport, url, auth) = &*shared;
                 let mut headers = Resume::headers(resume.as_ref());
                 headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-                let auth = source.auth.as_ref();
-                let question = Question { method: Method::GET, url: &source.url, auth, headers };
+                let question = Question { method: Method::GET, url, auth: auth.as_ref(), headers };
                 let answer = transport.ask(question).await?;
                 if Resume::accepts(resume.as_ref(), answer.status()) {
                     return Ok(answer);
                 }
-                Err(answered(&answer, source.field, source.auth.is_some()))
+                Err(answered(&answer, field, auth.is_some()))
             })
         };
-        Self::begin(Box::new(ask), source.field, limits).await
+        Self::begin(Box::new(ask), field, limits).await
     }
 
     /// Asks for the first time.

@@ -10,7 +10,7 @@ use super::index::FileKey;
 use super::{BUFFER, Store, Verified, Wanted, disk};
 use crate::artifact::digest::Hasher;
 use crate::artifact::http::{Body, Chunk};
-use crate::artifact::{FetchError, HttpSource, Place, Source};
+use crate::artifact::{FetchError, Place, Source};
 use crate::crash;
 
 /// How far a download is.
@@ -81,16 +81,7 @@ impl Store {
         match (&source.place, &wanted.layer) {
             (Place::Oci(repository), Some(layer)) => self.registries.blob(repository, layer, credentials).await,
             (Place::Oci(_), None) => Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }),
-            (Place::Url(url, field), _) => {
-                let source = HttpSource {
-                    url: url.clone(),
-                    digest: wanted.file,
-                    auth: credentials.auth.clone(),
-                    ca: credentials.ca.clone(),
-                    field: *field,
-                };
-                Body::open(&source, &self.limits).await
-            }
+            (Place::Url(url, field), _) => Body::open(url, *field, credentials, &self.limits).await,
         }
     }
 }

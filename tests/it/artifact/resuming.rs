@@ -104,9 +104,10 @@ struct Reading {
     end: Result<(), FetchError>,
 }
 
-async fn read(source: &HttpSource, limits: &Limits) -> Reading {
+async fn read(source: &Source, limits: &Limits) -> Reading {
     let mut reading = Reading { bytes: Vec::new(), restarts: 0, end: Ok(()) };
-    let mut body = match Body::open(source, limits).await {
+    let Place::Url(url, field) = &source.place else { panic!("it is no URL: {source:?}") };
+    let mut body = match Body::open(url, *field, &source.credentials, limits).await {
         Ok(body) => body,
         Err(error) => return Reading { end: Err(error), ..reading },
     };
@@ -124,7 +125,7 @@ async fn read(source: &HttpSource, limits: &Limits) -> Reading {
     }
 }
 
-fn shop(script: &Script) -> HttpSource {
+fn shop(script: &Script) -> Source {
     source(&format!("{}/shop.zip", script.address), Digest::of(FILE))
 }
 
@@ -243,7 +244,7 @@ async fn each_try_goes_the_whole_way_from_the_url() {
     let storage = Script::start(vec![cut(TAG, FILE, 8), part(TAG, "bytes 8-19/20", 8, 20)]).await;
     let signed = |number: u8| status(&format!("302 Found\r\nlocation: {}/signed?{number}", storage.address));
     let host = Script::start(vec![signed(1), signed(2)]).await;
-    let source = HttpSource { auth: Some(Auth::Bearer(SECRET.to_owned().into())), ..shop(&host) };
+    let source = with_auth(shop(&host), Some(Auth::Bearer(SECRET.to_owned().into())));
     let reading = read(&source, &limits()).await;
     assert_eq!((reading.end, reading.bytes.as_slice(), reading.restarts), (Ok(()), FILE, 0));
     let asked: Vec<_> = storage.heads.lock().unwrap().iter().map(|head| head[..13].to_owned()).collect();

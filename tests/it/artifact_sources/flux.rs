@@ -30,7 +30,8 @@ async fn each_kind_of_source_is_deployed() -> Result<()> {
     install_crds(&stage.kubectl).await?;
     for (number, kind) in KINDS.iter().enumerate() {
         let source = FluxSource::create(&stage.namespace, kind, "shop").await?;
-        let stored = source.store(&stage.artifacts, archive("", &number.to_string())?, &format!("main@sha1:{number}")).await?;
+        let stored =
+            source.store(&stage.artifacts, archive("", &number.to_string())?, &format!("main@sha1:{number}")).await?;
         let (_, artifact) = stage.deploys(&reference(&source, ""), &stored.digest).await?;
         assert_eq!(artifact.revision, Some(format!("main@sha1:{number}")));
         assert_eq!(artifact.origin, Some(format!("{kind}/shop")));
@@ -95,7 +96,8 @@ async fn two_folders_of_one_source_are_one_download() -> Result<()> {
     let stored = source.store(&stage.artifacts, bytes, "main@sha1:1").await?;
     stage.deploys(&reference(&source, "a"), &folder_digest(&stored.digest, "a")).await?;
     stage.deploys(&reference(&source, "b"), &folder_digest(&stored.digest, "b")).await?;
-    let path = stored.url.split_once("127.0.0.1").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    let path =
+        stored.url.split_once("127.0.0.1").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     assert_eq!(stage.artifacts.requests(&format!("/{path}")), 1);
     Ok(())
 }

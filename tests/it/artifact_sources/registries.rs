@@ -40,7 +40,8 @@ async fn what_oras_flux_and_crane_push_is_deployed() -> Result<()> {
 
     // By its digest, and from what is on disk: no blob is fetched twice.
     let blobs = registry.count("GET", "/v2/shop/blobs/")?;
-    let (digest, source) = (&pushed[0].1, json!({"oci": {"repository": registry.reference("shop"), "digest": pushed[0].1}}));
+    let (digest, source) =
+        (&pushed[0].1, json!({"oci": {"repository": registry.reference("shop"), "digest": pushed[0].1}}));
     let (_, again) = stage.deploys(&source, digest).await?;
     assert_eq!(again.upload.unwrap_or_default().digest, uploads[0], "the same bytes as for the tag");
     assert_eq!(again.origin, None, "the spec names the digest");
@@ -82,7 +83,9 @@ async fn while_the_registry_is_away_what_the_tag_named_last_stays_wanted() -> Re
     stage.namespace.annotate(SHOP, RECONCILE_AT, "away").await?;
     let shows = |space: &konigle_operator::api::KonigleSpace| {
         let status = space.status.clone().unwrap_or_default();
-        status.condition("ArtifactReady").is_some_and(|ready| ready.status == "False" && ready.reason == "ArtifactUnavailable")
+        status
+            .condition("ArtifactReady")
+            .is_some_and(|ready| ready.status == "False" && ready.reason == "ArtifactUnavailable")
     };
     let space = stage.namespace.wait_for(SHOP, "told that the registry is away", shows).await?;
     let status = space.status.unwrap_or_default();
@@ -112,12 +115,18 @@ async fn private_registries_are_asked_with_the_secret() -> Result<()> {
             }
             keys
         };
-        stage.namespace.write_secret("registry", &with_ca(json!({"username": USERNAME, "password": "wrong-canary"}))).await?;
+        stage
+            .namespace
+            .write_secret("registry", &with_ca(json!({"username": USERNAME, "password": "wrong-canary"})))
+            .await?;
         stage.namespace.apply(SHOP, &wish(&source)).await?;
         let space = stage.namespace.wait_for_reason(SHOP, "ArtifactUnavailable").await?;
         let message = space.status.unwrap_or_default().condition("Ready").cloned().unwrap_or_default().message;
         assert!(message.contains("401") && message.contains("spec.source.oci.secretRef"), "{message}");
-        stage.namespace.write_secret("registry", &with_ca(json!({".dockerconfigjson": registry.docker_config()}))).await?;
+        stage
+            .namespace
+            .write_secret("registry", &with_ca(json!({".dockerconfigjson": registry.docker_config()})))
+            .await?;
         stage.namespace.annotate(SHOP, RECONCILE_AT, "mended").await?;
         stage.comes_to_run(&digest).await?;
 
