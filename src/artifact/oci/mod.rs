@@ -282,12 +282,9 @@ impl Access {
 
     /// What is sent to a registry that wants this. A token is remembered until it ends.
     async fn authorize(&self, challenge: Challenge) -> Result<Option<Auth>, FetchError> {
-        let url = match (&challenge, &self.auth) {
-            (Challenge::Bearer(url), None | Some(Auth::Basic { .. })) => url,
-            _ => {
-                self.shared.remember(self.session, challenge, None);
-                return Ok(self.auth.clone());
-            }
+        let (Challenge::Bearer(url), None | Some(Auth::Basic { .. })) = (&challenge, &self.auth) else {
+            self.shared.remember(self.session, challenge, None);
+            return Ok(self.auth.clone());
         };
         let asked = Instant::now();
         match self.token(url).await {
