@@ -313,7 +313,7 @@ mod tests {
             assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
             match (found, expected) {
                 (Ok(ArtifactCredentials { auth: Some(Auth::Basic { username, .. }), .. }), Ok(name)) => {
-                    assert_eq!(username, name)
+                    assert_eq!(username, name);
                 }
                 (Ok(ArtifactCredentials { auth: None, ca: Some(_) }), Ok("")) => {}
                 (Err(CredentialsError::Problem(problem)), Err((reason, parts))) => {

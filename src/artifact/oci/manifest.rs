@@ -12,7 +12,7 @@ use crate::text::cut;
 
 /// So many are listed in a message.
 const MOST_LISTED: usize = 10;
-/// What BuildKit marks the statements with that it puts beside an image.
+/// What docker's builder marks the statements with that it puts beside an image.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 /// What stands where an artifact has no content.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";

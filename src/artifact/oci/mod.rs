@@ -179,8 +179,11 @@ impl Registries {
         if layer.size > limits.max_size {
             return Err(FetchError::TooLarge { location: location(&url), limit: limits.max_size });
         }
-        let ask: Ask = Box::new(move |resume| Box::pin(access.clone().blob(url.clone(), resume)));
-        crash::around("download", Body::begin(ask, FIELD, &limits)).await
+        crash::around("download", {
+            let ask: Ask = Box::new(move |resume| Box::pin(access.clone().file(url.clone(), resume)));
+            Body::begin(ask, FIELD, &limits)
+        })
+        .await
     }
 }
 
@@ -214,13 +217,13 @@ impl Access {
         if let Some(digest) = told_digest(&answer)? {
             return Ok(digest);
         }
-        self.read(&url, What::Tag).await.map(|bytes| Digest::of(&bytes))
+        self.manifest_at(&url, What::Tag).await.map(|bytes| Digest::of(&bytes))
     }
 
     /// The manifest or index with this digest.
     async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, FetchError> {
         let url = self.url(&format!("manifests/{digest}"))?;
-        let bytes = crash::around("read-a-manifest", self.read(&url, What::Content)).await?;
+        let bytes = crash::around("read-a-manifest", self.manifest_at(&url, What::Content)).await?;
         let got = Digest::of(&bytes);
         if got == *digest {
             return Ok(bytes);
@@ -230,13 +233,13 @@ impl Access {
     }
 
     /// The manifest at this URL.
-    async fn read(&self, url: &Url, what: What) -> Result<Vec<u8>, FetchError> {
+    async fn manifest_at(&self, url: &Url, what: What) -> Result<Vec<u8>, FetchError> {
         let answer = self.ask_for(Method::GET, url, manifests(), what).await?;
-        read(answer, LARGEST_MANIFEST, &self.shared.limits).await
+        whole(answer, LARGEST_MANIFEST, &self.shared.limits).await
     }
 
     /// The blob at this URL, or its rest.
-    async fn blob(self, url: Url, resume: Option<Resume>) -> Result<Answer, FetchError> {
+    async fn file(self, url: Url, resume: Option<Resume>) -> Result<Answer, FetchError> {
         let mut headers = Resume::headers(resume.as_ref());
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         let answer = self.ask(Method::GET, &url, headers).await?;
@@ -279,12 +282,9 @@ impl Access {
 
     /// What is sent to a registry that wants this. A token is remembered until it ends.
     async fn authorize(&self, challenge: Challenge) -> Result<Option<Auth>, FetchError> {
-        let url = match (&challenge, &self.auth) {
-            (Challenge::Bearer(url), None | Some(Auth::Basic { .. })) => url,
-            _ => {
-                self.shared.remember(self.session, challenge, None);
-                return Ok(self.auth.clone());
-            }
+        let (Challenge::Bearer(url), None | Some(Auth::Basic { .. })) = (&challenge, &self.auth) else {
+            self.shared.remember(self.session, challenge, None);
+            return Ok(self.auth.clone());
         };
         let asked = Instant::now();
         match self.token(url).await {
@@ -309,7 +309,7 @@ impl Access {
             return Err(token_refused(&answer, self.auth.is_some()));
         }
         let place = location(&answer.url);
-        let bytes = read(answer, LARGEST_ANSWER, &self.shared.limits).await?;
+        let bytes = whole(answer, LARGEST_ANSWER, &self.shared.limits).await?;
         Token::read(&bytes).ok_or_else(|| {
             unavailable(place, "the registry's token service answered with no token that can be used".to_owned())
         })
@@ -422,7 +422,7 @@ fn told_digest(answer: &Answer) -> Result<Option<Digest>, FetchError> {
 }
 
 /// The whole of a small answer.
-async fn read(answer: Answer, largest: usize, limits: &Limits) -> Result<Vec<u8>, FetchError> {
+async fn whole(answer: Answer, largest: usize, limits: &Limits) -> Result<Vec<u8>, FetchError> {
     let place = location(&answer.url);
     let mut response = answer.response;
     let mut bytes = Vec::new();
@@ -452,7 +452,7 @@ async fn error_code(answer: Answer, limits: &Limits) -> Option<String> {
     struct Error {
         code: String,
     }
-    let bytes = read(answer, LARGEST_ANSWER, limits).await.ok()?;
+    let bytes = whole(answer, LARGEST_ANSWER, limits).await.ok()?;
     let code = serde_json::from_slice::<Errors>(&bytes).ok()?.errors.into_iter().next()?.code;
     let is_word = code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     (is_word && !code.is_empty()).then_some(code)

@@ -113,9 +113,11 @@ async fn a_token_that_ended_costs_one_request() {
 
 #[tokio::test]
 async fn a_password_goes_where_it_is_asked_for_and_stays() {
-    let host = Host::start(|request| match is_authorized(request, &basic(SECRET)) {
-        true => digest_headers(&Digest::of(b"v1").to_string()).into_response(),
-        false => challenge(r#"Basic realm="fake""#),
+    let host = Host::start(|request| {
+        if is_authorized(request, &basic(SECRET)) {
+            return digest_headers(&Digest::of(b"v1").to_string()).into_response();
+        }
+        challenge(r#"Basic realm="fake""#)
     })
     .await;
     let (registries, repository) = (Registries::new(&limits()), repository(&host));
@@ -179,12 +181,12 @@ async fn a_token_service_that_gives_none_is_told_and_asked_anew() {
         (200, "<html>", "answered with no token that can be used"),
         (200, r#"{"token":"a\r\nb: c"}"#, "answered with no token that can be used"),
     ] {
-        let host = Host::start(move |request| match request.uri().path() {
-            "/token" => (StatusCode::from_u16(status).unwrap(), body).into_response(),
-            _ => {
-                let host = request.headers()[header::HOST].to_str().unwrap();
-                challenge(&format!(r#"Bearer realm="http://{host}/token",scope="s""#))
+        let host = Host::start(move |request| {
+            if request.uri().path() == "/token" {
+                return (StatusCode::from_u16(status).unwrap(), body).into_response();
             }
+            let host = request.headers()[header::HOST].to_str().unwrap();
+            challenge(&format!(r#"Bearer realm="http://{host}/token",scope="s""#))
         })
         .await;
         let registries = Registries::new(&limits());
@@ -228,9 +230,9 @@ async fn a_digest_that_is_not_told_is_hashed_and_a_wrong_manifest_is_none() {
     let inner = index(wanted);
     let outer = index(Digest::of(inner.as_bytes()));
     let (top, under) = (Digest::of(outer.as_bytes()), Digest::of(inner.as_bytes()).to_string());
-    let host = Host::start(move |request| match request.uri().path().ends_with(&under) {
-        true => inner.clone().into_response(),
-        false => outer.clone().into_response(),
+    let host = Host::start(move |request| {
+        let is_under = request.uri().path().ends_with(&under);
+        if is_under { inner.clone() } else { outer.clone() }.into_response()
     })
     .await;
     let error = registries.layer(&repository(&host), &top, None, &anonymous()).await.unwrap_err();
