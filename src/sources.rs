@@ -259,10 +259,11 @@ impl SourceObject {
         let conditions = self.status["conditions"].as_array();
         let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
         // An ExternalArtifact has it in the condition alone.
-        let observed = [Some(&self.status), ready].into_iter().flatten();
+        let observed =
+            [Some(&self.status), ready].into_iter().flatten().find_map(|it| it["observedGeneration"].as_i64());
         FluxSource {
             generation: self.metadata.generation,
-            observed_generation: observed.filter_map(|it| it["observedGeneration"].as_i64()).next().unwrap_or(-1),
+            observed_generation: observed.unwrap_or(-1),
             artifact: artifact(&self.status["artifact"]),
             ready: ready.map(|condition| SourceReady {
                 status: text(condition, "status", LONGEST_MESSAGE),

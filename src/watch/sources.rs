@@ -154,7 +154,7 @@ impl<'a> Watch<'a> {
         self.failing_since = None;
         if !self.context.sources.is_listed(self.kind) {
             self.warned = None;
-            info!(objects = listed.len(), "Flux's {} is listed and watched", self.kind.word());
+            info!("Flux's {} is listed and watched", self.kind.word());
         }
         self.wake(&self.context.sources.set_listed(self.kind, listed));
     }
