@@ -123,12 +123,13 @@ impl Store {
     pub async fn check(&self, key: &Key) {
         let file = (key.scope.clone(), key.digest);
         let left = self.index().used(&file).is_some();
-        if !left || self.upload(key).is_some() || self.rejection(key).is_err() {
+        if !left || !key.part.is_empty() || self.upload(key).is_some() || self.rejection(key).is_err() {
             return;
         }
         let flight = self.flight(key);
         let _alone = flight.last_failure.lock().await;
         if let Some(verified) = self.verify(&file).await
+            && matches!(self.format(key, &verified).await, Ok(Format::Zip))
             && let Err(error @ FetchError::Rejected { .. }) =
                 self.accept_zip(key, &verified, &CancellationToken::new()).await
         {
