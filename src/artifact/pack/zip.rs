@@ -70,16 +70,16 @@ impl<'a> ZipFile<'a> {
     }
 
     /// Begins a file. `sums` is what is known already.
-    pub(super) fn begin(&mut self, head: Head, sums: Option<Sums>) -> Result<(), InspectError> {
+    pub(super) fn begin_file(&mut self, head: Head, sums: Option<Sums>) -> Result<(), InspectError> {
         let header = local_header(&head, sums.unwrap_or_default());
         let start = self.at;
-        self.write(&header)?;
+        self.append(&header)?;
         self.last = Some((head, start, self.at));
         Ok(())
     }
 
     /// The next bytes of the file, as they are to stand in the ZIP.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), InspectError> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), InspectError> {
         self.at += bytes.len() as u64;
         if self.at > self.limits.max_size {
             return rejected(format!(
@@ -92,19 +92,19 @@ impl<'a> ZipFile<'a> {
     }
 
     /// Ends a file that was begun without its sums.
-    pub(super) fn end_with(&mut self, crc32: u32) -> Result<(), InspectError> {
+    pub(super) fn end_file_with(&mut self, crc32: u32) -> Result<(), InspectError> {
         if let Some((head, start, data)) = &self.last {
             let header = local_header(head, Sums { crc32, packed: self.at - data });
             self.file.seek(SeekFrom::Start(*start))?;
             self.file.write_all(&header)?;
             self.file.seek(SeekFrom::Start(self.at))?;
         }
-        self.end(crc32);
+        self.end_file(crc32);
         Ok(())
     }
 
     /// Ends a file.
-    pub(super) fn end(&mut self, crc32: u32) {
+    pub(super) fn end_file(&mut self, crc32: u32) {
         if let Some((head, start, data)) = &self.last {
             let sums = Sums { crc32, packed: self.at - data };
             self.directory.extend_from_slice(&directory_entry(head, sums, *start));
@@ -118,7 +118,7 @@ impl<'a> ZipFile<'a> {
         let packed = self.at - data;
         let copy = Head { name, ..head.clone() };
         let start = self.at;
-        self.write(&local_header(&copy, Sums { crc32, packed }))?;
+        self.append(&local_header(&copy, Sums { crc32, packed }))?;
         let copied = self.at;
         let mut buffer = vec![0; BUFFER];
         let mut done = 0;
@@ -128,19 +128,19 @@ impl<'a> ZipFile<'a> {
             let mut file: &File = self.file.get_ref();
             file.read_exact(&mut buffer[..length])?;
             self.file.seek(SeekFrom::Start(self.at))?;
-            self.write(&buffer[..length])?;
+            self.append(&buffer[..length])?;
             done += length as u64;
         }
         self.last = Some((copy, start, copied));
-        self.end(crc32);
+        self.end_file(crc32);
         Ok(())
     }
 
     /// Writes the directory. Gives back the file's size.
-    pub(super) fn finish(mut self) -> Result<u64, InspectError> {
+    pub(super) fn write_directory(mut self) -> Result<u64, InspectError> {
         let start = self.at;
         let directory = std::mem::take(&mut self.directory);
-        self.write(&directory)?;
+        self.append(&directory)?;
         let size = directory.len() as u64;
         drop(directory);
         let short = |number: u64| u32::try_from(number).unwrap_or(FULL);
@@ -150,12 +150,12 @@ impl<'a> ZipFile<'a> {
             record.u64(self.entries).u64(self.entries).u64(size).u64(start);
             let end = self.at;
             record.bytes(ZIP64_LOCATOR).u32(0).u64(end).u32(1);
-            self.write(&record.0)?;
+            self.append(&record.0)?;
         }
         let entries = u16::try_from(self.entries).unwrap_or(u16::MAX);
         let mut record = Fields(END.to_vec());
         record.u16(0).u16(0).u16(entries).u16(entries).u32(short(size)).u32(short(start)).u16(0);
-        self.write(&record.0)?;
+        self.append(&record.0)?;
         self.file.flush()?;
         Ok(self.at)
     }
