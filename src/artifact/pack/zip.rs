@@ -233,3 +233,62 @@ impl Fields {
         self.bytes(&number.to_le_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::zip::ZipArchive;
+    use tempfile::tempfile;
+
+    use super::*;
+
+    /// Passes over so many bytes of the file: a hole takes no disk.
+    fn pass_over(zip: &mut ZipFile<'_>, bytes: u64) {
+        zip.at += bytes;
+        zip.file.seek(SeekFrom::Start(zip.at)).unwrap();
+    }
+
+    #[test]
+    fn what_32_bits_do_not_count_is_read_back() {
+        const LARGE: u64 = 5 << 30;
+        let file = tempfile().unwrap();
+        let limits = Limits { max_size: u64::MAX, ..Limits::default() };
+        let mut zip = ZipFile::new(&file, &limits).unwrap();
+        let head = |name: &str, size| Head { name: name.to_owned(), executable: false, deflated: false, size };
+        let sums = Sums { crc32: crc(b"near"), packed: 4 };
+        zip.begin_file(head("near", 4), Some(sums)).unwrap();
+        zip.append(b"near").unwrap();
+        zip.end_file(sums.crc32);
+        zip.begin_file(head("large", LARGE), None).unwrap();
+        pass_over(&mut zip, LARGE);
+        zip.end_file_with(0x1234_5678).unwrap();
+        let sums = Sums { crc32: crc(b"far"), packed: 3 };
+        zip.begin_file(head("far", 3), Some(sums)).unwrap();
+        zip.append(b"far").unwrap();
+        zip.end_file(sums.crc32);
+        let size = zip.write_directory().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), size);
+
+        let mut archive = ZipArchive::new(&file).unwrap();
+        assert_eq!(archive.len(), 3);
+        let large = archive.by_index_raw(1).unwrap();
+        assert_eq!((large.size(), large.compressed_size(), large.crc32()), (LARGE, LARGE, 0x1234_5678));
+        drop(large);
+        for name in ["near", "far"] {
+            let mut content = String::new();
+            archive.by_name(name).unwrap().read_to_string(&mut content).unwrap();
+            assert_eq!(content, name);
+        }
+        let mut header = [0; 30 + 5 + 20];
+        let mut start: &File = &file;
+        start.seek(SeekFrom::Start(30 + 4 + 4)).unwrap();
+        start.read_exact(&mut header).unwrap();
+        assert_eq!(header[18..26], [0xff; 8], "the sizes of the local header");
+        assert_eq!(header[35..], *[&[1, 0, 16, 0][..], &LARGE.to_le_bytes(), &LARGE.to_le_bytes()].concat());
+    }
+
+    fn crc(bytes: &[u8]) -> u32 {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum()
+    }
+}
