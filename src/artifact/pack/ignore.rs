@@ -114,15 +114,12 @@ fn class(members: &[char]) -> String {
     let mut class = String::from(if negated { "[^" } else { "[" });
     let mut is_empty = true;
     while let [first, rest @ ..] = members {
-        let last = match rest {
-            ['-', last, after @ ..] => {
-                members = after;
-                *last
-            }
-            _ => {
-                members = rest;
-                *first
-            }
+        let last = if let ['-', last, after @ ..] = rest {
+            members = after;
+            *last
+        } else {
+            members = rest;
+            *first
         };
         // A range that runs backwards has no members.
         if *first <= last {

@@ -19,8 +19,6 @@ mod pax;
 mod stream;
 mod survey;
 mod tar;
-#[cfg(test)]
-mod tests;
 mod write;
 mod zip;
 
@@ -30,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inspect::InspectError;
 use super::{Digest, Limits};
+use crate::crash;
 
 /// The ZIP that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,5 +49,11 @@ pub(super) fn pack(
     stop: &CancellationToken,
 ) -> Result<Packed, InspectError> {
     let plan = survey::survey(source, folder, limits, stop)?;
-    write::write(source, &plan, limits, into, stop)
+    crash::point("pack", "surveyed");
+    let packed = write::write_zip(source, &plan, limits, into, stop)?;
+    crash::point("pack", "written");
+    Ok(packed)
 }
+
+#[cfg(test)]
+mod tests;

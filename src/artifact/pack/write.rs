@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 1 << 20;
 /// So many blocks are kept to be used again.
 const SPARE_BLOCKS: usize = 4;
 
-pub(super) fn write(
+pub(super) fn write_zip(
     source: &File,
     plan: &Plan,
     limits: &Limits,
@@ -44,10 +44,10 @@ pub(super) fn write(
             let mut names = plan.names(&member.name).into_iter();
             if let Some(name) = names.next() {
                 let head = Head { name, executable, deflated: false, size };
-                packer.add(&mut tar, head, names.collect(), &mut deflater)?;
+                packer.add_file(&mut tar, head, names.collect(), &mut deflater)?;
             }
         }
-        packer.finish()
+        packer.write_the_rest()
     })?;
     Ok(Packed { digest: digest_of(into, stop)?, size })
 }
@@ -77,7 +77,7 @@ struct Tail {
 
 impl Packer<'_> {
     /// Reads a file to its end, and hands it over block by block.
-    fn add(
+    fn add_file(
         &mut self,
         tar: &mut Tar<'_>,
         head: Head,
@@ -114,7 +114,7 @@ impl Packer<'_> {
 
     fn hand_over(&mut self, block: Block, under_way: UnderWay) -> Result<(), InspectError> {
         while self.under_way.len() >= MOST_BLOCKS || self.bytes + under_way.length > MOST_BYTES {
-            self.write_next()?;
+            self.write_next_block()?;
         }
         self.bytes += under_way.length;
         self.under_way.push_back(under_way);
@@ -122,7 +122,7 @@ impl Packer<'_> {
     }
 
     /// Writes the block that was handed over first.
-    fn write_next(&mut self) -> Result<(), InspectError> {
+    fn write_next_block(&mut self) -> Result<(), InspectError> {
         let Some(UnderWay { length, head, tail }) = self.under_way.pop_front() else { return Ok(()) };
         self.bytes -= length;
         let block = self.pool.receive()?;
@@ -131,14 +131,14 @@ impl Packer<'_> {
             head.deflated = block.is_deflated();
             let crc32 = tail.as_ref().map_or(0, |tail| tail.crc32);
             let sums = Sums { crc32, packed: block.packed().len() as u64 };
-            self.zip.begin(head, is_whole.then_some(sums))?;
+            self.zip.begin_file(head, is_whole.then_some(sums))?;
         }
-        self.zip.write(block.packed())?;
+        self.zip.append(block.packed())?;
         if let Some(Tail { crc32, copies }) = tail {
             if is_whole {
-                self.zip.end(crc32);
+                self.zip.end_file(crc32);
             } else {
-                self.zip.end_with(crc32)?;
+                self.zip.end_file_with(crc32)?;
             }
             for name in copies {
                 self.zip.copy_last(name, crc32)?;
@@ -150,11 +150,11 @@ impl Packer<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<u64, InspectError> {
+    fn write_the_rest(mut self) -> Result<u64, InspectError> {
         while !self.under_way.is_empty() {
-            self.write_next()?;
+            self.write_next_block()?;
         }
-        self.zip.finish()
+        self.zip.write_directory()
     }
 }
 

@@ -71,16 +71,16 @@ impl<'a> ZipFile<'a> {
     }
 
     /// Begins a file. `sums` is what is known already.
-    pub(super) fn begin(&mut self, head: Head, sums: Option<Sums>) -> Result<(), InspectError> {
+    pub(super) fn begin_file(&mut self, head: Head, sums: Option<Sums>) -> Result<(), InspectError> {
         let header = local_header(&head, sums.unwrap_or_default());
         let start = self.at;
-        self.write(&header)?;
+        self.append(&header)?;
         self.last = Some((head, start, self.at));
         Ok(())
     }
 
     /// The next bytes of the file, as they are to stand in the ZIP.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), InspectError> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), InspectError> {
         self.at += bytes.len() as u64;
         if self.at > self.limits.max_size {
             return rejected(format!(
@@ -94,7 +94,7 @@ impl<'a> ZipFile<'a> {
     }
 
     /// Ends a file that was begun without its sums.
-    pub(super) fn end_with(&mut self, crc32: u32) -> Result<(), InspectError> {
+    pub(super) fn end_file_with(&mut self, crc32: u32) -> Result<(), InspectError> {
         if let Some((head, start, data)) = &self.last {
             let header = local_header(head, Sums { crc32, packed: self.at - data });
             self.file.seek(SeekFrom::Start(*start))?;
@@ -102,12 +102,12 @@ impl<'a> ZipFile<'a> {
             self.file.write_all(&header)?;
             self.file.seek(SeekFrom::Start(self.at))?;
         }
-        self.end(crc32);
+        self.end_file(crc32);
         Ok(())
     }
 
     /// Ends a file.
-    pub(super) fn end(&mut self, crc32: u32) {
+    pub(super) fn end_file(&mut self, crc32: u32) {
         if let Some((head, start, data)) = &self.last {
             let sums = Sums { crc32, packed: self.at - data };
             self.directory.extend_from_slice(&directory_entry(head, sums, *start));
@@ -121,7 +121,7 @@ impl<'a> ZipFile<'a> {
         let packed = self.at - data;
         let copy = Head { name, ..head.clone() };
         let start = self.at;
-        self.write(&local_header(&copy, Sums { crc32, packed }))?;
+        self.append(&local_header(&copy, Sums { crc32, packed }))?;
         let copied = self.at;
         let mut buffer = vec![0; BUFFER];
         let mut done = 0;
@@ -131,19 +131,19 @@ impl<'a> ZipFile<'a> {
             let mut file: &File = self.file.get_ref();
             file.read_exact(&mut buffer[..length])?;
             self.file.seek(SeekFrom::Start(self.at))?;
-            self.write(&buffer[..length])?;
+            self.append(&buffer[..length])?;
             done += length as u64;
         }
         self.last = Some((copy, start, copied));
-        self.end(crc32);
+        self.end_file(crc32);
         Ok(())
     }
 
     /// Writes the directory. Gives back the file's size.
-    pub(super) fn finish(mut self) -> Result<u64, InspectError> {
+    pub(super) fn write_directory(mut self) -> Result<u64, InspectError> {
         let start = self.at;
         let directory = std::mem::take(&mut self.directory);
-        self.write(&directory)?;
+        self.append(&directory)?;
         let size = directory.len() as u64;
         drop(directory);
         let short = |number: u64| u32::try_from(number).unwrap_or(FULL);
@@ -153,12 +153,12 @@ impl<'a> ZipFile<'a> {
             record.u64(self.entries).u64(self.entries).u64(size).u64(start);
             let end = self.at;
             record.bytes(ZIP64_LOCATOR).u32(0).u64(end).u32(1);
-            self.write(&record.0)?;
+            self.append(&record.0)?;
         }
         let entries = u16::try_from(self.entries).unwrap_or(u16::MAX);
         let mut record = Fields(END.to_vec());
         record.u16(0).u16(0).u16(entries).u16(entries).u32(short(size)).u32(short(start)).u16(0);
-        self.write(&record.0)?;
+        self.append(&record.0)?;
         self.file.flush()?;
         Ok(self.at)
     }
@@ -234,5 +234,64 @@ impl Fields {
 
     fn u64(&mut self, number: u64) -> &mut Self {
         self.bytes(&number.to_le_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::zip::ZipArchive;
+    use tempfile::tempfile;
+
+    use super::*;
+
+    /// Passes over so many bytes of the file: a hole takes no disk.
+    fn pass_over(zip: &mut ZipFile<'_>, bytes: u64) {
+        zip.at += bytes;
+        zip.file.seek(SeekFrom::Start(zip.at)).unwrap();
+    }
+
+    #[test]
+    fn what_32_bits_do_not_count_is_read_back() {
+        const LARGE: u64 = 5 << 30;
+        let file = tempfile().unwrap();
+        let limits = Limits { max_size: u64::MAX, ..Limits::default() };
+        let mut zip = ZipFile::new(&file, &limits).unwrap();
+        let head = |name: &str, size| Head { name: name.to_owned(), executable: false, deflated: false, size };
+        let sums = Sums { crc32: crc(b"near"), packed: 4 };
+        zip.begin_file(head("near", 4), Some(sums)).unwrap();
+        zip.append(b"near").unwrap();
+        zip.end_file(sums.crc32);
+        zip.begin_file(head("large", LARGE), None).unwrap();
+        pass_over(&mut zip, LARGE);
+        zip.end_file_with(0x1234_5678).unwrap();
+        let sums = Sums { crc32: crc(b"far"), packed: 3 };
+        zip.begin_file(head("far", 3), Some(sums)).unwrap();
+        zip.append(b"far").unwrap();
+        zip.end_file(sums.crc32);
+        let size = zip.write_directory().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), size);
+
+        let mut archive = ZipArchive::new(&file).unwrap();
+        assert_eq!(archive.len(), 3);
+        let large = archive.by_index_raw(1).unwrap();
+        assert_eq!((large.size(), large.compressed_size(), large.crc32()), (LARGE, LARGE, 0x1234_5678));
+        drop(large);
+        for name in ["near", "far"] {
+            let mut content = String::new();
+            archive.by_name(name).unwrap().read_to_string(&mut content).unwrap();
+            assert_eq!(content, name);
+        }
+        let mut header = [0; 30 + 5 + 20];
+        let mut start: &File = &file;
+        start.seek(SeekFrom::Start(30 + 4 + 4)).unwrap();
+        start.read_exact(&mut header).unwrap();
+        assert_eq!(header[18..26], [0xff; 8], "the sizes of the local header");
+        assert_eq!(header[35..], *[&[1, 0, 16, 0][..], &LARGE.to_le_bytes(), &LARGE.to_le_bytes()].concat());
+    }
+
+    fn crc(bytes: &[u8]) -> u32 {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum()
     }
 }

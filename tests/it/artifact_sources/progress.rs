@@ -62,7 +62,7 @@ async fn a_download_tells_how_far_it_is() -> Result<()> {
 async fn an_upload_tells_how_far_it_is() -> Result<()> {
     let mut stage = Stage::open("upload").await?;
     let wire = stage.put_wire_before_konigle().await?;
-    let published = stage.artifacts.serve("/shop.zip", large_application(64 << 20)?);
+    let published = stage.artifacts.serve("/shop.zip", large_application(8 << 20)?);
     wire.next("POST", 1, Fault::Latency(Duration::from_millis(10)));
     let source = json!({"http": {"url": published.url, "digest": published.digest}});
     stage.namespace.apply(SHOP, &wish(&source)).await?;
