@@ -1,0 +1,103 @@
+//! What is uploaded and packed: made anew by each run, and the same each time.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use fastrand::Rng;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use crate::support::run_folder::new_folder;
+use crate::support::{Context, Failure, Result};
+
+const MIB: usize = 1 << 20;
+/// The files of an application, without its content.
+const APPLICATION: [(&str, &str); 2] = [
+    ("Dockerfile", "FROM scratch\n"),
+    ("bentocloud.toml", "[app]\nname = \"shop\"\n\n[processes.web]\ncommand = \"serve\"\nhttp = true\n"),
+];
+
+/// An application whose files no packing makes smaller, as a folder and as a ZIP of it. Dropping it removes both.
+pub(crate) struct Large {
+    folder: PathBuf,
+}
+
+impl Large {
+    /// Of so many MiB.
+    pub(crate) fn make(mebibytes: usize) -> Result<Self> {
+        let large = Self { folder: new_folder("large")? };
+        let files = large.files();
+        write_application(&files)?;
+        let mut random = Rng::with_seed(6);
+        let mut piece = vec![0; MIB];
+        let mut data = create(&files.join("data"))?;
+        for _ in 0..mebibytes {
+            random.fill(&mut piece);
+            data.write_all(&piece)?;
+        }
+        data.flush()?;
+        let mut writer = ZipWriter::new(create(&large.zip())?);
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+        for name in ["Dockerfile", "bentocloud.toml", "data"] {
+            writer.start_file(name, stored)?;
+            std::io::copy(&mut BufReader::with_capacity(MIB, File::open(files.join(name))?), &mut writer)?;
+        }
+        writer.finish()?.flush()?;
+        Ok(large)
+    }
+
+    /// The folder with its files.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.folder.join("app")
+    }
+
+    /// The ZIP.
+    pub(crate) fn zip(&self) -> PathBuf {
+        self.folder.join("app.zip")
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        // Otherwise the next run removes it.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn write_application(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).context(format!("making {}", folder.display()))?;
+    for (name, text) in APPLICATION {
+        fs::write(folder.join(name), text).context(format!("writing {name}"))?;
+    }
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<BufWriter<File>> {
+    let file = File::create(path).context(format!("making {}", path.display()))?;
+    Ok(BufWriter::with_capacity(MIB, file))
+}
+
+/// The SHA-256 of a file, as a resource names it.
+pub(crate) fn digest_of(path: &Path) -> Result<String> {
+    let mut file = File::open(path).context(format!("reading {}", path.display()))?;
+    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut piece = vec![0; MIB];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(format!("sha256:{}", hex::encode(hash.finish()))),
+            read => hash.update(&piece[..read]),
+        }
+    }
+}
+
+/// A size in MiB from the environment, so that a short run is possible.
+pub(crate) fn mebibytes(variable: &str, default: usize) -> Result<usize> {
+    match std::env::var(variable) {
+        Ok(text) if !text.is_empty() => match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(Failure::new(format!("{variable} must be a number of MiB, such as 64"))),
+        },
+        _ => Ok(default),
+    }
+}
