@@ -40,6 +40,22 @@ pub struct Config {
     #[arg(long, env = "KONIGLE_ARTIFACT_MAX_SIZE", default_value = "5GiB", value_parser = parse_size)]
     pub artifact_max_size: u64,
 
+    /// The most entries of an artifact, and the most files and folders in it.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_ENTRIES", default_value = "100000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub artifact_max_entries: u64,
+
+    /// The most bytes that an artifact may unpack to.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_UNPACKED", default_value = "8GiB", value_parser = parse_size)]
+    pub artifact_max_unpacked: u64,
+
+    /// How many times its size an artifact may unpack to, where that is more than 64 MiB.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_RATIO", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    pub artifact_max_ratio: u64,
+
+    /// The longest path in an artifact, in bytes.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_PATH_LENGTH", default_value = "1024", value_parser = clap::value_parser!(u16).range(1..))]
+    pub artifact_max_path_length: u16,
+
     /// How much disk the kept artifacts may take; those used longest ago go first.
     #[arg(long, env = "KONIGLE_ARTIFACT_DIR_SIZE", default_value = "10GiB", value_parser = parse_size)]
     pub artifact_dir_size: u64,

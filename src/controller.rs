@@ -110,6 +110,10 @@ fn context(
     let guard = Guard::new(&base_url, &config.allowed_base_urls);
     let limits = artifact::Limits {
         max_size: config.artifact_max_size,
+        max_entries: config.artifact_max_entries,
+        max_unpacked: config.artifact_max_unpacked,
+        max_ratio: config.artifact_max_ratio,
+        max_path_length: config.artifact_max_path_length,
         store_budget: config.artifact_dir_size,
         allow_insecure: config.allow_insecure_artifacts,
         ..artifact::Limits::default()

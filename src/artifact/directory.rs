@@ -4,7 +4,7 @@
 //! up to the size of the file, before it looks at a single entry. A file that a stranger made must not choose how
 //! much memory the operator takes. Layout: APPNOTE.TXT 6.3.10, sections 4.3.12 to 4.3.16.
 //!
-//! Absent: split archives, encrypted directories, comments, and the contents of the entries.
+//! Absent: split archives, encrypted directories, comments, and the contents of the entries: see `contents`.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
 
@@ -51,7 +51,8 @@ pub(super) struct Entry {
     /// As stored, in no known encoding.
     pub(super) name: Vec<u8>,
     pub(super) encrypted: bool,
-    pub(super) symlink: bool,
+    /// What kind of file it is by its Unix mode, as in `S_IFMT`; 0 where that is not said.
+    pub(super) kind: u32,
     /// How it is compressed, by APPNOTE's numbers.
     pub(super) method: u16,
     pub(super) crc32: u32,
@@ -67,6 +68,7 @@ pub(super) struct Directory<R> {
     left: u64,
     declared: Count,
     read: u64,
+    start: u64,
     shift: u64,
     extra: Vec<u8>,
 }
@@ -96,6 +98,7 @@ impl<R: Read + Seek> Directory<R> {
             left: end.size,
             declared: end.count,
             read: 0,
+            start: end.start,
             shift: end.shift,
             extra: Vec::new(),
         })
@@ -107,6 +110,11 @@ impl<R: Read + Seek> Directory<R> {
             Count::Short(count) => count.into(),
             Count::Long(count) => count,
         }
+    }
+
+    /// Where the directory begins in the file; all entries lie before it.
+    pub(super) fn start(&self) -> u64 {
+        self.start
     }
 
     /// The next entry, `None` after the last one. All bytes of the directory are read, whatever count is declared, so
@@ -127,8 +135,9 @@ impl<R: Read + Seek> Directory<R> {
         let mut entry = Entry {
             name: vec![0; u16_at(&fixed, 28).into()],
             encrypted: u16_at(&fixed, 8) & 1 != 0,
-            // The high half of the external attributes is the Unix mode, where the maker's system is Unix (3).
-            symlink: fixed[5] == 3 && (u32_at(&fixed, 38) >> 16) & 0o170_000 == 0o120_000,
+            // The high half of the external attributes is the Unix mode. Programs look there whatever the maker's system
+            // is said to be.
+            kind: (u32_at(&fixed, 38) >> 16) & 0o170_000,
             method: u16_at(&fixed, 10),
             crc32: u32_at(&fixed, 16),
             compressed_size: u32_at(&fixed, 20).into(),
@@ -142,7 +151,8 @@ impl<R: Read + Seek> Directory<R> {
         if io::copy(&mut self.reader.by_ref().take(comment), &mut io::sink())? < comment {
             return Err(Malformed("it ends in the middle of its directory"));
         }
-        apply_zip64(&mut entry, &self.extra)?;
+        let values = &mut [&mut entry.unpacked_size, &mut entry.compressed_size, &mut entry.header_start];
+        apply_zip64(values, &self.extra)?;
         entry.header_start =
             entry.header_start.checked_add(self.shift).ok_or(Malformed("an entry points behind the file"))?;
         let length = ENTRY_LEN as u64 + entry.name.len() as u64 + self.extra.len() as u64 + comment;
@@ -220,8 +230,23 @@ fn zip64_end<R: Read + Seek>(
     Ok(Some((start, record)))
 }
 
+/// The sizes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) compressed: u64,
+    pub(super) unpacked: u64,
+}
+
+/// The sizes that a local header says, given all of it but the name.
+pub(super) fn local_sizes(fixed: &[u8; 30], extra: &[u8]) -> Result<Sizes, DirectoryError> {
+    let mut sizes = Sizes { compressed: u32_at(fixed, 18).into(), unpacked: u32_at(fixed, 22).into() };
+    let Sizes { compressed, unpacked } = &mut sizes;
+    apply_zip64(&mut [unpacked, compressed], extra)?;
+    Ok(sizes)
+}
+
 /// Sizes and offset that do not fit 32 bits stand in an extra field, in this order, each only where it is needed.
-fn apply_zip64(entry: &mut Entry, mut extra: &[u8]) -> Result<(), DirectoryError> {
+fn apply_zip64(values: &mut [&mut u64], mut extra: &[u8]) -> Result<(), DirectoryError> {
     const FULL: u64 = u32::MAX as u64;
     while extra.len() >= 4 {
         let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
@@ -231,12 +256,12 @@ fn apply_zip64(entry: &mut Entry, mut extra: &[u8]) -> Result<(), DirectoryError
             continue;
         }
         let mut field = field;
-        for value in [&mut entry.unpacked_size, &mut entry.compressed_size, &mut entry.header_start] {
-            if *value == FULL {
+        for value in values {
+            if **value == FULL {
                 if field.len() < 8 {
                     return Err(Malformed("an entry has a broken extra field"));
                 }
-                *value = u64_at(field, 0);
+                **value = u64_at(field, 0);
                 field = &field[8..];
             }
         }

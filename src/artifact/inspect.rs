@@ -1,32 +1,27 @@
 //! Whether Konigle could run an artifact: looked at before it is sent, since a deploy that fails there has already
 //! used up an attempt.
 //!
-//! Only the directory of the ZIP and `bentocloud.toml` are read, in constant memory. Nothing is extracted, so a ZIP
-//! bomb has nothing to explode in; its declared size is refused for Konigle's sake.
-//!
-//! Absent: what the server alone can know. `[app]`, `[deploy]` and the commands are not looked at.
+//! A ZIP is sent as it is, so all of it is read, in constant memory: its directory, and what the directory stands for.
+//! Nothing is extracted, so a ZIP bomb has nothing to explode in; it is refused for Konigle's sake.
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 
 use thiserror::Error;
-use zip::read::read_zipfile_from_stream_with_options;
-use zip::result::ZipError;
-use zip::{CompressionMethod, ZipReadOptions};
+use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::contents::{Keep, Place, compare};
 use super::directory::{Directory, DirectoryError, Entry};
+use super::format::Format;
+use super::limits::{Budget, too_many_entries};
+use super::names::{Node, Tree, clean_name, shown};
+use super::root::{MANIFEST, Root, check_manifest};
 
-const DOCKERFILE: &str = "Dockerfile";
-const MANIFEST: &str = "bentocloud.toml";
-/// The largest `bentocloud.toml`, in bytes.
-const MANIFEST_MAX: u64 = 1 << 20;
-/// How many bytes of the file are read for it: it does not deflate to more than it is, beside its local header.
-const MANIFEST_REACH: u64 = MANIFEST_MAX + (1 << 18);
-/// Linux refuses longer paths.
-const NAME_MAX: usize = 4096;
-/// Names are kept to find doubles; so many bytes of them in all.
-const NAMES_MAX: usize = 32 << 20;
+// Kinds of files in a Unix mode.
+const UNSAID: u32 = 0;
+const REGULAR: u32 = 0o100_000;
+const FOLDER: u32 = 0o040_000;
+const SYMLINK: u32 = 0o120_000;
 
 /// Why a file did not pass.
 #[derive(Debug, Error)]
@@ -34,9 +29,12 @@ pub(super) enum InspectError {
     /// The content is at fault; the text says what to do.
     #[error("{0}")]
     Rejected(String),
-    /// The file could not be read from the disk.
+    /// The file could not be read from the disk, or what is made of it not be written there.
     #[error(transparent)]
     Disk(io::Error),
+    /// The caller's token was cancelled.
+    #[error("stopped")]
+    Stopped,
 }
 
 impl From<DirectoryError> for InspectError {
@@ -54,242 +52,90 @@ impl From<io::Error> for InspectError {
     }
 }
 
-fn rejected<T>(reason: impl Into<String>) -> Result<T, InspectError> {
+pub(super) fn rejected<T>(reason: impl Into<String>) -> Result<T, InspectError> {
     Err(InspectError::Rejected(reason.into()))
 }
 
-/// Looks at a whole file. Blocks: call it where blocking is allowed.
-pub(super) fn inspect<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<(), InspectError> {
-    refuse_other_formats(&mut reader)?;
-    let manifest = read_directory(&mut reader, limits)?;
-    let text = read_manifest(&mut reader, &manifest)?;
-    check_manifest(&text)
+/// Looks at a whole ZIP. Blocks, for as long as unpacking it takes: call it where blocking is allowed.
+pub(super) fn inspect<R: Read + Seek>(
+    mut reader: R,
+    limits: &Limits,
+    stop: &CancellationToken,
+) -> Result<(), InspectError> {
+    if Format::of(&mut reader)? != Format::Zip {
+        return rejected("it is a tar file, where a ZIP file is needed");
+    }
+    let listing = read_directory(&mut reader, limits)?;
+    let kept = compare(&mut reader, listing.places, listing.start, limits, stop)?;
+    for name in kept.links.names() {
+        kept.links.resolve(name, &listing.tree)?;
+    }
+    check_manifest(&kept.manifest)
 }
 
-fn refuse_other_formats<R: Read + Seek>(reader: &mut R) -> Result<(), InspectError> {
-    let mut head = Vec::new();
-    reader.seek(SeekFrom::Start(0))?;
-    reader.take(265).read_to_end(&mut head)?;
-    let format = match head.as_slice() {
-        [] => "an empty file",
-        [0x1f, 0x8b, ..] => "a gzip file (.tar.gz?)",
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "an xz file (.tar.xz?)",
-        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z file",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "a zstd file (.tar.zst?)",
-        _ if head.get(257..262) == Some(b"ustar") => "a tar file",
-        _ if super::http::looks_like_html(&head) => "an HTML page",
-        _ => return Ok(()),
-    };
-    rejected(format!("it is {format}; Konigle takes ZIP files only"))
+/// What the directory says.
+struct Listing {
+    tree: Tree,
+    root: Root,
+    places: Vec<Place>,
+    /// Where the directory begins.
+    start: u64,
 }
 
-/// Checks every entry and gives back the one of the root's `bentocloud.toml`.
-fn read_directory<R: Read + Seek>(reader: R, limits: &Limits) -> Result<Entry, InspectError> {
+/// Checks every entry by what the directory says of it.
+fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<Listing, InspectError> {
+    let packed = reader.seek(io::SeekFrom::End(0))?;
     let mut directory = match Directory::open(reader) {
         Err(DirectoryError::Malformed(reason)) => return rejected(format!("it is not a ZIP file: {reason}")),
         other => other?,
     };
-    let mut contents = Contents::default();
     if directory.declared_entries() > limits.max_entries {
-        return too_many_entries(limits);
+        return too_many_entries(limits.max_entries);
     }
+    let mut budget = Budget::new(limits, packed);
+    let mut listing =
+        Listing { tree: Tree::new(limits), root: Root::default(), places: Vec::new(), start: directory.start() };
     while let Some(entry) = directory.next_entry()? {
-        contents.add(entry, limits)?;
+        budget.entry()?;
+        budget.unpack(entry.unpacked_size)?;
+        listing.add(&entry, limits)?;
     }
-    contents.judge()
+    listing.root.judge(|_| "zip the folder's contents, not the folder".to_owned())?;
+    Ok(listing)
 }
 
-#[derive(Default)]
-struct Contents {
-    names: HashSet<String>,
-    name_bytes: usize,
-    entries: u64,
-    unpacked: u64,
-    dockerfile: bool,
-    manifest: Option<Entry>,
-    /// Top-level folders that hold `Dockerfile` or `bentocloud.toml`.
-    folders: BTreeMap<String, Found>,
-}
-
-#[derive(Default)]
-struct Found {
-    dockerfile: bool,
-    manifest: bool,
-}
-
-impl Contents {
-    fn add(&mut self, entry: Entry, limits: &Limits) -> Result<(), InspectError> {
-        self.entries += 1;
-        if self.entries > limits.max_entries {
-            return too_many_entries(limits);
-        }
-        self.unpacked = self.unpacked.saturating_add(entry.unpacked_size);
-        if self.unpacked > limits.max_unpacked {
-            return rejected(format!(
-                "it unpacks to more than {} bytes, which is this operator's limit; leave out what the app does not need",
-                limits.max_unpacked
-            ));
-        }
-        let name = clean_name(&entry.name)?;
+impl Listing {
+    fn add(&mut self, entry: &Entry, limits: &Limits) -> Result<(), InspectError> {
+        let name = clean_name(&entry.name, limits)?;
         if entry.encrypted {
             return rejected(format!("{} is protected with a password; make the ZIP without one", shown(&name)));
         }
-        if entry.name.ends_with(b"/") {
-            // A folder may be listed twice: that hides nothing.
-            return Ok(());
+        let is_folder = entry.name.ends_with(b"/");
+        let (node, keep) = match entry.kind {
+            UNSAID | REGULAR | FOLDER if is_folder => (Node::Folder, Keep::Nothing),
+            SYMLINK if name == MANIFEST => {
+                return rejected(format!("`{MANIFEST}` is a symbolic link; put the file itself into the ZIP"));
+            }
+            SYMLINK if !is_folder => (Node::Link, Keep::LinkTarget),
+            UNSAID | REGULAR if name == MANIFEST => (Node::File(entry.unpacked_size), Keep::Manifest),
+            UNSAID | REGULAR => (Node::File(entry.unpacked_size), Keep::Nothing),
+            FOLDER | SYMLINK => return rejected(format!("{} is a file and a folder at once", shown(&name))),
+            _ => return rejected(format!("{} is a device, a pipe or a socket; leave it out", shown(&name))),
+        };
+        self.places.push(Place::of(entry, keep));
+        if node == Node::Folder {
+            if entry.unpacked_size > 0 {
+                return rejected(format!("{} is a folder, and has content; make the ZIP anew", shown(&name)));
+            }
+            return if name.is_empty() { Ok(()) } else { self.tree.add(&name, node) };
         }
-        self.name_bytes += name.len();
-        if self.name_bytes > NAMES_MAX {
-            return rejected("the names of its entries are too long in all; leave out what the app does not need");
+        if name.is_empty() {
+            return rejected("an entry of it has an empty name; make the ZIP anew");
         }
-        if !self.names.insert(name.clone()) {
-            return rejected(format!("{} is in it twice; make the ZIP anew, from one folder", shown(&name)));
-        }
-        match name.split_once('/') {
-            None if name == DOCKERFILE => self.dockerfile = true,
-            None if name == MANIFEST => self.manifest = Some(entry),
-            Some((folder, DOCKERFILE)) => self.folders.entry(folder.to_owned()).or_default().dockerfile = true,
-            Some((folder, MANIFEST)) => self.folders.entry(folder.to_owned()).or_default().manifest = true,
-            _ => {}
-        }
+        self.tree.add(&name, node)?;
+        self.root.note(&name);
         Ok(())
     }
-
-    /// The root's manifest, if all that must be at the root is there.
-    fn judge(self) -> Result<Entry, InspectError> {
-        match (self.dockerfile, self.manifest) {
-            (true, Some(manifest)) => return Ok(manifest),
-            (true, None) => return rejected(format!("`{MANIFEST}` is missing at its root")),
-            (false, Some(_)) => return rejected(format!("`{DOCKERFILE}` is missing at its root")),
-            (false, None) => {}
-        }
-        let mut complete = self.folders.iter().filter(|(_, found)| found.dockerfile && found.manifest);
-        match (complete.next(), complete.next()) {
-            (Some((folder, _)), None) => rejected(format!(
-                "the files are in its folder {}; zip the folder's contents, not the folder",
-                shown(&format!("{folder}/"))
-            )),
-            _ => rejected(format!("`{DOCKERFILE}` and `{MANIFEST}` are missing at its root")),
-        }
-    }
-}
-
-fn too_many_entries<T>(limits: &Limits) -> Result<T, InspectError> {
-    rejected(format!(
-        "it has more than {} entries, which is this operator's limit; leave out what the app does not need",
-        limits.max_entries
-    ))
-}
-
-/// The name without `.` and empty parts. Names that some program would write outside its folder, or that programs read
-/// differently, are refused.
-fn clean_name(raw: &[u8]) -> Result<String, InspectError> {
-    if raw.len() > NAME_MAX {
-        return rejected(format!("the name of one of its entries is longer than {NAME_MAX} bytes"));
-    }
-    let Ok(name) = std::str::from_utf8(raw) else {
-        let name = String::from_utf8_lossy(raw);
-        return rejected(format!("the name {} is not UTF-8; rename the file", shown(&name)));
-    };
-    let has_drive = matches!(raw, [letter, b':', ..] if letter.is_ascii_alphabetic());
-    let reason = if name.contains('\0') {
-        "holds a NUL"
-    } else if name.starts_with(['/', '\\']) || has_drive {
-        "is an absolute path"
-    } else if name.split(['/', '\\']).any(|part| part == "..") {
-        "leads out of the folder"
-    } else if name.is_empty() {
-        "is empty"
-    } else {
-        let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        return Ok(parts.join("/"));
-    };
-    rejected(format!("the name {} of one of its entries {reason}; make the ZIP with relative paths", shown(name)))
-}
-
-/// A name that a stranger chose, fit for a message: short, without control characters.
-fn shown(name: &str) -> String {
-    const MAX: usize = 80;
-    let mut short: String = name.chars().take(MAX).collect();
-    if short.len() < name.len() {
-        short.push('…');
-    }
-    format!("`{}`", short.escape_debug())
-}
-
-/// The text of the manifest. Its declared size is a claim, so the reader stops one byte past the limit anyway.
-fn read_manifest<R: Read + Seek>(mut reader: R, entry: &Entry) -> Result<String, InspectError> {
-    if entry.symlink {
-        return rejected(format!("`{MANIFEST}` is a symbolic link; put the file itself into the ZIP"));
-    }
-    if entry.unpacked_size > MANIFEST_MAX {
-        return rejected(format!("`{MANIFEST}` is larger than 1 MiB"));
-    }
-    reader.seek(SeekFrom::Start(entry.header_start))?;
-    let mut reader = reader.take(MANIFEST_REACH);
-    // The sizes and the checksum of the directory count: a streamed entry has none in its local header.
-    let options = ZipReadOptions::default()
-        .override_compressed_size(entry.compressed_size)
-        .override_uncompressed_size(entry.unpacked_size)
-        .override_crc(entry.crc32);
-    let mut file = match read_zipfile_from_stream_with_options(&mut reader, options) {
-        Ok(Some(file)) => file,
-        Ok(None) => return rejected(format!("`{MANIFEST}` cannot be read: its place in the ZIP is wrong")),
-        Err(error) => return Err(manifest_error(error)),
-    };
-    let method = match entry.method {
-        0 => CompressionMethod::Stored,
-        8 => CompressionMethod::Deflated,
-        _ => return Err(unsupported_method()),
-    };
-    let is_same = file.name_raw() == entry.name && file.compression() == method;
-    if !is_same || file.compressed_size() != entry.compressed_size {
-        return rejected(format!(
-            "`{MANIFEST}` is another file inside the ZIP than in its directory; make the ZIP anew"
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.by_ref().take(MANIFEST_MAX + 1).read_to_end(&mut bytes).map_err(|error| manifest_error(error.into()))?;
-    if bytes.len() as u64 != entry.unpacked_size {
-        return rejected(format!("`{MANIFEST}` has another size than the ZIP says"));
-    }
-    String::from_utf8(bytes).or_else(|_| rejected(format!("`{MANIFEST}` is not UTF-8")))
-}
-
-fn manifest_error(error: ZipError) -> InspectError {
-    match error {
-        // Only the operating system's own errors are about the disk; the rest is what the reader found in the bytes.
-        ZipError::Io(error) if error.raw_os_error().is_some() => InspectError::Disk(error),
-        ZipError::CompressionMethodNotSupported(_) | ZipError::UnsupportedArchive(_) => unsupported_method(),
-        _ => InspectError::Rejected(format!("`{MANIFEST}` is damaged; make the ZIP anew")),
-    }
-}
-
-fn unsupported_method() -> InspectError {
-    InspectError::Rejected(format!(
-        "`{MANIFEST}` is compressed or protected in a way that is not supported; make the ZIP with deflate"
-    ))
-}
-
-/// What the official client asks of the manifest as well: it parses, and something is to be run.
-fn check_manifest(text: &str) -> Result<(), InspectError> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        // The message alone: the error's own text quotes the file, which may hold anything.
-        let line =
-            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
-        InspectError::Rejected(format!("`{MANIFEST}` is not valid TOML: line {line}: {}", shown_text(error.message())))
-    })?;
-    let Some(processes) = table.get("processes") else {
-        return rejected(format!("`{MANIFEST}` has no `[processes.NAME]`: nothing would run"));
-    };
-    match processes.as_table() {
-        Some(processes) if processes.values().any(toml::Value::is_table) => Ok(()),
-        _ => rejected(format!("`processes` in `{MANIFEST}` needs at least one `[processes.NAME]`")),
-    }
-}
-
-fn shown_text(message: &str) -> String {
-    message.chars().filter(|character| !character.is_control()).take(200).collect()
 }
 
 #[cfg(test)]
@@ -297,8 +143,8 @@ mod tests {
     use std::io::{Cursor, Write};
 
     use proptest::prelude::*;
-    use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipWriter};
 
     use super::*;
 
@@ -327,10 +173,10 @@ mod tests {
 
     /// What is wrong with `bytes`; empty if nothing is.
     fn reason(bytes: &[u8], limits: &Limits) -> String {
-        match inspect(Cursor::new(bytes), limits) {
+        match inspect(Cursor::new(bytes), limits, &CancellationToken::new()) {
             Ok(()) => String::new(),
             Err(InspectError::Rejected(reason)) => reason,
-            Err(InspectError::Disk(error)) => panic!("the disk is not at fault: {error}"),
+            Err(error) => panic!("the bytes are at fault, not {error}"),
         }
     }
 

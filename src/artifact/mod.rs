@@ -6,12 +6,19 @@
 //! Absent on purpose: nothing is ever extracted from an archive, no artifact is kept in memory, and the Konigle token
 //! does not exist here.
 
+mod contents;
 mod digest;
 mod directory;
+mod format;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http;
 mod inspect;
+mod limits;
+mod links;
+mod names;
+mod pack;
+mod root;
 mod store;
 
 use std::fmt;
@@ -82,10 +89,14 @@ pub enum Auth {
 pub struct Limits {
     /// The largest file, in bytes.
     pub max_size: u64,
-    /// The most entries that a ZIP may have.
+    /// The most entries that an archive may have, and the most files and folders in them.
     pub max_entries: u64,
-    /// The most bytes that a ZIP may declare to unpack to.
+    /// The most bytes that an archive may unpack to.
     pub max_unpacked: u64,
+    /// How many times its own size an archive may unpack to, if that is more than 64 MiB.
+    pub max_ratio: u64,
+    /// The longest path in an archive, in bytes.
+    pub max_path_length: u16,
     /// What the store keeps on disk, in bytes; beyond it the files that were used longest ago go. The artifact that
     /// was just fetched stays, even if it alone is larger.
     pub store_budget: u64,
@@ -109,6 +120,8 @@ impl Default for Limits {
             max_size: 5 * GIB,
             max_entries: 100_000,
             max_unpacked: 8 * GIB,
+            max_ratio: 100,
+            max_path_length: 1024,
             store_budget: 10 * GIB,
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(30),

@@ -252,6 +252,7 @@ impl Store {
     fn settle<T>(&self, digest: &Digest, outcome: Result<T, InspectError>) -> Result<T, FetchError> {
         outcome.map_err(|error| match error {
             InspectError::Disk(error) => disk(&error),
+            InspectError::Stopped => FetchError::Stopped,
             InspectError::Rejected(reason) => {
                 let mut index = self.index();
                 if index.rejected.len() >= MAX_REJECTED {
@@ -380,7 +381,7 @@ fn scan(shard: &Path, found: &mut Vec<(Digest, u64, SystemTime)>) -> io::Result<
 
 /// Inspects a whole download and gives it its name, in such an order that the name never stands for less.
 fn keep(file: &fs::File, partial: TempPath, destination: &Path, limits: &Limits) -> Result<(), InspectError> {
-    inspect(file, limits)?;
+    inspect(file, limits, &CancellationToken::new())?;
     crash::point("keep", "inspected");
     file.sync_all()?;
     crash::point("keep", "synced");
@@ -411,7 +412,7 @@ fn check_file(path: &Path, wanted: &Digest, limits: &Limits) -> Result<Option<u6
     if hasher.finish() != *wanted {
         return Ok(None);
     }
-    inspect(&file, limits)?;
+    inspect(&file, limits, &CancellationToken::new())?;
     // Only the order of eviction after a restart depends on it.
     if let Err(error) = fs::File::open(path).and_then(|file| file.set_modified(crate::clock::system())) {
         debug!(%error, "the use of an artifact cannot be marked");
