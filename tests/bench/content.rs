@@ -58,6 +58,81 @@ impl Large {
     }
 }
 
+/// An application as teams have it in a repository: mostly text, some pictures. Dropping it removes its files.
+pub(crate) struct Tree {
+    folder: PathBuf,
+    /// All files together, in bytes.
+    pub(crate) bytes: u64,
+    /// How many files there are.
+    pub(crate) files: usize,
+}
+
+impl Tree {
+    /// Of so many MiB.
+    pub(crate) fn make(mebibytes: usize) -> Result<Self> {
+        let mut tree = Self { folder: new_folder("tree")?, bytes: 0, files: 0 };
+        write_application(&tree.root())?;
+        let mut random = Rng::with_seed(6);
+        let words: Vec<String> = (0..4000).map(|_| word(&mut random)).collect();
+        while tree.bytes < u64::try_from(mebibytes * MIB)? {
+            let module = tree.root().join(format!("src/module-{}", tree.files / 40));
+            fs::create_dir_all(&module).context(format!("making {}", module.display()))?;
+            // One file in forty is a picture of some hundred KiB, which is a third of all bytes or so.
+            let (name, content) = if tree.files % 40 == 39 {
+                let mut picture = vec![0; random.usize(20_000..400_000)];
+                random.fill(&mut picture);
+                ("picture.png".to_owned(), picture)
+            } else {
+                // From half a KiB to 64 KiB, small ones as often as large ones.
+                let least = 512_usize << random.u32(0..7);
+                let size = random.usize(least..2 * least);
+                (format!("file-{}.py", tree.files % 40), text(&mut random, &words, size))
+            };
+            fs::write(module.join(name), &content).context(format!("writing into {}", module.display()))?;
+            tree.bytes += u64::try_from(content.len())?;
+            tree.files += 1;
+        }
+        Ok(tree)
+    }
+
+    /// The folder with its files.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.join("app")
+    }
+
+    /// A new file beside them.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn word(random: &mut Rng) -> String {
+    (0..random.usize(2..12)).map(|_| random.lowercase()).collect()
+}
+
+/// Indented lines of words, of which few are frequent, as in a program.
+fn text(random: &mut Rng, words: &[String], size: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(size + 128);
+    while text.len() < size {
+        text.extend(std::iter::repeat_n(b' ', 4 * random.usize(0..4)));
+        for _ in 0..random.usize(1..12) {
+            // The product of two makes small numbers frequent.
+            let word = words.len() * random.usize(0..1000) * random.usize(0..1000) / 1_000_000;
+            text.extend(words[word].as_bytes());
+            text.push(*random.choice(b"  .,=()_").unwrap_or(&b' '));
+        }
+        text.push(b'\n');
+    }
+    text.truncate(size);
+    text
+}
+
 impl Drop for Large {
     fn drop(&mut self) {
         // Otherwise the next run removes it.

@@ -5,7 +5,7 @@
 //! to the floor that was measured in between, the counts and the sizes. A figure beyond its aim is marked, and fails
 //! nothing: a shared machine would fail at random.
 //!
-//! `MIB=64` makes the large artifact that small, for a short run.
+//! `MIB=64` makes the large artifact that small, and `TREE_MIB=20` the tree that is packed, for a short run.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,6 +18,7 @@ mod footprint;
 mod job;
 mod memory;
 mod official;
+mod packing;
 mod report;
 mod sink;
 mod stage;
@@ -26,7 +27,7 @@ mod upload;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use content::{Large, mebibytes};
+use content::{Large, Tree, mebibytes};
 use report::Report;
 use stage::Stage;
 use support::Result;
@@ -54,6 +55,9 @@ async fn bench() -> Result<()> {
     // Alone on the machine.
     if let Some(large) = large.as_ref().filter(|_| wanted("upload")) {
         upload::measure(large, &mut report)?;
+    }
+    if wanted("packing") {
+        packing::measure(&Tree::make(mebibytes("TREE_MIB", 200)?)?, &mut report).await?;
     }
     report::say("starting the API server and the simulator");
     let stage = Stage::start().await?;

@@ -84,7 +84,12 @@ fn expression(pattern: &str, any: &str) -> String {
             '?' => expression.push_str(any),
             '[' => match class_end(&characters, at) {
                 Some(end) => {
-                    let _ = write!(expression, "[{}&&{}]", class(&characters[at..end]), any.replace('.', r"\x{0}-\x{10FFFF}"));
+                    let _ = write!(
+                        expression,
+                        "[{}&&{}]",
+                        class(&characters[at..end]),
+                        any.replace('.', r"\x{0}-\x{10FFFF}")
+                    );
                     at = end + 1;
                 }
                 None => literal('[', &mut expression),

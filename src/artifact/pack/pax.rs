@@ -29,7 +29,8 @@ impl Extended {
             b"path" => self.set_path(value.to_vec()),
             b"linkpath" => self.set_link(value.to_vec()),
             b"size" => {
-                let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let digits =
+                    std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
                 match digits.and_then(|digits| digits.parse::<i64>().ok()) {
                     Some(size) => set(&mut self.size, size.unsigned_abs()),
                     None => rejected("an entry has a size that is no number; make the archive anew"),

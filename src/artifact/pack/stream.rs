@@ -22,7 +22,11 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     /// From the beginning of the file.
-    pub(super) fn open(source: &'a File, limits: &'a Limits, stop: &'a CancellationToken) -> Result<Self, InspectError> {
+    pub(super) fn open(
+        source: &'a File,
+        limits: &'a Limits,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, InspectError> {
         let format = Format::of(source)?;
         let mut source = source;
         let packed = source.seek(SeekFrom::End(0))?;

@@ -46,7 +46,11 @@ pub(super) struct Tar<'a> {
 }
 
 impl<'a> Tar<'a> {
-    pub(super) fn open(source: &'a File, limits: &'a Limits, stop: &'a CancellationToken) -> Result<Self, InspectError> {
+    pub(super) fn open(
+        source: &'a File,
+        limits: &'a Limits,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, InspectError> {
         Ok(Self { stream: Stream::open(source, limits, stop)?, limits, left: 0, padding: 0 })
     }
 
@@ -114,7 +118,8 @@ impl<'a> Tar<'a> {
             return Ok(None);
         }
         // The sum of all bytes, where those of the sum itself count as blanks.
-        let sum = bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
+        let sum =
+            bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
         if header.cksum().ok() != Some(sum.sum()) {
             return rejected("it is a damaged tar file: the checksum of a header is wrong");
         }

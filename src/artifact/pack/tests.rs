@@ -176,16 +176,26 @@ fn attacks_are_refused() {
         ("two sizes", with(&[pax(b'x', &[("size", "0")]), x()]), "`x` has two sizes"),
         ("a negative PAX size", with(&[pax(b'x', &[("size", "-1")]), x()]), "a size that is no number"),
         ("a broken PAX record", with(&[extended(b'x', b"99 path=x\n"), x()]), "an extended header cannot be read"),
-        ("a huge extended header", with(&[entry(&header(EntryType::XHeader, b"x", 1 << 30), b"")]), "larger than 1024 KiB"),
+        (
+            "a huge extended header",
+            with(&[entry(&header(EntryType::XHeader, b"x", 1 << 30), b"")]),
+            "larger than 1024 KiB",
+        ),
         ("a header of nothing", ended(&[needed(), extended(b'L', b"name\0")]), "belongs to no entry"),
         ("a double", with(&[name(b"a/x"), name(b"./a//x")]), "`a/x` is in it twice"),
         ("a file that is a folder", with(&[name(b"a"), name(b"a/x")]), "`a` is a file or a link in it, and a folder"),
         ("a folder that is a file", with(&[name(b"a/b/x"), name(b"a")]), "`a` is a file or a link in it, and a folder"),
-        ("a way through a link", with(&[symlink("a", b"."), name(b"a/x")]), "`a` is a file or a link in it, and a folder"),
+        (
+            "a way through a link",
+            with(&[symlink("a", b"."), name(b"a/x")]),
+            "`a` is a file or a link in it, and a folder",
+        ),
         ("a link out", with(&[symlink("a/l", b"../../x")]), "the link `a/l` leads out of the archive"),
-        ("a link out, by another", with(&[
-            name(b"d/x"), name(b"a/b/x"), symlink("a/b/l", b"../../d"), symlink("m", b"a/b/l/../../x"),
-        ]), "leads out of the archive"),
+        (
+            "a link out, by another",
+            with(&[name(b"d/x"), name(b"a/b/x"), symlink("a/b/l", b"../../d"), symlink("m", b"a/b/l/../../x")]),
+            "leads out of the archive",
+        ),
         ("an absolute link", with(&[symlink("l", b"/etc/passwd")]), "the link `l` leads to an absolute path"),
         ("a link of nothing", with(&[symlink("l", b"")]), "a name that is empty"),
         ("a link to nothing", with(&[symlink("l", b"x")]), "the link `l` leads to nothing in the archive"),
@@ -202,12 +212,24 @@ fn attacks_are_refused() {
         ("a sparse file by PAX", with(&[pax(b'x', &[("GNU.sparse.major", "1")]), x()]), "a sparse file"),
         ("an unknown type", with(&[kind(b'M')]), "`odd` is of a type that is not supported"),
         ("a whiteout", with(&[name(b"a/.wh.x")]), "`a/.wh.x` takes away a file of another image layer"),
-        ("a folder with content", with(&[entry(&header(EntryType::Directory, b"a/", 1), b"x")]), "is no file, and has content"),
-        ("a link with content", with(&[entry(&header(EntryType::Symlink, b"a", 1), b"x")]), "is no file, and has content"),
+        (
+            "a folder with content",
+            with(&[entry(&header(EntryType::Directory, b"a/", 1), b"x")]),
+            "is no file, and has content",
+        ),
+        (
+            "a link with content",
+            with(&[entry(&header(EntryType::Symlink, b"a", 1), b"x")]),
+            "is no file, and has content",
+        ),
         ("a negative size", with(&[size(&[0xff; 12])]), "`x` has a size that is no number, negative or too large"),
         ("a size beyond 64 bits", with(&[size(&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0])]), "negative or too large"),
         ("a size of words", with(&[size(b"-0000000001\0")]), "a size that is no number"),
-        ("a huge size", with(&[size(&[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])]), "--artifact-max-unpacked"),
+        (
+            "a huge size",
+            with(&[size(&[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])]),
+            "--artifact-max-unpacked",
+        ),
         ("a size beyond the end", with(&[size(b"00000010000\0")]), "ends in the middle of an entry"),
         ("a wrong checksum", wrong_sum, "the checksum of a header is wrong"),
         ("entries after the end", after_the_end, "something follows the end marker"),
@@ -223,12 +245,24 @@ fn attacks_are_refused() {
         ("gzip in gzip", gzip(&whole), "cut short"),
         ("gzip of a ZIP", gzip(b"PK\x05\x06aaaaaaaaaaaaaaaaaa"), "cut short"),
         ("nothing to run", ended(&[file("Dockerfile", b""), file("bentocloud.toml", b"[app]")]), "nothing would run"),
-        ("a large manifest", ended(&[file("Dockerfile", b""), file("bentocloud.toml", &[b'#'; 1 << 20 | 1])]), "larger than 1024 KiB"),
+        (
+            "a large manifest",
+            ended(&[file("Dockerfile", b""), file("bentocloud.toml", &[b'#'; 1 << 20 | 1])]),
+            "larger than 1024 KiB",
+        ),
         ("large patterns", with(&[file(".bentocloudignore", &[b'#'; 65 << 10])]), "larger than 64 KiB"),
         ("many patterns", with(&[file(".bentocloudignore", "a\n".repeat(1001).as_bytes())]), "more than 1000 patterns"),
         ("costly patterns", with(&[file(".bentocloudignore", "?*".repeat(20_000).as_bytes())]), "too long in all"),
         ("a left out Dockerfile", with(&[file(".bentocloudignore", b"Docker*")]), "leaves out `Dockerfile`"),
-        ("many links", with(&(0..6000).map(|number| link(EntryType::Symlink, &format!("{number}/{}", &long[..85]), long[..99].as_bytes())).collect::<Vec<_>>()), "too many links"),
+        (
+            "many links",
+            with(
+                &(0..6000)
+                    .map(|number| link(EntryType::Symlink, &format!("{number}/{}", &long[..85]), long[..99].as_bytes()))
+                    .collect::<Vec<_>>(),
+            ),
+            "too many links",
+        ),
     ];
     for (what, bytes, expected) in table {
         let reason = reason(bytes);
@@ -272,7 +306,9 @@ fn bombs_stop_early() {
     let large = header(EntryType::Regular, b"zeros", 128 << 20);
     let bytes = bomb(&[&needed()[..], large.as_bytes()].concat(), 8);
     assert!(reason(&bytes).contains("more than 100 times its size"), "in a file");
-    assert!(reason_with(&bytes, "", &Limits { max_ratio: 10_000, ..Limits::default() }).contains("end marker is missing"));
+    assert!(
+        reason_with(&bytes, "", &Limits { max_ratio: 10_000, ..Limits::default() }).contains("end marker is missing")
+    );
     let bytes = bomb(&ended(&[needed()]), 8);
     assert!(reason(&bytes).contains("--artifact-max-ratio"), "behind the end");
     // Stops at the first byte too many: what follows is never looked at.
@@ -401,23 +437,41 @@ fn one_folder_is_taken_as_the_root() {
     }
     let limits = Limits::default();
     for (folder, expected) in [
-        ("shop", "the files are in its folder `web/`; pack the folder's contents, not the folder, or, where the source \
-                  has a `path`, write `path:` `shop/web`"),
+        (
+            "shop",
+            "the files are in its folder `web/`; pack the folder's contents, not the folder, or, where the source \
+                  has a `path`, write `path:` `shop/web`",
+        ),
         ("", "`Dockerfile` and `bentocloud.toml` are missing at its root, where `README.md`, `shop/` stand"),
         ("shop/webs", "are missing at its root, where `x` stand"),
         ("shop/w", "it has no folder `shop/w`; look at its root, where `README.md`, `shop/` stand"),
         ("README.md", "it has no folder `README.md`"),
         ("shop/../shop/web", "it has no folder"),
     ] {
-        assert_eq!(reason_with(&app, folder, &limits).contains(expected), true, "{folder}: {}", reason_with(&app, folder, &limits));
+        assert_eq!(
+            reason_with(&app, folder, &limits).contains(expected),
+            true,
+            "{folder}: {}",
+            reason_with(&app, folder, &limits)
+        );
     }
 }
 
 #[test]
 fn what_the_app_does_not_need_is_left_out_at_every_depth() {
     let junk = [
-        ".env", "web/.env", ".git/config", "web/.git/config", ".bentocloud.json", "web/.bentocloud.json",
-        "node_modules/a/b.js", "web/node_modules/a/b.js", "a/__pycache__/b.txt", "a/b.pyc", "b.pyo", "a/.DS_Store",
+        ".env",
+        "web/.env",
+        ".git/config",
+        "web/.git/config",
+        ".bentocloud.json",
+        "web/.bentocloud.json",
+        "node_modules/a/b.js",
+        "web/node_modules/a/b.js",
+        "a/__pycache__/b.txt",
+        "a/b.pyc",
+        "b.pyo",
+        "a/.DS_Store",
     ];
     let kept = [".envrc", "a/env", ".gitignore", "a.pyc.txt", "my_node_modules/a"];
     let files: Vec<Vec<u8>> = junk.iter().chain(&kept).map(|name| file(name, b"x")).collect();
