@@ -20,6 +20,7 @@ mod memory;
 mod official;
 mod packing;
 mod report;
+mod sharing;
 mod sink;
 mod stage;
 mod upload;
@@ -65,6 +66,9 @@ async fn bench() -> Result<()> {
         footprint::measure(&stage, large, &mut report).await?;
     }
     drop(large);
+    if wanted("sharing") {
+        sharing::one_download(&stage, &mut report).await?;
+    }
     // The fleet goes first, and rests while the others are measured: a whole interval passes before it looks again.
     let fleet = if wanted("fleet") { Some(fleet::Fleet::settle(&stage, &mut report).await?) } else { None };
     if wanted("deploys") {
