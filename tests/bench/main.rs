@@ -69,6 +69,9 @@ async fn bench() -> Result<()> {
     if wanted("sharing") {
         sharing::one_download(&stage, &mut report).await?;
     }
+    if wanted("tag") {
+        sharing::steady_tag(&stage, &mut report).await?;
+    }
     // The fleet goes first, and rests while the others are measured: a whole interval passes before it looks again.
     let fleet = if wanted("fleet") { Some(fleet::Fleet::settle(&stage, &mut report).await?) } else { None };
     if wanted("deploys") {
