@@ -12,6 +12,10 @@ use crate::support::run_folder::new_folder;
 use crate::support::{Context, Failure, Result};
 
 const MIB: usize = 1 << 20;
+/// How many different words a text file has.
+const OWN_WORDS: usize = 200;
+/// How many lines of a hundred are like an earlier one.
+const REPEATED_LINES: usize = 15;
 /// The files of an application, without its content.
 const APPLICATION: [(&str, &str); 2] = [
     ("Dockerfile", "FROM scratch\n"),
@@ -77,7 +81,7 @@ impl Tree {
         while tree.bytes < u64::try_from(mebibytes * MIB)? {
             let module = tree.root().join(format!("src/module-{}", tree.files / 40));
             fs::create_dir_all(&module).context(format!("making {}", module.display()))?;
-            // One file in forty is a picture of some hundred KiB, which is a third of all bytes or so.
+            // One file in forty is a picture of some hundred KiB, which comes to a quarter of all bytes.
             let (name, content) = if tree.files % 40 == 39 {
                 let mut picture = vec![0; random.usize(20_000..400_000)];
                 random.fill(&mut picture);
@@ -116,18 +120,26 @@ fn word(random: &mut Rng) -> String {
     (0..random.usize(2..12)).map(|_| random.lowercase()).collect()
 }
 
-/// Indented lines of words, of which few are frequent, as in a program.
+/// Indented lines of words, as in a program: each file has few of the words, some of them are frequent, and lines come
+/// again. It deflates to a third, as this package's own sources do.
 fn text(random: &mut Rng, words: &[String], size: usize) -> Vec<u8> {
+    let own: Vec<&String> = (0..OWN_WORDS).map(|_| &words[random.usize(0..words.len())]).collect();
+    let mut lines: Vec<Vec<u8>> = Vec::new();
     let mut text = Vec::with_capacity(size + 128);
     while text.len() < size {
-        text.extend(std::iter::repeat_n(b' ', 4 * random.usize(0..4)));
-        for _ in 0..random.usize(1..12) {
-            // The product of two makes small numbers frequent.
-            let word = words.len() * random.usize(0..1000) * random.usize(0..1000) / 1_000_000;
-            text.extend(words[word].as_bytes());
-            text.push(*random.choice(b"  .,=()_").unwrap_or(&b' '));
+        if lines.is_empty() || random.usize(0..100) >= REPEATED_LINES {
+            let mut line = vec![b' '; 4 * random.usize(0..4)];
+            for _ in 0..random.usize(1..12) {
+                // The product of two makes small numbers frequent.
+                line.extend(own[OWN_WORDS * random.usize(0..1000) * random.usize(0..1000) / 1_000_000].as_bytes());
+                line.push(*random.choice(b"  .,=()_").unwrap_or(&b' '));
+            }
+            line.push(b'\n');
+            text.extend(&line);
+            lines.push(line);
+        } else {
+            text.extend(&lines[random.usize(0..lines.len())]);
         }
-        text.push(b'\n');
     }
     text.truncate(size);
     text
