@@ -41,7 +41,7 @@ pub(crate) struct Received {
 impl Sink {
     /// One that speaks plain http.
     pub(crate) fn plain() -> Result<Self> {
-        Self::start("http", |stream| receive(stream))
+        Self::start("http", receive)
     }
 
     /// One that speaks https, with a certificate of this authority.
