@@ -101,8 +101,8 @@ E2E = $(CARGO) test --all-features --test e2e -- $(or $(FLOW),$(@:e2e-%=%))
 model: ## the functions that ship, against everything that may happen: MODEL=large or short, ONLY=setting or mutant, SEED=1
 	MODEL=$(or $(MODEL),large) MODEL_SEED=$(SEED) $(MODEL_TEST) -- $(if $(ONLY),'$(ONLY)')
 
-bench: controlplane ## the benchmarks, side by side with what they are compared to
-	$(CARGO) bench --features sim --profile fast --bench operator
+bench: controlplane ## the benchmarks, side by side with what they are compared to; ONLY='upload packing' some, MIB=64 a smaller artifact
+	MIB=$(MIB) TREE_MIB=$(TREE_MIB) $(CARGO) bench --features sim --profile fast --bench operator -- $(ONLY)
 
 image: ## an OCI image archive of the operator below target/image, without a container engine
 	deploy/image/build

@@ -27,6 +27,7 @@ pub(crate) mod recording;
 pub(crate) mod registry;
 pub(crate) mod rights;
 pub(crate) mod run_folder;
+pub(crate) mod sdk;
 pub(crate) mod simulator;
 pub(crate) mod stage;
 pub(crate) mod trace;

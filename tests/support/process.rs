@@ -237,7 +237,7 @@ pub(crate) fn free_port() -> Result<Port> {
 }
 
 /// The folder of what outlives a clone of this repository, shared by all clones.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     Ok(cache.ok_or_else(|| Failure::new("neither XDG_CACHE_HOME nor HOME is set"))?.join("konigle-operator"))

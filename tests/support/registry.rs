@@ -18,7 +18,7 @@ use super::parts::part;
 use super::process::{Port, Process, free_port};
 use super::run_folder::new_folder;
 use super::trace::Witness;
-use super::{ANSWER_LIMIT, Context, Result};
+use super::{ANSWER_LIMIT, Context, Failure, Result};
 
 /// Who may read and write where the registry asks for a password.
 pub(crate) const USERNAME: &str = "robot";
@@ -107,6 +107,9 @@ impl Registry {
 
     /// Starts one, and waits until it answers.
     pub(crate) async fn start_with(options: RegistryOptions) -> Result<Self> {
+        if options.access == Access::Token && options.speaks_tls {
+            return Err(Failure::new("tokens come over http here, and nobody fetches those for a registry with TLS"));
+        }
         let program = tokio::task::spawn_blocking(|| part("registry")).await??;
         let folder = new_folder("registry")?;
         let port = free_port()?;
