@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::test_facts::{A, B};
 
-    fn space(source: &Value, status: Value) -> KonigleSpace {
+    fn space(source: &Value, status: &Value) -> KonigleSpace {
         let space = json!({
             "apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace", "metadata": {"name": "shop"},
             "spec": {"space": {"id": "7"}, "credentials": {"secretRef": {"name": "konigle"}}, "source": source},
@@ -185,17 +185,17 @@ mod tests {
             (&http, json!({"artifact": {"digest": A, "upload": {"digest": A, "size": 7}}}), None),
             (&http, json!({"artifact": {"digest": A, "upload": upload}}), Some(format!("v1 aaaaaaaaaaaa; {sent}"))),
         ] {
-            assert_eq!(explained(&space(source, status.clone())), text, "{source} {status}");
+            assert_eq!(explained(&space(source, &status)), text, "{source} {status}");
         }
         for (source, text) in [
             (&tag, "registry.example.com/team/shop:v1"),
             (&flux, "GitRepository/shop apps/shop"),
             (&http, "ci.example.com/shop.tar.gz"),
         ] {
-            assert_eq!(origin(&space(source, Value::Null)).as_deref(), Some(text));
+            assert_eq!(origin(&space(source, &Value::Null)).as_deref(), Some(text));
         }
-        assert_eq!(watched(&space(&flux, Value::Null)).as_deref(), Some("GitRepository shop"));
-        let status = space(&flux, json!({"artifact": folder})).status.unwrap();
+        assert_eq!(watched(&space(&flux, &Value::Null)).as_deref(), Some("GitRepository shop"));
+        let status = space(&flux, &json!({"artifact": folder})).status.unwrap();
         assert_eq!(parts(&status, A), Some(format!("the folder apps/shop of {B}")));
         assert_eq!(parts(&status, B), None, "another digest");
     }

@@ -57,7 +57,7 @@ mod tests {
 
     use super::super::faults;
 
-    fn told(source: Value) -> Vec<String> {
+    fn told(source: &Value) -> Vec<String> {
         let manifest = json!({
             "apiVersion": "cloud.konigle.com/v1alpha1", "kind": "KonigleSpace", "metadata": {"name": "shop"},
             "spec": {"space": {"id": "7"}, "credentials": {"secretRef": {"name": "konigle"}}, "source": source},
@@ -70,18 +70,18 @@ mod tests {
         let oci = |field: &str| {
             let mut oci = json!({"repository": "registry.example.com/shop", "tag": "v1"});
             oci[field] = json!("x");
-            told(json!({"oci": oci}))
+            told(&json!({"oci": oci}))
         };
-        let flux = |kind: &str| told(json!({"sourceRef": {"kind": kind, "name": "shop"}}));
+        let flux = |kind: &str| told(&json!({"sourceRef": {"kind": kind, "name": "shop"}}));
         let reference = |field: &str| {
             let mut reference = json!({"kind": "Bucket", "name": "shop"});
             reference[field] = json!("x");
-            told(json!({"sourceRef": reference}))
+            told(&json!({"sourceRef": reference}))
         };
         for (told, hint) in [
-            (told(json!({"OCI": {}})), "unknown field \"spec.source.OCI\": did you mean oci?"),
-            (told(json!({"sourceref": {}})), "unknown field \"spec.source.sourceref\": did you mean sourceRef?"),
-            (told(json!({"git": {}})), "unknown field \"spec.source.git\": name a GitRepository of Flux in"),
+            (told(&json!({"OCI": {}})), "unknown field \"spec.source.OCI\": did you mean oci?"),
+            (told(&json!({"sourceref": {}})), "unknown field \"spec.source.sourceref\": did you mean sourceRef?"),
+            (told(&json!({"git": {}})), "unknown field \"spec.source.git\": name a GitRepository of Flux in"),
             (oci("repo"), "unknown field \"spec.source.oci.repo\": did you mean repository?"),
             (oci("layerMediatype"), "did you mean layerMediaType?"),
             (oci("url"), "write spec.source.oci.repository, without oci:// in front"),

@@ -147,9 +147,9 @@ impl<'a> Reader<'a> {
         let oras = tokio::task::spawn_blocking(|| part("oras")).await??;
         let programs = oras.parent().unwrap_or(&self.folder).display();
         let account = registry.folder().display();
-        let mut kept = fs::read_to_string(&self.environment)?;
-        kept += &format!("export PATH='{programs}':\"$PATH\"\nexport DOCKER_CONFIG='{account}'\n");
-        fs::write(&self.environment, kept)?;
+        let kept = fs::read_to_string(&self.environment)?;
+        let more = format!("export PATH='{programs}':\"$PATH\"\nexport DOCKER_CONFIG='{account}'\n");
+        fs::write(&self.environment, kept + &more)?;
         self.registry = Some(registry);
         Ok(())
     }
