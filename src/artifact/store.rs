@@ -160,7 +160,7 @@ impl Store {
         tag: &str,
         credentials: &ArtifactCredentials,
     ) -> Result<Digest, FetchError> {
-        crash::around("look-up-a-tag", self.registries.resolve(repository, tag, credentials)).await
+        self.registries.resolve(repository, tag, credentials).await
     }
 
     /// The artifact, downloaded unless it is on disk. Callers who ask for one artifact at the same time share one
@@ -270,11 +270,7 @@ impl Store {
             Place::Url(..) => Ok(Wanted { file: *digest, folder: part.clone(), layer: None }),
             Place::Oci(repository) => {
                 let media_type = Some(part.as_str()).filter(|media_type| !media_type.is_empty());
-                let layer = crash::around(
-                    "find-the-layer",
-                    self.registries.layer(repository, digest, media_type, &source.credentials),
-                )
-                .await?;
+                let layer = self.registries.layer(repository, digest, media_type, &source.credentials).await?;
                 let folder = layer.folder.clone().unwrap_or_default();
                 Ok(Wanted { file: layer.digest, folder, layer: Some(layer) })
             }

@@ -213,7 +213,15 @@ fn last_named(desired: &Desired, status: &KonigleSpaceStatus) -> OriginFacts {
     if origin.fixed_name().is_some() {
         return OriginFacts::NotLooked;
     }
-    ArtifactName::last_of(origin, status.artifact.as_ref()).map_or(OriginFacts::NotLooked, OriginFacts::Named)
+    if let Some(name) = ArtifactName::last_of(origin, status.artifact.as_ref()) {
+        return OriginFacts::Named(name);
+    }
+    // It never named anything, and why not was told.
+    let told = status.condition("Ready").filter(|ready| ready.reason == Reason::AwaitingSource.word());
+    told.map_or(OriginFacts::NotLooked, |ready| OriginFacts::Unnamed {
+        problem: Problem { reason: Reason::AwaitingSource, message: ready.message.clone() },
+        last: None,
+    })
 }
 
 /// The wanted artifact as if it were on disk, of the size that the status tells.

@@ -98,7 +98,7 @@ pub(crate) async fn send(base_url: &str, file: PathBuf) -> Result<()> {
         shutdown: CancellationToken::new(),
         timeout: submit_limit(size),
     };
-    let upload = Upload { display_name: "bench".to_owned(), file, size };
+    let upload = Upload { display_name: "bench".to_owned(), file, size, sent: Arc::default() };
     match client.deploy("1", upload, &sending).await {
         Answer::Accepted(_) => Ok(()),
         other => Err(Failure::new(format!("the upload came to {other:?}"))),

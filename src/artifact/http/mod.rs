@@ -23,7 +23,6 @@ pub(super) use guard::{Guard, location};
 use self::guard::{Reach, not_public};
 use super::{Auth, FetchError, Limits, SourceField};
 use crate::address::{self, PublicResolver, SystemResolver};
-use crate::crash;
 
 const MAX_REDIRECTS: usize = 10;
 
@@ -119,7 +118,7 @@ impl Transport {
 
     async fn send(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, FetchError> {
         let limit = self.limits.stall_timeout;
-        match crash::around("ask-an-artifact-host", tokio::time::timeout(limit, request.send())).await {
+        match tokio::time::timeout(limit, request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(match address::find_cause(&error) {
                 Some(forbidden @ address::AddressError::NotPublic { .. }) => not_public(url, forbidden),

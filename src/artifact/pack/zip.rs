@@ -11,7 +11,6 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 use super::super::Limits;
 use super::super::inspect::{InspectError, rejected};
-use crate::crash;
 
 const BUFFER: usize = 256 << 10;
 const LOCAL_HEADER: &[u8] = b"PK\x03\x04";
@@ -89,7 +88,6 @@ impl<'a> ZipFile<'a> {
                 self.limits.max_size
             ));
         }
-        crash::point("pack", "write");
         Ok(self.file.write_all(bytes)?)
     }
 
@@ -98,7 +96,6 @@ impl<'a> ZipFile<'a> {
         if let Some((head, start, data)) = &self.last {
             let header = local_header(head, Sums { crc32, packed: self.at - data });
             self.file.seek(SeekFrom::Start(*start))?;
-            crash::point("pack", "write-again");
             self.file.write_all(&header)?;
             self.file.seek(SeekFrom::Start(self.at))?;
         }

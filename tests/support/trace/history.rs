@@ -245,7 +245,8 @@ impl Trace {
             return true;
         }
         let artifacts = self.versions.iter().filter_map(|version| version.status.artifact.as_ref());
-        let named = artifacts.filter(|artifact| artifact.digest == digest).filter_map(|artifact| artifact.upload.as_ref());
+        let named =
+            artifacts.filter(|artifact| artifact.digest == digest).filter_map(|artifact| artifact.upload.as_ref());
         let uploads: BTreeSet<&str> = named.map(|upload| upload.digest.as_str()).collect();
         uploads == BTreeSet::from([job.digest().as_str()])
     }
