@@ -10,6 +10,7 @@ mod operator;
 mod scene;
 mod scenes;
 mod source;
+mod sources;
 
 use std::time::Instant;
 
@@ -36,8 +37,8 @@ impl Flux {
     async fn start() -> Result<Self> {
         let began = Instant::now();
         let steps = Steps::new("flux", began);
-        let cluster =
-            Cluster::start("flux", JOB_SECONDS, &["suspended", "stalled", "automatic", "pruned", "byhand"]).await?;
+        let webapps = ["suspended", "stalled", "automatic", "pruned", "byhand", "monorepo", "missing"];
+        let cluster = Cluster::start("flux", JOB_SECONDS, &webapps).await?;
         steps.saw("etcd, kube-apiserver, kube-controller-manager, konigle-sim and the operator run");
         let controller = controller::start(&cluster).await?;
         steps.saw("kustomize-controller runs, with the CRDs of its and source-controller's release");
@@ -67,6 +68,8 @@ pub(crate) async fn kustomizations() -> Result<()> {
         scenes::automatic(&flux),
         scenes::pruned(&flux),
         scenes::by_hand(&flux),
+        sources::brought_along(&flux),
+        sources::missing(&flux),
         operator::installed(&flux),
     );
     let log = flux.controller.see_log();
