@@ -12,16 +12,16 @@ use crate::api::{
     HistoryEntry, KonigleSpaceStatus, PairStatus, ReleaseStatus, SentTo, SpaceReference, SpaceStatus,
     UnknownOutcomePolicy,
 };
-use crate::artifact::Digest;
+use crate::artifact::{Digest, Repository};
 use crate::desired::{Approval, Desired, Requests, Wish};
 use crate::judge::{Judged, judge};
 use crate::konigle::model::{Deployment, Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
 use crate::observation::{
-    AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation, PairProof, Problem, Refusal,
-    SourceFacts, SpaceFacts,
+    AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation, OriginFacts, PairProof, Problem,
+    Refusal, SourceFacts, SpaceFacts,
 };
-use crate::origin::{HttpOrigin, Origin};
+use crate::origin::{ArtifactName, HttpOrigin, OciOrigin, OciReference, Origin};
 use crate::plan::{ReleaseKind, Step, claim, next_step};
 use crate::reason::Reason;
 use crate::{status, time};
@@ -65,6 +65,21 @@ pub fn deploys(digest: &str) -> Wish {
         revision: Some("v1".to_owned()),
         secret: None,
     }))
+}
+
+/// The wish of a uat resource that follows a tag.
+pub fn deploys_tag() -> Wish {
+    Wish::Deploy(Origin::Oci(OciOrigin {
+        repository: Repository::parse("registry.example.com/shop").unwrap(),
+        reference: OciReference::Tag("live".to_owned()),
+        layer_media_type: None,
+        secret: None,
+    }))
+}
+
+/// What a tag may name.
+pub fn named_digest(digest: &str) -> ArtifactName {
+    ArtifactName { digest: digest.parse().unwrap(), revision: Some("live".to_owned()), part: None }
 }
 
 /// A promotion's wish.
@@ -169,6 +184,11 @@ impl Facts {
             status: KonigleSpaceStatus { space: Some(uat.space().status.clone()), ..uat.status },
         });
         facts
+    }
+
+    /// It follows a tag, of which this is known.
+    pub fn follows_tag(self, origin: OriginFacts) -> Self {
+        self.but(|facts| (facts.desired.wish, facts.seen.origin) = (deploys_tag(), origin))
     }
 
     /// Whatever else differs.

@@ -90,7 +90,7 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], (now, settle): 
     let said = said(space, &status, &desired);
     let (step, afterwards, is_said) = match said {
         Some(said) if reason(&said) == reason(&planned) => (in_its_words(planned, said), None, true),
-        Some(said) if reason(&said).is_some_and(|reason| is_seen_by_the_operator_alone(reason, &status)) => {
+        Some(said) if reason(&said).is_some_and(|reason| is_seen_by_the_operator_alone(reason, &desired, &status)) => {
             let afterwards = Some(planned).filter(|planned| is_foretold(&said, planned, &seen));
             (said, afterwards, true)
         }
@@ -124,7 +124,9 @@ fn is_foretold(said: &Step, planned: &Step, seen: &Observation) -> bool {
                 | Reason::PairNotProven
         )
     );
-    !is_of_another_wish && reason(planned) != Some(Reason::ResolvingOutcome) && seen.space_seen().is_some()
+    // Of an origin it is not known what it will name.
+    let is_open = matches!(reason(planned), Some(Reason::ResolvingOutcome | Reason::Progressing));
+    !is_of_another_wish && !is_open && seen.space_seen().is_some()
 }
 
 /// Why nothing may be promoted now, and whether the uat resource gets there by itself.
@@ -211,7 +213,15 @@ fn last_named(desired: &Desired, status: &KonigleSpaceStatus) -> OriginFacts {
     if origin.fixed_name().is_some() {
         return OriginFacts::NotLooked;
     }
-    ArtifactName::last_of(origin, status.artifact.as_ref()).map_or(OriginFacts::NotLooked, OriginFacts::Named)
+    if let Some(name) = ArtifactName::last_of(origin, status.artifact.as_ref()) {
+        return OriginFacts::Named(name);
+    }
+    // It never named anything, and why not was told.
+    let told = status.condition("Ready").filter(|ready| ready.reason == Reason::AwaitingSource.word());
+    told.map_or(OriginFacts::NotLooked, |ready| OriginFacts::Unnamed {
+        problem: Problem { reason: Reason::AwaitingSource, message: ready.message.clone() },
+        last: None,
+    })
 }
 
 /// The wanted artifact as if it were on disk, of the size that the status tells.
@@ -273,7 +283,7 @@ fn said(space: &KonigleSpace, status: &KonigleSpaceStatus, desired: &Desired) ->
     let problem = Problem { reason: Reason::of(&ready.reason)?, message: ready.message.clone() };
     let asks = requests.reset(status) || requests.redeploy(status);
     let stands_in_the_way =
-        is_seen_by_the_operator_alone(problem.reason, status) && !is_mended_by_a_request(problem.reason);
+        is_seen_by_the_operator_alone(problem.reason, desired, status) && !is_mended_by_a_request(problem.reason);
     if asks && !stands_in_the_way {
         return None;
     }
@@ -318,8 +328,10 @@ fn in_its_words(planned: Step, said: Step) -> Step {
 }
 
 /// Whether the operator says so because of something that the cluster does not show.
-fn is_seen_by_the_operator_alone(reason: Reason, status: &KonigleSpaceStatus) -> bool {
+fn is_seen_by_the_operator_alone(reason: Reason, desired: &Desired, status: &KonigleSpaceStatus) -> bool {
     match reason {
+        // What Flux says of a source is not read here.
+        Reason::AwaitingSource => !desired.promotes(),
         // Konigle, Secrets, hosts of artifacts.
         Reason::Progressing
         | Reason::Downloading
@@ -355,7 +367,6 @@ fn is_seen_by_the_operator_alone(reason: Reason, status: &KonigleSpaceStatus) ->
         | Reason::ResolvingOutcome
         | Reason::ProgressingWithRetry
         | Reason::HeldByPromotion
-        | Reason::AwaitingSource
         | Reason::SpaceProvisioning
         | Reason::Suspended
         | Reason::SpaceStopped

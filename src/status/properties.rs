@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::desired::{Approval, Wish};
-use crate::origin::Origin;
+use crate::origin::{OciOrigin, OciReference, Origin};
 use crate::plan::tests::all_rows;
 use crate::test_facts::*;
 
@@ -33,6 +33,9 @@ fn manifest(facts: &Facts, status: Option<&KonigleSpaceStatus>) -> Value {
     match &facts.desired.wish {
         Wish::Deploy(Origin::Http(http)) => {
             resource["spec"]["source"] = json!({"http": {"url": http.url.as_str(), "digest": http.digest.to_string()}});
+        }
+        Wish::Deploy(Origin::Oci(OciOrigin { repository, reference: OciReference::Tag(tag), .. })) => {
+            resource["spec"]["source"] = json!({"oci": {"repository": repository.to_string(), "tag": tag}});
         }
         Wish::Deploy(origin) => panic!("{origin} is not among the facts"),
         Wish::Promote { from, approval } => {

@@ -66,6 +66,8 @@ const PURE: &[&str] = &[
     "plugin::progress",
     "plugin::reading",
     "plugin::schema",
+    "plugin::transfer",
+    "plugin::wanted",
 ];
 
 /// What makes a file impure, and the reason to say.

@@ -2,6 +2,7 @@
 
 mod approval;
 mod image;
+mod origins;
 
 use std::collections::BTreeSet;
 

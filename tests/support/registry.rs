@@ -169,6 +169,11 @@ impl Registry {
         self.host.clone()
     }
 
+    /// Where the programs that push find their account for it (`DOCKER_CONFIG`).
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A repository or a reference, such as `shop` or `shop:v1`, with the registry's host in front.
     pub(crate) fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.host)

@@ -117,6 +117,9 @@ Whether an object of another project's kind is made; empty when not. Takes a dic
 {{- if and (gt (int .Values.replicaCount) 1) (not .Values.leaderElection.enabled) }}
 {{- fail "replicaCount: more than one replica needs leaderElection.enabled: true" }}
 {{- end }}
+{{- if and (gt (int .Values.replicaCount) 1) .Values.artifacts.existingClaim }}
+{{- fail "artifacts.existingClaim: one replica uses it at a time; leave it empty with more than one" }}
+{{- end }}
 {{- if and .Values.extraCA.configMap .Values.extraCA.secret }}
 {{- fail "extraCA: set either configMap or secret" }}
 {{- end }}

@@ -60,6 +60,7 @@ fn cases() -> Vec<Case> {
                 ("ClusterRole konigle-operator", "/rules/4", flux_sources()),
                 ("NetworkPolicy konigle-system/konigle-operator", "/spec/policyTypes", json!(["Ingress"])),
                 (DEPLOYMENT, "/spec/replicas", json!(1)),
+                (DEPLOYMENT, "/spec/strategy", Value::Null),
                 (DEPLOYMENT, "/spec/template/spec/terminationGracePeriodSeconds", json!(90)),
                 (DEPLOYMENT, "/spec/template/spec/containers/0/image", json!("konigle-operator:0.1.0")),
                 (DEPLOYMENT, "/spec/template/spec/volumes/0/emptyDir/sizeLimit", json!("8192Mi")),
@@ -87,6 +88,12 @@ fn cases() -> Vec<Case> {
                 ("Role shop/konigle-operator", "/rules/4", flux_sources()),
                 ("RoleBinding shop/konigle-operator", "/subjects/0/namespace", json!("konigle-system")),
                 ("RoleBinding shop/konigle-operator", "/roleRef/kind", json!("Role")),
+                (DEPLOYMENT, "/spec/strategy", json!({"type": "Recreate"})),
+                (
+                    DEPLOYMENT,
+                    "/spec/template/spec/volumes/0",
+                    json!({"name": "artifacts", "persistentVolumeClaim": {"claimName": "artifacts"}}),
+                ),
             ],
         },
         Case {
