@@ -2,8 +2,9 @@
 //! state, and the number of writes).
 
 use std::fmt;
+use std::path::PathBuf;
 
-use konigle_operator::api::{AttemptResult, Attribution, KonigleSpaceStatus, RELEASED};
+use konigle_operator::api::{AttemptResult, Attribution, KonigleSpaceStatus, RELEASED, UploadStatus};
 use konigle_operator::released::Released;
 use kube::ResourceExt;
 use reqwest::Method;
@@ -42,6 +43,10 @@ pub(crate) struct End {
     pub(crate) status_writes: usize,
     /// How often the resources' Events were told.
     events: usize,
+    /// The ZIP that was sent of its artifact, as its status has it.
+    upload: Option<UploadStatus>,
+    /// Files of its artifacts that are not whole.
+    partials: Vec<PathBuf>,
     /// What was noted on the resource whose wish was to be met.
     released: Option<String>,
     pub(crate) losses: Losses,
@@ -75,6 +80,8 @@ impl End {
         let simulator = &scene.stage.simulator;
         let all = simulator.control(Method::GET, "ledger", &Value::Null).await?;
         Ok(Self {
+            upload: last.status.as_ref().and_then(|status| status.artifact.as_ref()?.upload.clone()),
+            partials: scene.stage.operator.partials()?,
             released: last.annotations().get(RELEASED).cloned(),
             status: last.status.unwrap_or_default(),
             conditions,
@@ -151,6 +158,7 @@ impl Run {
         must(events <= limit, format!("{events} Events, at most {limit} may be"));
         self.judge_history(case.crashes.len(), &reference.end, &mut must);
         self.judge_release(&reference.end, &mut must);
+        self.judge_files(&reference.end, &mut must);
         let end = &self.end;
         let conditions = |of: &End| -> Vec<String> {
             let due = of.conditions(case.flow, end.is_inferred(), end.losses.receipts > 0);
@@ -185,6 +193,18 @@ impl Run {
             right && found.len() <= expected.len() + crashes,
             format!("history {found:?}, without a fault {expected:?}"),
         );
+    }
+
+    /// Every process makes the same ZIP of an artifact, that is what was sent, and none leaves a file that is not whole.
+    fn judge_files(&self, expected: &End, must: &mut impl FnMut(bool, String)) {
+        let End { upload, partials, ledger, .. } = &self.end;
+        must(*upload == expected.upload, format!("upload {upload:?}, without a fault {:?}", expected.upload));
+        if let Some(upload) = upload {
+            let sent = ledger.iter().map(|entry| format!("sha256:{}", entry["sha256"].as_str().unwrap_or_default()));
+            let sent: Vec<String> = sent.collect();
+            must(sent.iter().all(|sent| *sent == upload.digest), format!("{sent:?} was sent, not {}", upload.digest));
+        }
+        must(partials.is_empty(), format!("files that are not whole: {partials:?}"));
     }
 
     /// The release: what was wished for, and known as well as it can be.
