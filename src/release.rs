@@ -273,9 +273,10 @@ async fn deploy<'a>(
     let upload =
         Upload { display_name: display_name(resource, attempt), file: artifact.path.clone(), size, sent: sent.clone() };
     let request = async move {
+        let answer = client.deploy(&attempt.sent_to.space_id, upload, sending).await;
         // The store keeps the file until it was sent.
-        let _in_use = artifact;
-        client.deploy(&attempt.sent_to.space_id, upload, sending).await
+        drop(artifact);
+        answer
     };
     let started = Note { warning: false, reason: "DeployStarted", message };
     Ok(Ready {

@@ -220,13 +220,12 @@ impl Store {
         let alone = self.download_lock(&file);
         let published = {
             let _alone = alone.lock().await;
-            match self.verify(&file).await {
-                Some(verified) => verified,
-                None => {
-                    *asked_host = true;
-                    let _running = progress.begin();
-                    self.download(source, &wanted, &file, progress).await?
-                }
+            if let Some(verified) = self.verify(&file).await {
+                verified
+            } else {
+                *asked_host = true;
+                let _running = progress.begin();
+                self.download(source, &wanted, &file, progress).await?
             }
         };
         let upload = match self.make_upload(key, &published, &wanted.folder, stop).await {

@@ -16,7 +16,7 @@ use crate::observation::{ArtifactFacts, DownloadFacts, Observation, OriginFacts,
 use crate::origin::{ArtifactName, FluxOrigin, OciOrigin, OciReference, Origin};
 use crate::reason::Reason;
 use crate::redact::Redactor;
-use crate::sources::SourceLook;
+use crate::sources::{FluxSource, SourceLook};
 use crate::text::cut;
 use crate::wish::artifact_name;
 
@@ -78,27 +78,9 @@ fn look_at_source(context: &Context, namespace: &str, flux: &FluxOrigin, last: O
     let FluxOrigin { kind, name, path } = flux;
     let word = kind.word();
     let (reason, message) = match context.sources.look(*kind, namespace, name) {
-        SourceLook::Found(source) => match source.artifact {
-            Some(artifact) => match artifact.digest.parse() {
-                Ok(digest) => {
-                    let revision = Some(shown(&artifact.revision)).filter(|revision| !revision.is_empty());
-                    return OriginFacts::Named(ArtifactName::of_folder(digest, path, revision));
-                }
-                Err(_) => (
-                    Reason::ArtifactRejected,
-                    format!(
-                        "{word} {name} names its artifact by {}, and only sha256 is taken: run Flux's controller with --artifact-digest-algo=sha256",
-                        shown(&artifact.digest)
-                    ),
-                ),
-            },
-            None => {
-                let why = source.ready.filter(|ready| ready.status != "True").map_or_else(String::new, |ready| {
-                    format!(": {} ({})", shown(&ready.message), shown(&ready.reason))
-                });
-                let suspended = if source.suspended { ", and is suspended" } else { "" };
-                (Reason::AwaitingSource, format!("{word} {name} has no artifact yet{suspended}{why}"))
-            }
+        SourceLook::Found(source) => match named_by(*kind, name, path, &source) {
+            Ok(artifact) => return OriginFacts::Named(artifact),
+            Err(problem) => problem,
         },
         SourceLook::Absent => (
             Reason::SourceNotFound,
@@ -111,6 +93,29 @@ fn look_at_source(context: &Context, namespace: &str, flux: &FluxOrigin, last: O
         SourceLook::NotListed(Some(why)) => (Reason::AwaitingSource, why),
     };
     OriginFacts::Unnamed { problem: Problem { reason, message }, last }
+}
+
+/// What a source says that its artifact is called, or why it says nothing that can be deployed.
+fn named_by(kind: FluxKind, name: &str, path: &str, source: &FluxSource) -> Result<ArtifactName, (Reason, String)> {
+    let word = kind.word();
+    let Some(artifact) = &source.artifact else {
+        let why = source
+            .ready
+            .as_ref()
+            .filter(|ready| ready.status != "True")
+            .map_or_else(String::new, |ready| format!(": {} ({})", shown(&ready.message), shown(&ready.reason)));
+        let suspended = if source.suspended { ", and is suspended" } else { "" };
+        return Err((Reason::AwaitingSource, format!("{word} {name} has no artifact yet{suspended}{why}")));
+    };
+    let digest = artifact.digest.parse().map_err(|_| {
+        let message = format!(
+            "{word} {name} names its artifact by {}, and only sha256 is taken: run Flux's controller with --artifact-digest-algo=sha256",
+            shown(&artifact.digest)
+        );
+        (Reason::ArtifactRejected, message)
+    })?;
+    let revision = Some(shown(&artifact.revision)).filter(|revision| !revision.is_empty());
+    Ok(ArtifactName::of_folder(digest, path, revision))
 }
 
 fn not_installed(kind: FluxKind) -> String {

@@ -106,7 +106,7 @@ async fn private_registries_are_asked_with_the_secret() -> Result<()> {
         let digest = registry.push_folder(&folder.path().join("shop"), "shop:v1").await?;
         let mut source = tag(&registry, "shop", "v1");
         source["oci"]["secretRef"] = json!({"name": "registry"});
-        let ca = registry.authority().map(|authority| authority.pem()).transpose()?;
+        let ca = registry.authority().map(crate::support::certificates::Authority::pem).transpose()?;
 
         // Without the right password it says so, and heals.
         let with_ca = |mut keys: Value| {
