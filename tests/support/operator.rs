@@ -183,7 +183,12 @@ impl Operator {
     pub(crate) fn partials(&self) -> Result<Vec<PathBuf>> {
         let is_partial =
             |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".partial-"));
-        Ok(files_below(&self.artifacts())?.into_iter().filter(is_partial).collect())
+        Ok(self.stored()?.into_iter().filter(is_partial).collect())
+    }
+
+    /// All files of its artifacts.
+    pub(crate) fn stored(&self) -> Result<Vec<PathBuf>> {
+        files_below(&self.artifacts())
     }
 
     /// Its address for health, readiness and metrics.

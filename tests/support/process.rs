@@ -110,6 +110,14 @@ impl Process {
         if status.success() { Ok(()) } else { Err(Failure::new(format!("sending {signal} to {} failed", self.name))) }
     }
 
+    /// Takes back what a shell's `ulimit -S -f` allowed it to write into one file.
+    pub(crate) fn may_write_large_files(&self) -> Result<()> {
+        let taking_back = || format!("letting {} write large files", self.name);
+        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let own = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+        rustix::process::prlimit(id, rustix::process::Resource::Fsize, own).context(taking_back()).map(drop)
+    }
+
     /// Ends it at once, as `kill -9` does, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         if self.ended.is_some() {

@@ -22,17 +22,11 @@ const ARTIFACT_BYTES: usize = 3 << 20;
 /// A job that ends when it is told to.
 const ENDLESS_SECONDS: u32 = 600;
 
-/// One way from a wish to its fulfilment.
+/// One way from a wish to its fulfilment. Those whose cases wait longest stand last, and begin first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flow {
     /// A first deploy to uat; the list of jobs is not served, so that what became of a request must show in the Space.
     Deploy,
-    /// A deploy of a folder of a Flux source, whose archive is packed. The points of the watch, of the store and of the packing
-    /// are tried, and the two after which a request's outcome is looked for.
-    Flux,
-    /// A deploy of what a tag names in a registry, over a wire so slow that the upload's progress is told. Only the points of
-    /// the registry and of the progress are tried.
-    Tag,
     /// A deploy that meets what others do not: a damaged file in the place of its artifact, a receipt that is refused once,
     /// and a comparison of the watch with the API server's list. Only their points are tried.
     Hindered,
@@ -48,6 +42,12 @@ pub(crate) enum Flow {
     MadeAnewUnseen,
     /// Resources of two namespaces, made in the same second, want to deploy to one Space.
     Rivals,
+    /// A deploy of a folder of a Flux source, whose archive is packed. The points of the watch, of the store and of the packing
+    /// are tried, and the two after which a request's outcome is looked for.
+    Flux,
+    /// A deploy of what a tag names in a registry, over a wire so slow that the upload's progress is told. Only the points of
+    /// the registry and of the progress are tried.
+    Tag,
     /// A deploy whose answer is lost after it took effect.
     ResolveLost,
     /// A deploy that Konigle never took in, and whose answer is lost.
@@ -57,14 +57,14 @@ pub(crate) enum Flow {
 impl Flow {
     pub(crate) const ALL: [Self; 11] = [
         Self::Deploy,
-        Self::Flux,
-        Self::Tag,
         Self::Hindered,
         Self::Elected,
         Self::Promote,
         Self::MadeAnew,
         Self::MadeAnewUnseen,
         Self::Rivals,
+        Self::Flux,
+        Self::Tag,
         Self::ResolveLost,
         Self::ResolveNever,
     ];
