@@ -34,6 +34,8 @@ pub struct Context {
     pub artifacts: Store,
     /// Bounds the downloads.
     pub downloads: Turns,
+    /// Bounds the looks at tags.
+    pub lookups: Turns,
     /// Bounds the passes.
     pub turns: Turns,
     /// What this process remembers.

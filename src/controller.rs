@@ -140,6 +140,7 @@ pub fn context(
         guard,
         artifacts,
         downloads: Turns::new(DOWNLOADS, config.watch_namespace.is_none()),
+        lookups: Turns::new(config.concurrency.into(), config.watch_namespace.is_none()),
         turns: Turns::new(config.concurrency.into(), config.watch_namespace.is_none()),
         memory: Memory::default(),
         metrics,

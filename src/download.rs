@@ -85,5 +85,37 @@ fn address(context: &Context, namespace: &str, flux: &FluxOrigin, artifact: &Art
     if now.digest.parse() != Ok(artifact.part.as_ref().map_or(artifact.digest, |(source, _)| *source)) {
         return Err(unavailable("it has another artifact by now"));
     }
-    now.url.parse().map_err(|_| unavailable("the address of its artifact is no URL"))
+    let url: Url = now.url.parse().map_err(|_| unavailable("the address of its artifact is no URL"))?;
+    if context.artifacts.is_of_flux(&url) && !is_of_namespace(&url, namespace) {
+        let reason = format!("this is not an artifact of namespace {namespace}: its path is not /KIND/{namespace}/…");
+        return Err(FetchError::Refused { location: format!("{} {}", flux.kind.word(), flux.name), reason });
+    }
+    Ok(url)
+}
+
+/// Whether Flux keeps what is behind this URL for a source of this namespace: its paths are `/<kind>/<namespace>/…`.
+/// A tenant may be able to write the status of a source of its own, and must not get another's by that.
+fn is_of_namespace(url: &Url, namespace: &str) -> bool {
+    url.path_segments().is_some_and(|mut segments| segments.nth(1) == Some(namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_leads_to_artifacts_of_its_own_namespace_only() {
+        for (path, expected) in [
+            ("/gitrepository/shop/app/1f2e.tar.gz", true),
+            ("/gitrepository/other/app/1f2e.tar.gz", false),
+            ("/gitrepository/shop/../other/app/1f2e.tar.gz", false),
+            ("/gitrepository/%73hop/app/1f2e.tar.gz", false),
+            ("//shop/app", true),
+            ("/shop/app", false),
+            ("/", false),
+        ] {
+            let url = Url::parse(&format!("http://source-controller.flux-system.svc.cluster.local.{path}")).unwrap();
+            assert_eq!(is_of_namespace(&url, "shop"), expected, "{path}");
+        }
+    }
 }

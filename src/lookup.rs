@@ -59,12 +59,15 @@ pub fn begin(
 }
 
 async fn look(context: &Context, namespace: &str, (oci, tag): (OciOrigin, &str)) -> Result<Digest, Problem> {
+    let unavailable = |message: String| Problem { reason: Reason::ArtifactUnavailable, message };
+    let turn = context.lookups.take(namespace).await;
+    let _turn = turn.map_err(|_| unavailable("the operator shuts down".to_owned()))?;
     let (repository, origin) = (oci.repository.clone(), Origin::Oci(oci));
     let credentials = match credentials_for(&context.api, namespace, &origin).await {
         Ok(credentials) => credentials,
         Err(CredentialsError::Problem(problem)) => return Err(problem),
         Err(CredentialsError::Unavailable(message)) => {
-            return Err(Problem { reason: Reason::ArtifactUnavailable, message });
+            return Err(unavailable(message));
         }
     };
     context.artifacts.resolve(&repository, tag, &credentials).await.map_err(|error| {

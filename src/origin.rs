@@ -20,7 +20,7 @@ pub enum Origin {
 }
 
 /// A file behind a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpOrigin {
     /// Where it is.
     pub url: url::Url,
@@ -108,7 +108,30 @@ impl ArtifactName {
     }
 }
 
+impl fmt::Debug for HttpOrigin {
+    // A URL may be pre-signed, so its query is a secret.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = format!("{}{}", self.url.host_str().unwrap_or_default(), self.url.path());
+        formatter
+            .debug_struct("HttpOrigin")
+            .field("url", &place)
+            .field("digest", &self.digest)
+            .field("revision", &self.revision)
+            .field("secret", &self.secret)
+            .finish()
+    }
+}
+
 impl Origin {
+    /// The whole address of a file behind a URL, signature included; empty for the others.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Http(http) => http.url.as_str(),
+            Self::Oci(_) | Self::Flux(_) => "",
+        }
+    }
+
     /// Parses `spec.source`.
     ///
     /// # Errors

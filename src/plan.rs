@@ -30,6 +30,8 @@ use looks::look_failed;
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
 /// How long a resource that was just made waits for the uat resource that it names.
 const SOURCE_COMES_WITHIN: Duration = Duration::from_secs(30);
+/// How soon a tag is looked at again that could not be looked at.
+const NAMED_WITHIN: Duration = Duration::from_mins(5);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -128,6 +130,7 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
     let seconds = Duration::from_secs;
     let until_retry = retry_in(&judged.status, seen.now);
     match step {
+        Step::Rest(_) | Step::Suspend(_) if is_unnamed(seen) => desired.interval.min(NAMED_WITHIN),
         Step::Rest(_) | Step::Suspend(_) => desired.interval,
         // The end of the download wakes the resource; meanwhile people see how far it is.
         Step::Fetch => seen.download.as_ref().map_or(seconds(3), |download| progress_pace(download.running_for)),
@@ -202,10 +205,7 @@ fn unnamed(desired: &Desired, seen: &Observation) -> Option<Step> {
         }
         OriginFacts::NotLooked | OriginFacts::Named(_) => return None,
     };
-    let heals = matches!(
-        problem.reason,
-        Reason::Progressing | Reason::AwaitingSource | Reason::ArtifactUnavailable | Reason::RateLimited
-    );
+    let heals = matches!(problem.reason, Reason::Progressing | Reason::AwaitingSource | Reason::ArtifactUnavailable);
     if heals && artifact_name(origin, seen).is_some() {
         return None;
     }

@@ -30,6 +30,7 @@ use kube::ResourceExt;
 use tracing::{debug, info, warn};
 
 use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace, TransferStatus};
+use crate::artifact::Artifact;
 use crate::clock;
 use crate::cluster::within;
 use crate::context::{Context, readable};
@@ -78,6 +79,14 @@ pub async fn start(
         shutdown: context.shutdown.clone(),
         timeout: submit_limit(&attempt),
     };
+    // Nothing fallible may be left to do: the file stays where it is until it was sent.
+    let artifact = match &release.kind {
+        ReleaseKind::Deploy { size } => {
+            let artifact = artifact_of(context, (desired, seen), &attempt, *size).await;
+            Some(artifact.ok_or(WriteError::Conflict)?)
+        }
+        ReleaseKind::Promote { .. } => None,
+    };
     let before = resource;
     let claimed = record::claim(context, resource, &status).await;
     if matches!(claimed, Err(WriteError::Cluster(_))) {
@@ -93,8 +102,8 @@ pub async fn start(
 
     let (ready, held) = match (give_way(context, &resource).await, &release.kind) {
         (Err(why), _) => (Err(why), None),
-        (Ok(()), ReleaseKind::Deploy { size }) => {
-            (deploy(context, &resource, (desired, seen), (&attempt, *size), (client, &sending)).await, None)
+        (Ok(()), ReleaseKind::Deploy { .. }) => {
+            (deploy(context, &resource, (&attempt, artifact), (client, &sending)), None)
         }
         (Ok(()), ReleaseKind::Promote { source }) => {
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
@@ -119,9 +128,7 @@ pub async fn start(
     record::tell(context, before, &resource, notes).await;
     Ok(match submitted {
         // What is written next is written on top of what was told of the upload; an edit in between needs a pass of its own.
-        Started::Answered(claimed) if told.metadata.generation == claimed.metadata.generation => {
-            Started::Answered(told)
-        }
+        Started::Answered(claimed) if differs_in_status_only(&told, &claimed) => Started::Answered(told),
         submitted => submitted,
     })
 }
@@ -143,6 +150,13 @@ impl Ready<'_> {
             upload: None,
         }
     }
+}
+
+/// Whether nothing was asked for between two versions of a resource.
+fn differs_in_status_only(one: &KonigleSpace, other: &KonigleSpace) -> bool {
+    one.metadata.generation == other.metadata.generation
+        && one.metadata.annotations == other.metadata.annotations
+        && one.metadata.deletion_timestamp == other.metadata.deletion_timestamp
 }
 
 /// Writes into the attempt how far its upload is, as often as any progress is told; of one that takes seconds only. A
@@ -249,25 +263,28 @@ async fn all_clear(looks: Vec<BoxFuture<'_, Result<(), String>>>) -> Result<(), 
     stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_collect().await
 }
 
-/// The upload, once its file is there.
-async fn deploy<'a>(
+/// The file that is to be sent, kept for as long as it is held.
+async fn artifact_of(
+    context: &Context,
+    (desired, seen): (&Desired, &Observation),
+    attempt: &Attempt,
+    size: u64,
+) -> Option<Artifact> {
+    let Wish::Deploy(origin) = &desired.wish else { return None };
+    let name = artifact_name(origin, seen).filter(|name| name.digest.to_string() == attempt.digest)?;
+    let artifact = context.artifacts.get(&artifact_key(&seen.namespace, origin, &name)).await;
+    artifact.filter(|artifact| artifact.size == size)
+}
+
+/// The upload of a file that is kept meanwhile.
+fn deploy<'a>(
     context: &'a Context,
     resource: &'a KonigleSpace,
-    (desired, seen): (&Desired, &Observation),
-    (attempt, size): (&'a Attempt, u64),
+    (attempt, artifact): (&'a Attempt, Option<Artifact>),
     (client, sending): (&'a Arc<Client>, &'a Sending),
 ) -> Result<Ready<'a>, String> {
-    let name = match &desired.wish {
-        Wish::Deploy(origin) => artifact_name(origin, seen).map(|name| (origin, name)),
-        Wish::Promote { .. } => None,
-    };
-    let artifact = match name.filter(|(_, name)| name.digest.to_string() == attempt.digest) {
-        Some((origin, name)) => context.artifacts.get(&artifact_key(&seen.namespace, origin, &name)).await,
-        None => None,
-    };
-    let Some(artifact) = artifact.filter(|artifact| artifact.size == size) else {
-        return Err("the artifact is no longer on disk".to_owned());
-    };
+    let Some(artifact) = artifact else { return Err("the artifact is no longer on disk".to_owned()) };
+    let size = artifact.size;
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
     let sent = Arc::new(AtomicU64::new(0));
     let upload =

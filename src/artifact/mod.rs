@@ -68,8 +68,20 @@ pub struct Key {
     pub scope: Scope,
     /// The digest of what was published: of the file, or of the manifest in a registry.
     pub digest: Digest,
-    /// Which part of that: the folder in it, or the media type of a layer; empty for the whole.
-    pub part: String,
+    /// Which part of that.
+    pub part: Part,
+}
+
+/// Which part of what was published is an artifact. It tells a file from a manifest of the same digest too: what is wrong
+/// with the one says nothing of what the other leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The whole file.
+    Whole,
+    /// This folder of an archive.
+    Folder(String),
+    /// The layer of a manifest, of this media type where there are several.
+    Layer(Option<String>),
 }
 
 /// Who may have what is on disk. A digest is no secret, so what was fetched with credentials, or by a URL that may be

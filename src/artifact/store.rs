@@ -25,16 +25,18 @@ use std::time::Instant;
 use tempfile::{NamedTempFile, TempPath};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use url::Url;
 
 pub use self::download::Downloaded;
 use self::download::Progress;
 use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
 use super::digest::Hasher;
 use super::format::Format;
+use super::http::is_one_of;
 use super::inspect::{InspectError, inspect};
 use super::pack::{Packed, pack};
 use super::{
-    Artifact, ArtifactCredentials, Digest, FetchError, Key, Lease, Limits, Place, Registries, Repository, Source,
+    Artifact, ArtifactCredentials, Digest, FetchError, Key, Lease, Limits, Part, Place, Registries, Repository, Source,
 };
 use crate::crash;
 use crate::metrics::Metrics;
@@ -123,11 +125,12 @@ impl Store {
     pub async fn check(&self, key: &Key) {
         let file = (key.scope.clone(), key.digest);
         let left = self.index().used(&file).is_some();
-        if !left || !key.part.is_empty() || self.upload(key).is_some() || self.rejection(key).is_err() {
+        if !left || key.part != Part::Whole || self.upload(key).is_some() || self.rejection(key).is_err() {
             return;
         }
-        let flight = self.flight(key);
-        let _alone = flight.last_failure.lock().await;
+        let (flight, download) = (self.flight(key), self.download_lock(&file));
+        // Whoever is at it may take long, and looks at it as well.
+        let (Ok(_alone), Ok(_of_file)) = (flight.last_failure.try_lock(), download.try_lock()) else { return };
         if let Some(verified) = self.verify(&file).await
             && matches!(self.format(key, &verified).await, Ok(Format::Zip))
             && let Err(error @ FetchError::Rejected { .. }) =
@@ -229,10 +232,12 @@ impl Store {
             }
         };
         let upload = match self.make_upload(key, &published, &wanted.folder, stop).await {
-            Err(error @ FetchError::Rejected { .. }) if key.part.is_empty() => {
+            Err(error @ FetchError::Rejected { .. }) if key.part == Part::Whole => {
                 // Nothing else can be made of it.
                 drop(published);
-                self.discard(&file).await;
+                if self.index().is_idle(&file) {
+                    self.discard(&file).await;
+                }
                 return Err(error);
             }
             made => made?,
@@ -265,10 +270,13 @@ impl Store {
     /// Which file it is, and what is wanted of it. Asks the registry for the manifest, where it is one.
     async fn wanted(&self, source: &Source) -> Result<Wanted, FetchError> {
         let Key { digest, part, .. } = &source.key;
-        match &source.place {
-            Place::Url(..) => Ok(Wanted { file: *digest, folder: part.clone(), layer: None }),
-            Place::Oci(repository) => {
-                let media_type = Some(part.as_str()).filter(|media_type| !media_type.is_empty());
+        let bug = || FetchError::Disk { reason: "this is a bug in the operator".to_owned() };
+        match (&source.place, part) {
+            (Place::Url(..), Part::Whole) => Ok(Wanted { file: *digest, folder: String::new(), layer: None }),
+            (Place::Url(..), Part::Folder(folder)) => Ok(Wanted { file: *digest, folder: folder.clone(), layer: None }),
+            (Place::Url(..), Part::Layer(_)) | (Place::Oci(_), Part::Whole | Part::Folder(_)) => Err(bug()),
+            (Place::Oci(repository), Part::Layer(media_type)) => {
+                let media_type = media_type.as_deref();
                 let layer = self.registries.layer(repository, digest, media_type, &source.credentials).await?;
                 let folder = layer.folder.clone().unwrap_or_default();
                 Ok(Wanted { file: layer.digest, folder, layer: Some(layer) })
@@ -426,6 +434,30 @@ impl Store {
     }
 
     /// Evicts what was used longest ago until `incoming` more bytes fit the budget, or all that is left is in use.
+    /// Whether a URL is one of Flux's own hosts.
+    #[must_use]
+    pub fn is_of_flux(&self, url: &Url) -> bool {
+        is_one_of(&self.limits.flux_hosts, url)
+    }
+
+    /// Makes room for a download, and keeps it until that ends.
+    ///
+    /// # Errors
+    ///
+    /// Others are in use, and leave no room. One that is alone may be larger than the budget.
+    async fn reserve(&self, incoming: u64) -> Result<Reservation<'_>, FetchError> {
+        self.make_room(incoming).await;
+        let mut index = self.index();
+        if incoming > 0 && index.in_use() > 0 && index.in_use().saturating_add(incoming) > self.limits.store_budget {
+            let reason =
+                "the artifacts that are in use leave no room in --artifact-dir-size; enlarge it, or wait".to_owned();
+            return Err(FetchError::Disk { reason });
+        }
+        index.reserved += incoming;
+        drop(index);
+        Ok(Reservation { store: self, bytes: incoming })
+    }
+
     async fn make_room(&self, incoming: u64) {
         self.make_room_within(self.limits.store_budget.saturating_sub(incoming)).await;
     }
@@ -464,6 +496,18 @@ impl Store {
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for a download that runs.
+struct Reservation<'a> {
+    store: &'a Store,
+    bytes: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.store.index().reserved -= self.bytes;
     }
 }
 
@@ -536,7 +580,7 @@ mod tests {
         // Refused before anything is asked.
         let url = "ftp://ci.example.com/shop.zip".parse().unwrap();
         let source = Source {
-            key: Key { scope: Scope::Public, digest: Digest::of(b"a"), part: String::new() },
+            key: Key { scope: Scope::Public, digest: Digest::of(b"a"), part: Part::Whole },
             place: Place::Url(url, SourceField::Http),
             credentials: ArtifactCredentials::default(),
         };

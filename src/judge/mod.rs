@@ -122,6 +122,10 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
         new_wish: false,
         notes: Vec::new(),
     };
+    if let Some(attempt) = &mut judged.status.attempt {
+        // No pass begins while an upload runs.
+        attempt.upload = None;
+    }
     record_space(&mut judged, seen);
     believe_no_clock_that_stepped(&mut judged.status, seen.now);
     let wanted = wanted(desired, seen);

@@ -13,8 +13,8 @@ pub(super) struct Lookup {
     key: String,
     running: bool,
     named: Option<Digest>,
-    /// When the last look ended.
-    ended: Option<Instant>,
+    /// When the last look began.
+    began: Option<Instant>,
     failure: Option<(Problem, u32)>,
 }
 
@@ -25,6 +25,8 @@ pub struct LookupMemory {
     pub named: Option<Digest>,
     /// Why it could not be seen the last time.
     pub problem: Option<Problem>,
+    /// It is looked at right now.
+    pub running: bool,
 }
 
 impl Memory {
@@ -38,7 +40,7 @@ impl Memory {
             if lookup.running || !(asked || lookup.is_due(every)) {
                 return false;
             }
-            lookup.running = true;
+            (lookup.running, lookup.began) = (true, Some(Instant::now()));
             true
         })
     }
@@ -48,8 +50,8 @@ impl Memory {
     pub fn end_lookup(&self, uid: &str, key: &str, result: Result<Digest, Problem>) -> bool {
         self.with(uid, |remembered| {
             let Some(lookup) = remembered.lookup.as_mut().filter(|lookup| lookup.key == key) else { return false };
+            lookup.running = false;
             let before = lookup.known();
-            (lookup.running, lookup.ended) = (false, Some(Instant::now()));
             match result {
                 Ok(digest) => (lookup.named, lookup.failure) = (Some(digest), None),
                 Err(problem) => {
@@ -70,15 +72,16 @@ impl Memory {
 
 impl Lookup {
     fn new(key: &str) -> Self {
-        Self { key: key.to_owned(), running: false, named: None, ended: None, failure: None }
+        Self { key: key.to_owned(), running: false, named: None, began: None, failure: None }
     }
 
     fn known(&self) -> LookupMemory {
-        LookupMemory { named: self.named, problem: self.failure.as_ref().map(|(problem, _)| problem.clone()) }
+        let problem = self.failure.as_ref().map(|(problem, _)| problem.clone());
+        LookupMemory { named: self.named, problem, running: self.running }
     }
 
     fn is_due(&self, every: Duration) -> bool {
-        let Some(ended) = self.ended else { return true };
+        let Some(began) = self.began else { return true };
         // The passes are spread round the interval, the earliest a tenth before it.
         let regular = every.mul_f64(0.85);
         let pause = match &self.failure {
@@ -87,7 +90,7 @@ impl Lookup {
             Some((problem, _)) if problem.reason.is_about_credentials() => Duration::from_secs(25).min(regular),
             Some((_, times)) => doubled(Duration::from_secs(5), *times, Duration::from_mins(5)).min(regular),
         };
-        ended.elapsed() >= pause
+        began.elapsed() >= pause
     }
 }
 
@@ -112,7 +115,11 @@ mod tests {
         let away = Problem { reason: Reason::ArtifactUnavailable, message: "502".to_owned() };
         assert!(memory.end_lookup("uid", "shop:v1", Err(away.clone())), "it is news");
         let known = memory.lookup("uid", "shop:v1").expect("it was looked at");
-        assert_eq!(known, LookupMemory { named: Some(digest), problem: Some(away) }, "what was known stays");
+        assert_eq!(
+            known,
+            LookupMemory { named: Some(digest), problem: Some(away), running: false },
+            "what was known stays"
+        );
         assert!(memory.begin_lookup("uid", "shop:v2", DAY, false), "another tag");
         assert_eq!(memory.lookup("uid", "shop:v1"), None);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use crate::api::{FluxKind, KonigleSpace, KonigleSpaceStatus, TransferStatus};
-use crate::artifact::{Key, Scope};
+use crate::artifact::{Digest, Key, Part, Scope};
 use crate::context::Context;
 use crate::credentials::{CredentialsError, credentials_for};
 use crate::desired::{Desired, Wish};
@@ -19,6 +19,8 @@ use crate::redact::Redactor;
 use crate::sources::{FluxSource, SourceLook};
 use crate::text::cut;
 use crate::wish::artifact_name;
+
+use super::may_be_needed;
 
 /// How long a pass waits for the look at a tag that it cannot go on without.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
@@ -39,10 +41,12 @@ pub(super) async fn look_at_origin(
         Origin::Flux(flux) => look_at_source(context, &resource.namespace().unwrap_or_default(), flux, last),
         Origin::Oci(oci) => {
             let key = lookup_key(oci);
-            let asked = desired.requests.look(status);
-            let known = context.memory.lookup(&uid(resource), &key);
+            let known = context.memory.lookup(&uid(resource), &key).and_then(|known| known.named);
             let looking = lookup::begin(context, resource, desired, oci, &key);
-            let cannot_go_on = asked || (last.is_none() && known.is_none_or(|known| known.named.is_none()));
+            // What it named before may be about to be released, although it names something else by now.
+            let digest = known.map(|digest| digest.to_string()).or(last.as_ref().map(|last| last.digest.to_string()));
+            let cannot_go_on =
+                desired.requests.look(status) || digest.is_none_or(|digest| may_be_needed(desired, &digest, status));
             if let Some(looking) = looking.filter(|_| cannot_go_on) {
                 // It goes on by itself where it takes longer, and wakes the resource.
                 let _ = tokio::time::timeout(LOOK_WITHIN, looking).await;
@@ -64,7 +68,8 @@ fn look_at_tag(
     let known = context.memory.lookup(&uid(resource), key);
     let named = known.as_ref().and_then(|known| known.named).map(name);
     let last = named.clone().or(last);
-    match (known.and_then(|known| known.problem), named) {
+    let running = known.as_ref().is_some_and(|known| known.running);
+    match (known.and_then(|known| known.problem).filter(|_| !running), named.filter(|_| !running)) {
         (Some(problem), _) => OriginFacts::Unnamed { problem, last },
         (None, Some(name)) => OriginFacts::Named(name),
         (None, None) => {
@@ -181,8 +186,8 @@ pub(super) async fn look_at_artifact(
 pub fn artifact_key(namespace: &str, origin: &Origin, name: &ArtifactName) -> Key {
     let own = || Scope::Namespace(namespace.to_owned());
     let (digest, part) = match &name.part {
-        Some((source, path)) => (*source, path.clone()),
-        None => (name.digest, String::new()),
+        Some((source, path)) => (*source, Part::Folder(path.clone())),
+        None => (name.digest, Part::Whole),
     };
     match origin {
         // A query may hold a signature.
@@ -193,7 +198,7 @@ pub fn artifact_key(namespace: &str, origin: &Origin, name: &ArtifactName) -> Ke
         Origin::Oci(oci) => Key {
             scope: if oci.secret.is_none() { Scope::Public } else { own() },
             digest,
-            part: oci.layer_media_type.clone().unwrap_or_default(),
+            part: Part::Layer(oci.layer_media_type.clone()),
         },
     }
 }
@@ -201,7 +206,8 @@ pub fn artifact_key(namespace: &str, origin: &Origin, name: &ArtifactName) -> Ke
 /// What a failed download is remembered by: another address, digest or Secret is tried at once.
 #[must_use]
 pub fn download_key(origin: &Origin, name: &ArtifactName) -> String {
-    format!("{origin:?} {}", name.digest)
+    // By its digest: a URL may be signed.
+    Digest::of(format!("{origin:?} {} {}", origin.address(), name.digest).as_bytes()).to_string()
 }
 
 /// What a look at a tag is remembered by.

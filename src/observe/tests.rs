@@ -63,6 +63,7 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
         guard,
         artifacts: Store::open(directory.path(), artifact::Limits::default(), metrics.clone()).unwrap(),
         downloads: Turns::new(1, false),
+        lookups: Turns::new(1, false),
         turns: Turns::new(1, false),
         memory: Memory::default(),
         metrics,

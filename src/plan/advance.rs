@@ -15,7 +15,7 @@ use crate::commands::write_key;
 use crate::desired::{Desired, Wish};
 use crate::judge::words::{Class, class};
 use crate::judge::{Judged, last_sent};
-use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
+use crate::observation::{ArtifactFacts, Observation, OriginFacts, PairProof, Problem, Refusal};
 use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::time;
@@ -200,6 +200,12 @@ fn promote(desired: &Desired, seen: &Observation, source: BaselineSource, cause:
 }
 
 fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted): (Cause, Wanted)) -> Step {
+    if let OriginFacts::Unnamed { problem, .. } = &seen.origin
+        && problem.reason == Reason::Progressing
+    {
+        // It is being looked up, and may name something else by now.
+        return Step::Wait(problem.clone());
+    }
     match &seen.artifact {
         ArtifactFacts::OnDisk { size, .. } => {
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })

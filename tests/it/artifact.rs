@@ -22,7 +22,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream;
 use konigle_operator::artifact::{
-    Artifact, ArtifactCredentials, Auth, Digest, FetchError, Key, Limits, Place, Scope, Source, SourceField, Store,
+    Artifact, ArtifactCredentials, Auth, Digest, FetchError, Key, Limits, Part, Place, Repository, Scope, Source,
+    SourceField, Store,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,7 +51,7 @@ fn limits() -> Limits {
 }
 
 fn key(digest: Digest) -> Key {
-    Key { scope: Scope::Public, digest, part: String::new() }
+    Key { scope: Scope::Public, digest, part: Part::Whole }
 }
 
 fn source(url: &str, digest: Digest) -> Source {
@@ -256,6 +257,48 @@ async fn callers_share_one_download_and_its_failure() {
     assert_unavailable(outcomes[0].as_ref().unwrap_err(), "404");
     assert!(outcomes[1..].iter().all(Result::is_ok), "another source's failure is not theirs: {outcomes:?}");
     assert_eq!(host.requests(), 3);
+}
+
+#[tokio::test]
+async fn what_was_fetched_with_credentials_serves_its_namespace_alone() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let host = Host::with_file(bytes).await;
+    let fixture = Fixture::new(limits());
+    let of = |namespace: &str| Key { scope: Scope::Namespace(namespace.to_owned()), digest, part: Part::Whole };
+    let from_host = |namespace: &str| Source { key: of(namespace), ..source(&host.url("/shop.zip"), digest) };
+    fetch(&fixture.store, &from_host("shop")).await.unwrap();
+    assert_eq!(fixture.store.get(&of("other")).await, None, "who knows the digest alone gets nothing");
+    assert_eq!(fixture.store.get(&key(digest)).await, None);
+    let nowhere = Source { key: of("other"), ..source("http://127.0.0.1:1/gone.zip", digest) };
+    assert_unavailable(&fetch(&fixture.store, &nowhere).await.unwrap_err(), "cannot be connected to");
+    fetch(&fixture.store, &from_host("other")).await.unwrap();
+    assert_eq!(host.requests(), 2, "each namespace shows that it may have it");
+
+    // Another process keeps them apart as well.
+    let fixture = fixture.reopened(limits());
+    let again = Source { key: of("shop"), ..source("http://127.0.0.1:1/gone.zip", digest) };
+    let artifact = fetch(&fixture.store, &again).await.unwrap();
+    assert!(artifact.path.starts_with(fixture.directory.path().join("namespaces/shop")), "{artifact:?}");
+    let third = Source { key: of("third"), ..again };
+    assert_unavailable(&fetch(&fixture.store, &third).await.unwrap_err(), "cannot be connected to");
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_taken_for_a_file_is_still_a_manifest() {
+    let manifest = b"{\"layers\": []}".to_vec();
+    let digest = Digest::of(&manifest);
+    let host = Host::with_file(manifest).await;
+    let fixture = Fixture::new(limits());
+    let error = fetch(&fixture.store, &source(&host.url("/manifest"), digest)).await.unwrap_err();
+    assert!(matches!(error, FetchError::Rejected { .. }), "{error:?}");
+    let repository = Repository::parse("127.0.0.1:1/shop").unwrap();
+    let layer = Source {
+        key: Key { part: Part::Layer(None), ..key(digest) },
+        place: Place::Oci(repository),
+        ..source(&host.url("/"), digest)
+    };
+    assert_unavailable(&fetch(&fixture.store, &layer).await.unwrap_err(), "cannot be connected to");
 }
 
 #[tokio::test]

@@ -83,13 +83,18 @@ impl Guard {
     }
 
     fn names_flux(&self, url: &Url) -> bool {
-        url.host_str().is_some_and(|host| self.flux.iter().any(|flux| flux == host.strip_suffix('.').unwrap_or(host)))
+        is_one_of(&self.flux, url)
     }
 
     fn names_private(&self, url: &Url) -> bool {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
         self.private.iter().any(|private| private == host || *private == format!("{host}:{port}"))
     }
+}
+
+/// Whether the host of a URL is one of these, whatever its port, with or without the last dot.
+pub(in crate::artifact) fn is_one_of(hosts: &[String], url: &Url) -> bool {
+    url.host_str().is_some_and(|host| hosts.iter().any(|one| one == host.strip_suffix('.').unwrap_or(host)))
 }
 
 /// A URL whose host is not public, with what the operator's owner can do about it.

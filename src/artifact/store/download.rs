@@ -45,7 +45,7 @@ impl Store {
         let mut body = crash::around("download", self.open_body(source, wanted)).await?;
         let length = body.length().unwrap_or(0);
         progress.total.store(length, Ordering::Relaxed);
-        self.make_room(length).await;
+        let _room = self.reserve(length).await?;
 
         let (partial, path) = crash::around("make-a-partial", self.partial(file)).await?;
         let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(partial));
@@ -53,6 +53,7 @@ impl Store {
         let mut size = 0;
         while let Some(chunk) = body.next().await? {
             let Chunk::Bytes(bytes) = chunk else {
+                progress.total.store(body.length().unwrap_or(0), Ordering::Relaxed);
                 (hasher, size) = (Hasher::new(), 0);
                 writer.rewind().await.map_err(|error| disk(&error))?;
                 continue;

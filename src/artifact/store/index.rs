@@ -27,6 +27,8 @@ pub(super) struct Index {
     files: HashMap<FileKey, Entry>,
     /// Counts uses: the entry with the smallest number was used longest ago.
     uses: u64,
+    /// The bytes that downloads are about to write.
+    pub(super) reserved: u64,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,17 @@ impl Index {
         Some(Known { size: entry.size, verified: entry.verified, lease: entry.lease.clone() })
     }
 
+    /// Whether nobody uses it.
+    pub(super) fn is_idle(&self, key: &FileKey) -> bool {
+        self.files.get(key).is_none_or(|entry| Arc::strong_count(&entry.lease) == 1)
+    }
+
+    /// The bytes that cannot be evicted now: of files in use, and of downloads that run.
+    pub(super) fn in_use(&self) -> u64 {
+        let used = self.files.values().filter(|entry| Arc::strong_count(&entry.lease) > 1);
+        used.map(|entry| entry.size).sum::<u64>().saturating_add(self.reserved)
+    }
+
     pub(super) fn remove(&mut self, key: &FileKey) {
         self.files.remove(key);
     }
@@ -92,7 +105,7 @@ impl Index {
     /// The file that was used longest ago of those that nobody uses now, if all together are over `budget`.
     pub(super) fn surplus(&self, budget: u64) -> Option<FileKey> {
         let total: u64 = self.files.values().map(|entry| entry.size).sum();
-        if total <= budget {
+        if total.saturating_add(self.reserved) <= budget {
             return None;
         }
         let idle = self.files.iter().filter(|(_, entry)| Arc::strong_count(&entry.lease) == 1);

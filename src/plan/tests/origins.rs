@@ -44,6 +44,17 @@ pub(super) fn origins() -> Vec<(Facts, &'static str, &'static str)> {
             "Deploy Spec",
             "what it named last is wanted, and on disk",
         ),
+        (running(unnamed(Reason::Progressing, Some(A))), "Rest Succeeded", "a look that runs changes nothing yet"),
+        (
+            running(unnamed(Reason::Progressing, Some(B))),
+            "Wait Progressing",
+            "it may name something else by now, so what it named last is not released",
+        ),
+        (
+            running(unnamed(Reason::Progressing, Some(A))).redeploy("1"),
+            "Wait Progressing",
+            "nor is what runs released once more",
+        ),
         (
             running(unnamed(Reason::SecretNotFound, Some(A))),
             "Stall SecretNotFound",

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use konigle_operator::address::{PublicResolver, find_cause};
 use konigle_operator::artifact::{
-    self, ArtifactCredentials, Digest, FetchError, Key, Place, Scope, Source, SourceField, Store,
+    self, ArtifactCredentials, Digest, FetchError, Key, Part, Place, Scope, Source, SourceField, Store,
 };
 use konigle_operator::konigle::{Account, Clients, Guard, Limits, ReadError, Settings, parse_token};
 use konigle_operator::metrics::Metrics;
@@ -146,7 +146,7 @@ fn hostile_urls(port: u16) -> BTreeSet<String> {
 }
 
 fn no_source(url: &Url) -> Source {
-    let key = Key { scope: Scope::Public, digest: Digest::of(b"none"), part: String::new() };
+    let key = Key { scope: Scope::Public, digest: Digest::of(b"none"), part: Part::Whole };
     let place = Place::Url(url.clone(), SourceField::Http);
     Source { key, place, credentials: ArtifactCredentials::default() }
 }
