@@ -15,7 +15,7 @@ use crate::commands::write_key;
 use crate::desired::{Desired, Wish};
 use crate::judge::words::{Class, class};
 use crate::judge::{Judged, last_sent};
-use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
+use crate::observation::{ArtifactFacts, Observation, OriginFacts, PairProof, Problem, Refusal};
 use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::time;
@@ -203,6 +203,13 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
     match &seen.artifact {
         ArtifactFacts::OnDisk { size, .. } => {
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
+        }
+        // What Flux has it under is not known now: it would be asked for in vain.
+        ArtifactFacts::Absent
+            if let (Origin::Flux(_), OriginFacts::Unnamed { problem, .. }) = (origin, &seen.origin)
+                && problem.reason != Reason::Progressing =>
+        {
+            wait(problem.reason, problem.message.clone())
         }
         ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
