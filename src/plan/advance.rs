@@ -210,6 +210,13 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
         ArtifactFacts::OnDisk { size, .. } => {
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
         }
+        // What Flux has it under is not known now: it would be asked for in vain.
+        ArtifactFacts::Absent
+            if let (Origin::Flux(_), OriginFacts::Unnamed { problem, .. }) = (origin, &seen.origin)
+                && problem.reason != Reason::Progressing =>
+        {
+            wait(problem.reason, problem.message.clone())
+        }
         ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
         ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, origin, (error, *ago)),

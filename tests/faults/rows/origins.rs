@@ -13,8 +13,9 @@ use crate::matrix::{Row, row};
 use crate::oracles::{LONGEST_OUTCOME, check, check_results, lasts, packed_once, posted};
 use crate::support::artifacts::{application, digest_of, tar_gz};
 use crate::support::flux_source::{FluxSource, install_crds};
-use crate::support::namespace::{SECRET, ready_reason};
+use crate::support::namespace::{SECRET, ready_reason, wait_for};
 use crate::support::proxy::{Matcher, Proxy};
+use crate::support::recording::Recording;
 use crate::support::registry::Registry;
 use crate::support::run_folder::new_folder;
 use crate::support::simulator::UAT;
@@ -53,6 +54,12 @@ pub(crate) fn rows() -> Vec<Row> {
             row_60_a_disk_without_room_while_packing,
             "The disk takes an archive, and not the ZIP that is made of it; then there is room",
             "No attempt is made, the reason is told and nothing is left behind; it heals by itself without another download, and is deployed once"
+        ),
+        row!(
+            "61",
+            row_61_sources_that_are_not_listed_after_a_restart,
+            "After a restart Flux's sources cannot be listed for a time, while an artifact is wanted that is not on disk: 503, 403, or no answer",
+            "It is waited for: nothing is asked for in vain, and the source is not said to have no artifact; once they are listed it is deployed once"
         ),
     ]
 }
@@ -257,4 +264,44 @@ async fn row_60_a_disk_without_room_while_packing(case: &Case) -> Result<()> {
     let space = packed_once(&stage, &artifact.digest).await?;
     check_results(&space, &[AttemptResult::Succeeded])?;
     check(stage.artifacts.requests("/shop.tar.gz") == 1, || "it was downloaded again".to_owned())
+}
+
+async fn row_61_sources_that_are_not_listed_after_a_restart(case: &Case) -> Result<()> {
+    let mut stage = case.open().await?;
+    install_crds(&stage.kubectl).await?;
+    let proxy = stage.put_proxy_before_the_api_server().await?;
+    let source = FluxSource::create(&stage.namespace, "GitRepository", "shop").await?;
+    let bytes = archive("1.0", &[])?;
+    let stored = source.store(&stage.artifacts, bytes.clone(), "main@sha1:1").await?;
+    let path = stored.url.replace(&stage.artifacts.url(""), "");
+    stage.artifacts.answer_with(&path, StatusCode::NOT_FOUND, HeaderMap::new(), Vec::new());
+    stage.namespace.apply(SHOP, &wish(&json!({"sourceRef": source.reference()}))).await?;
+    stage.namespace.wait_for_reason(SHOP, "ArtifactUnavailable").await?;
+    stage.operator.kill();
+    stage.artifacts.serve(&path, bytes);
+    let asked = stage.artifacts.requests(&path);
+    let lists = Matcher::new(Method::GET, "/gitrepositories");
+    let gate = match *case.pick(&[Some(StatusCode::SERVICE_UNAVAILABLE), Some(StatusCode::FORBIDDEN), None]) {
+        Some(status) => {
+            proxy.answer(lists.clone(), usize::MAX, status);
+            None
+        }
+        None => Some(proxy.hold(lists.clone())),
+    };
+    let recording = Recording::start(&stage.namespace).await?;
+    stage.operator.start_again().await?;
+    let before = proxy.seen(&lists).len();
+    stage.look_now(SHOP).await?;
+    wait_for("asked for the sources", async || Ok((proxy.seen(&lists).len() > before).then_some(()))).await?;
+    lasts(case.moment(Duration::from_secs(3))).await?;
+    check(stage.artifacts.requests(&path) == asked, || "the archive was asked for".to_owned())?;
+    let told = serde_json::to_string(&recording.statuses(SHOP).await?)?;
+    check(!told.contains("no artifact any more"), || format!("told of what was not seen: {told}"))?;
+    proxy.clear();
+    if let Some(gate) = gate {
+        gate.open();
+    }
+    let space = packed_once(&stage, &stored.digest).await?;
+    check_results(&space, &[AttemptResult::Succeeded])?;
+    check(stage.artifacts.requests(&path) == asked + 1, || "the archive was asked for again".to_owned())
 }
