@@ -27,14 +27,6 @@ use crate::wish::artifact_name;
 pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired, seen: &Observation) {
     let Wish::Deploy(origin) = &desired.wish else { return };
     let Some(artifact) = artifact_name(origin, seen) else { return };
-    // Flux's sources are listed anew after a restart, and nothing else tells where the artifact is. The end of it wakes the
-    // resource.
-    if let Origin::Flux(flux) = origin {
-        let namespace = resource.namespace().unwrap_or_default();
-        if context.sources.look(flux.kind, &namespace, &flux.name) == SourceLook::NotListed(None) {
-            return;
-        }
-    }
     let (uid, key) = (uid(resource), download_key(origin, &artifact));
     if !context.memory.begin_download(&uid, &key) {
         return;
