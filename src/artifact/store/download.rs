@@ -45,7 +45,7 @@ impl Store {
         let mut body = crash::around("download", self.open_body(source, wanted)).await?;
         let length = body.length().unwrap_or(0);
         progress.total.store(length, Ordering::Relaxed);
-        let _room = self.reserve(length).await?;
+        let room = self.reserve(length).await?;
 
         let (partial, path) = crash::around("make-a-partial", self.partial(file)).await?;
         let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(partial));
@@ -74,6 +74,8 @@ impl Store {
             return Err(body.mismatch(wanted.file, got));
         }
         let whole = writer.into_inner().into_std().await;
+        // From here on the file itself counts.
+        drop(room);
         self.keep(file.clone(), whole, path, size).await
     }
 
