@@ -1,7 +1,8 @@
 //! Writes to Kubernetes: the guarded status, the receipt, the hold, and Events.
 //!
 //! Every status write is one JSON Patch that tests the UID and replaces the resourceVersion that was read, so a stale
-//! pass can write nothing. The receipt, and the job's id in a hold, must land whatever else was written meanwhile, so they
+//! pass can write nothing. Two exceptions touch nothing but the open attempt, and test its nonce instead: how far an upload
+//! is, and the receipt. The receipt, and the job's id in a hold, must land whatever else was written meanwhile, so they
 //! test the attempt's nonce instead; the note of a release is an apply of one annotation. Nothing here decides anything.
 
 use std::time::Duration;

@@ -49,8 +49,6 @@ pub struct FluxArtifact {
     pub digest: String,
     /// For people: a branch or tag with its commit or digest.
     pub revision: String,
-    /// How many bytes it has.
-    pub size: Option<u64>,
 }
 
 /// The condition Ready of a source.
@@ -285,7 +283,6 @@ fn artifact(artifact: &Value) -> Option<FluxArtifact> {
         url: whole("url", LONGEST_URL)?,
         digest: whole("digest", LONGEST_DIGEST)?,
         revision: text(artifact, "revision", LONGEST_REVISION),
-        size: artifact["size"].as_u64(),
     })
 }
 
@@ -344,12 +341,8 @@ mod tests {
             message: "no such host".to_owned(),
         };
         let url = "http://source-controller.flux-system.svc.cluster.local./gitrepository/shop/shop/abc.tar.gz";
-        let artifact = FluxArtifact {
-            url: url.to_owned(),
-            digest: DIGEST.to_owned(),
-            revision: "main@sha1:abc".to_owned(),
-            size: Some(714),
-        };
+        let artifact =
+            FluxArtifact { url: url.to_owned(), digest: DIGEST.to_owned(), revision: "main@sha1:abc".to_owned() };
         let expected = FluxSource {
             generation: 3,
             observed_generation: 2,
@@ -392,9 +385,9 @@ mod tests {
         ] {
             assert_eq!(source(json!({"status": status})), expected, "{because}");
         }
-        let odd = json!({"url": url, "digest": DIGEST, "revision": ["main"], "size": "large"});
+        let odd = json!({"url": url, "digest": DIGEST, "revision": ["main"]});
         let odd = source(json!({"status": {"artifact": odd}})).artifact.expect("where it is and which is known");
-        assert_eq!((odd.revision.as_str(), odd.size), ("", None));
+        assert_eq!(odd.revision, "");
         let ready = source(json!({"status": {"conditions": [{"type": "Ready", "status": true}]}})).ready;
         assert_eq!(ready.expect("there").status, "", "a status is a text");
         assert!(!source(json!({"spec": {"suspend": "true"}})).suspended, "the API server takes no text for it");

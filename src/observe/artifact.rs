@@ -109,8 +109,15 @@ fn named_by(kind: FluxKind, name: &str, path: &str, source: &FluxSource) -> Resu
             .as_ref()
             .filter(|ready| ready.status != "True")
             .map_or_else(String::new, |ready| format!(": {} ({})", shown(&ready.message), shown(&ready.reason)));
-        let suspended = if source.suspended { ", and is suspended" } else { "" };
-        return Err((Reason::AwaitingSource, format!("{word} {name} has no artifact yet{suspended}{why}")));
+        let besides = match source {
+            FluxSource { deleting: true, .. } => ", and is being deleted",
+            FluxSource { suspended: true, .. } => ", and is suspended",
+            source if source.observed_generation < source.generation => {
+                ", and its controller has not seen its newest spec (does it run?)"
+            }
+            _ => "",
+        };
+        return Err((Reason::AwaitingSource, format!("{word} {name} has no artifact yet{besides}{why}")));
     };
     let digest = artifact.digest.parse().map_err(|_| {
         let message = format!(

@@ -19,8 +19,6 @@ const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Annotations of `oras push DIR`: the layer is to be unpacked, and its files are below this folder.
 const ORAS_UNPACK: &str = "io.deis.oras.content.unpack";
 const TITLE: &str = "org.opencontainers.image.title";
-/// What people know an artifact by, the first that is there.
-const REVISIONS: [&str; 2] = ["org.opencontainers.image.revision", "org.opencontainers.image.version"];
 /// The last words of media types that are an archive that can be deployed.
 const ARCHIVES: [&str; 6] = ["tar", "gzip", "zip", "tgz", "x-zip-compressed", "octet-stream"];
 
@@ -29,8 +27,6 @@ const ARCHIVES: [&str; 6] = ["tar", "gzip", "zip", "tgz", "x-zip-compressed", "o
 struct Document {
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
-    #[serde(default, deserialize_with = "or_default")]
-    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,13 +69,11 @@ pub(super) fn read(bytes: &[u8], layer_media_type: Option<&str>) -> Result<Conte
     match (document.layers, document.manifests) {
         (None, Some(manifests)) => only_manifest(&manifests).map(Content::Manifest),
         (Some(layers), None) => choose(&layers, layer_media_type).and_then(|chosen| {
-            let revision = REVISIONS.iter().find_map(|name| document.annotations.get(*name));
             Ok(Content::Layer(Layer {
                 digest: digest(&chosen.digest)?,
                 size: chosen.size,
                 media_type: chosen.media_type.clone(),
                 folder: folder(&chosen.annotations)?,
-                revision: revision.map(|text| clean(text)).filter(|text| !text.is_empty()),
             }))
         }),
         // Who takes it for the one could be shown other content than who takes it for the other.
@@ -280,7 +274,7 @@ mod tests {
             let found =
                 chosen(&json!({"schemaVersion": 2, "layers": [layer("a", media_type)], "annotations": null}), None);
             assert_eq!((found.digest, found.size), (Digest::of(b"a"), 10));
-            assert_eq!((found.media_type.as_str(), found.folder, found.revision), (media_type, None, None));
+            assert_eq!((found.media_type.as_str(), found.folder), (media_type, None));
         }
         let named = "application/vnd.example.shop.v1";
         let two = json!({"layers": [layer("a", TAR_GZIP), layer("b", named)]});
@@ -375,7 +369,7 @@ mod tests {
         fn any_manifest_is_judged(name in any::<String>(), size in any::<u64>(), texts in prop::collection::vec(any::<String>(), 3)) {
             let layer = json!({"mediaType": name, "digest": texts[0], "size": size, "annotations": {TITLE: texts[1], ORAS_UNPACK: "true"}});
             for manifest in [
-                json!({"layers": [layer.clone()], "annotations": {REVISIONS[0]: texts[2]}}),
+                json!({"layers": [layer.clone()], "annotations": {"org.opencontainers.image.revision": texts[2]}}),
                 json!({"layers": [layer.clone(), layer.clone()]}),
                 json!({"manifests": [layer.clone(), layer]}),
             ] {
@@ -387,19 +381,6 @@ mod tests {
                 }
             }
             let _ = read(name.as_bytes(), None);
-        }
-    }
-
-    #[test]
-    fn people_know_it_by_its_annotations() {
-        for (annotations, expected) in [
-            (json!({REVISIONS[0]: "main@sha1:abc", REVISIONS[1]: "1.4"}), Some("main@sha1:abc")),
-            (json!({REVISIONS[1]: " 1.4\u{1b} "}), Some("1.4")),
-            (json!({REVISIONS[1]: ""}), None),
-            (json!({}), None),
-        ] {
-            let manifest = json!({"layers": [layer("a", TAR_GZIP)], "annotations": annotations});
-            assert_eq!(chosen(&manifest, None).revision.as_deref(), expected);
         }
     }
 }

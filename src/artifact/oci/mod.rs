@@ -61,8 +61,6 @@ pub struct Layer {
     pub media_type: String,
     /// The folder within the archive that is its root: what `oras push DIR` makes.
     pub folder: Option<String>,
-    /// What people know the artifact by: the manifest's annotation `org.opencontainers.image.revision`, or `…version`.
-    pub revision: Option<String>,
 }
 
 /// All registries that this process asks. Cheap to clone; clones are the same.

@@ -94,7 +94,7 @@ async fn what_each_program_pushes_is_found_and_read() -> Result<()> {
     let flux = registry.push_flux(&files.folder, "team/shop:flux", "main@sha1:0123abc").await?;
     let layer = reader.layer(&flux, None).await?;
     assert_eq!(layer.media_type, "application/vnd.cncf.flux.content.v1.tar+gzip");
-    assert_eq!((layer.folder.as_deref(), layer.revision.as_deref()), (None, Some("main@sha1:0123abc")));
+    assert_eq!(layer.folder, None);
     let names = tar_names(&reader.blob(&layer).await)?;
     assert!(names.contains(&"Dockerfile".to_owned()), "{names:?}");
 

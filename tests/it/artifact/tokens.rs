@@ -282,7 +282,6 @@ async fn blobs_come_from_storage_without_the_credentials() {
         size: bytes.len() as u64,
         media_type: "application/zip".to_owned(),
         folder: None,
-        revision: None,
     };
     let registries = Registries::new(&limits());
     let mut body = registries.blob(&repository(&host), &layer, &with_password(SECRET)).await.unwrap();

@@ -139,12 +139,8 @@ fn stored(artifact: &Artifact, revision: &str) -> SourceLook {
         reason: "Succeeded".to_owned(),
         message: format!("stored artifact for revision '{revision}'"),
     };
-    let artifact = FluxArtifact {
-        url: artifact.url.clone(),
-        digest: artifact.digest.clone(),
-        revision: revision.to_owned(),
-        size: u64::try_from(artifact.size).ok(),
-    };
+    let artifact =
+        FluxArtifact { url: artifact.url.clone(), digest: artifact.digest.clone(), revision: revision.to_owned() };
     found(sources::FluxSource { artifact: Some(artifact), ready: Some(ready), ..observed(1) })
 }
 
