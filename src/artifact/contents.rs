@@ -152,10 +152,10 @@ impl<R: Read + Seek> Walk<R> {
         let mut extra = vec![0; u16_at(28).into()];
         self.read(&mut extra)?;
         let is_same = Digest::of(&name).first_half() == place.name;
+        let sizes = local_sizes(&fixed, &name, &extra)?;
         let name = String::from_utf8_lossy(&name).into_owned();
         let flags = u16_at(6);
         let crc32 = u32::from_le_bytes([fixed[14], fixed[15], fixed[16], fixed[17]]);
-        let sizes = local_sizes(&fixed, &extra)?;
         // Where an entry was written to a pipe, sizes and checksum follow the data, and the header may have none.
         let is_streamed = flags & 8 != 0;
         let agree = |said: u64, wanted: u64| said == wanted || is_streamed && said == 0;
