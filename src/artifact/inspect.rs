@@ -490,11 +490,10 @@ mod tests {
         check(&with_u32(good(), at + 42, 0), "entries overlap", "two are one");
         check(&with_u32(good(), at + 42, 1), "entries overlap", "it begins inside another");
         check(&with_u32(good(), at + 42, u32::MAX - 1), "lies behind its directory", "it points behind the file");
-        check(
-            &with_u32(good(), entry_of(&good(), "Dockerfile") + 42, 1),
-            "is not where its directory says",
-            "no header",
-        );
+        let mut prefixed = b"#!".to_vec();
+        prefixed.extend(good());
+        let at = entry_of(&prefixed, "Dockerfile") + 42;
+        check(&with_u32(prefixed, at, 1), "is not where its directory says", "no header");
         // A file that is stored, and holds an entry that the directory names as well.
         let inner = archive_with(
             SimpleFileOptions::default().compression_method(CompressionMethod::Stored),
@@ -514,6 +513,62 @@ mod tests {
             &with_u32(bytes, at + 42, start),
             "entries overlap",
             "one in the other, with headers and data that are right",
+        );
+    }
+
+    #[test]
+    fn nothing_lies_between_entries_but_their_descriptors() {
+        const BETWEEN: &str = "by something that its directory does not tell of";
+        let hidden = archive(&[("hidden", "content")]);
+        let hidden = &hidden[..entry_of(&hidden, "hidden")];
+        let bytes = good();
+        let (second, directory) = (header_of(&bytes, "bentocloud.toml"), entry_of(&bytes, "Dockerfile"));
+        for (where_, at, name) in [("two entries", second, "`Dockerfile`"), ("the last one", directory, "`src/app.py`")]
+        {
+            for (what, put) in [("an entry", hidden), ("a byte", b"\0"), ("twelve bytes", &[0; 12])] {
+                let bytes = spliced(&bytes, at, put);
+                check(&bytes, BETWEEN, &format!("{what} behind {where_}"));
+                check(&bytes, name, "what it stands behind is named");
+            }
+        }
+        check(&spliced(&bytes, 0, hidden), "it begins with something of a ZIP", "an entry in front of the first one");
+        check(
+            &spliced(&bytes, 0, b"PK00PK\x03\x04"),
+            "it begins with something of a ZIP",
+            "a mark in front of the first one",
+        );
+
+        let flagged = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            for at in [header_of(&bytes, "Dockerfile") + 6, entry_of(&bytes, "Dockerfile") + 8] {
+                bytes[at] |= 8;
+            }
+            bytes
+        };
+        let crc32 = &bytes[directory + 16..][..4];
+        let sizes = &bytes[directory + 20..][..8];
+        let [long, short] = [[&sizes[..4], &[0; 4], &sizes[4..], &[0; 4]].concat(), sizes.to_vec()];
+        for (sizes, signature) in [(&short, ""), (&short, "PK\x07\x08"), (&long, ""), (&long, "PK\x07\x08")] {
+            let descriptor = [signature.as_bytes(), crc32, sizes].concat();
+            let what = format!("{} bytes", descriptor.len());
+            let with = spliced(&bytes, second, &descriptor);
+            check(&flagged(&with), "", &what);
+            check(&with, BETWEEN, &format!("{what} that the header does not announce"));
+            check(&flagged(&spliced(&with, second, b"\0")), BETWEEN, &format!("{what} and one more"));
+            for byte in 0..descriptor.len() {
+                let mut wrong = descriptor.clone();
+                wrong[byte] ^= 1;
+                check(
+                    &flagged(&spliced(&bytes, second, &wrong)),
+                    BETWEEN,
+                    &format!("{what}, of which {byte} is wrong"),
+                );
+            }
+        }
+        check(
+            &flagged(&bytes),
+            BETWEEN,
+            "it is announced, and does not come: a part of the next entry is taken for it",
         );
     }
 
