@@ -1,8 +1,9 @@
 //! What a ZIP's directory says of its entries, compared with what is there: each entry is unpacked once, to nowhere.
 //!
-//! The directory is a claim. An entry may lie inside another, its local header may name another file, its data may unpack
-//! to more than it says; one program goes by the one, another by the other. So all must agree, byte for byte, in one
-//! pass over the file in its own order, in constant memory.
+//! The directory is a claim. An entry may lie inside another or between two others, its local header may name another file,
+//! its data may unpack to more than it says; one program goes by the one, another by the other. So all must agree, byte
+//! for byte, in one pass over the file in its own order, in constant memory. Only in front of the first entry may something
+//! stand that is none.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
@@ -19,6 +20,8 @@ use super::{Digest, Limits};
 const BUFFER: usize = 64 << 10;
 const HEADER: [u8; 4] = *b"PK\x03\x04";
 const HEADER_LEN: usize = 30;
+const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
+const DESCRIPTOR_MAX: u64 = 24;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
@@ -51,6 +54,18 @@ impl Place {
             keep,
         }
     }
+
+    /// The data descriptors that can stand behind the entry: with a signature or without one, and with sizes of 32 or 64
+    /// bits (APPNOTE 4.3.9). Which of them it is, is nowhere said.
+    fn descriptors(&self) -> Vec<Vec<u8>> {
+        let Sizes { compressed, unpacked } = self.sizes;
+        let mut all = vec![[compressed.to_le_bytes(), unpacked.to_le_bytes()].concat()];
+        if let (Ok(compressed), Ok(unpacked)) = (u32::try_from(compressed), u32::try_from(unpacked)) {
+            all.push([compressed.to_le_bytes(), unpacked.to_le_bytes()].concat());
+        }
+        let crc32 = self.crc32.to_le_bytes();
+        all.iter().flat_map(|sizes| [[&DESCRIPTOR[..], &crc32, sizes].concat(), [&crc32[..], sizes].concat()]).collect()
+    }
 }
 
 /// What was kept.
@@ -69,16 +84,17 @@ pub(super) fn compare<R: Read + Seek>(
     stop: &CancellationToken,
 ) -> Result<Kept, InspectError> {
     places.sort_unstable_by_key(|place| place.start);
+    if places.last().is_some_and(|last| last.start > directory_start) {
+        return rejected("an entry of it lies behind its directory; make the ZIP anew");
+    }
     reader.seek(SeekFrom::Start(0))?;
     let mut file = Walk { reader: BufReader::with_capacity(BUFFER, reader), at: 0, end: directory_start };
     let mut unpacker = Unpacker { inflater: Decompress::new(false), output: vec![0; BUFFER], stop };
     let mut kept = Kept::default();
-    for place in places {
-        let Some(gap) = place.start.checked_sub(file.at) else {
-            return rejected("two of its entries overlap, as in a bomb; make the ZIP anew");
-        };
-        file.pass_over(gap)?;
-        let name = file.header(&place)?;
+    let mut places = places.into_iter().peekable();
+    file.pass_over_prefix(places.peek().map_or(directory_start, |first| first.start))?;
+    while let Some(place) = places.next() {
+        let Header { name, has_descriptor } = file.header(&place)?;
         let most = match place.keep {
             Keep::Nothing => 0,
             Keep::Manifest => MANIFEST_MAX,
@@ -97,8 +113,17 @@ pub(super) fn compare<R: Read + Seek>(
             Keep::Manifest => kept.manifest = content,
             Keep::LinkTarget => kept.links.add(&clean_name(name.as_bytes(), limits)?, &content, false)?,
         }
+        let next = places.peek().map_or(directory_start, |next| next.start);
+        file.end_entry(&place, &name, has_descriptor, next)?;
     }
     Ok(kept)
+}
+
+/// What only a local header says.
+struct Header {
+    name: String,
+    /// Sizes and checksum follow the data.
+    has_descriptor: bool,
 }
 
 /// The file up to its directory, read from the front.
@@ -109,14 +134,41 @@ struct Walk<R> {
 }
 
 impl<R: Read + Seek> Walk<R> {
-    fn pass_over(&mut self, bytes: u64) -> Result<(), InspectError> {
-        if bytes > self.end - self.at {
-            return rejected("an entry of it lies behind its directory; make the ZIP anew");
+    /// Passes over what stands in front of the first entry, such as a script that unpacks it. Who reads from the front
+    /// takes what begins as a ZIP does for one.
+    fn pass_over_prefix(&mut self, first: u64) -> Result<(), InspectError> {
+        if first > 0 && self.peek(2)? == b"PK" {
+            return rejected(
+                "it begins with something of a ZIP that its directory does not tell of; make the ZIP anew, in a new file",
+            );
         }
-        let offset = i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let offset = i64::try_from(first).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         self.reader.seek_relative(offset)?;
-        self.at += bytes;
+        self.at = first;
         Ok(())
+    }
+
+    /// Goes from the end of an entry's data to the next entry, or to the directory. What lies between them is found by
+    /// who reads from the front, so it can only be the data descriptor that the local header announced.
+    fn end_entry(&mut self, place: &Place, name: &str, has_descriptor: bool, next: u64) -> Result<(), InspectError> {
+        let Some(gap) = next.checked_sub(self.at) else {
+            return rejected("two of its entries overlap, as in a bomb; make the ZIP anew");
+        };
+        if gap == 0 && !has_descriptor {
+            return Ok(());
+        }
+        if has_descriptor && gap <= DESCRIPTOR_MAX {
+            let mut found = vec![0; usize::try_from(gap).unwrap_or_default()];
+            self.read(&mut found)?;
+            if place.descriptors().contains(&found) {
+                return Ok(());
+            }
+        }
+        rejected(format!(
+            "{} is not followed by the next entry in the ZIP, but by something that its directory does not tell of; make \
+             the ZIP anew, in a new file",
+            shown(name)
+        ))
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), InspectError> {
@@ -139,8 +191,8 @@ impl<R: Read + Seek> Walk<R> {
         self.at += bytes as u64;
     }
 
-    /// Reads a local header, which must say the same as the directory. Gives back the name.
-    fn header(&mut self, place: &Place) -> Result<String, InspectError> {
+    /// Reads a local header, which must say the same as the directory.
+    fn header(&mut self, place: &Place) -> Result<Header, InspectError> {
         let mut fixed = [0; HEADER_LEN];
         self.read(&mut fixed)?;
         if fixed[..4] != HEADER {
@@ -152,13 +204,13 @@ impl<R: Read + Seek> Walk<R> {
         let mut extra = vec![0; u16_at(28).into()];
         self.read(&mut extra)?;
         let is_same = Digest::of(&name).first_half() == place.name;
+        let sizes = local_sizes(&fixed, &name, &extra)?;
         let name = String::from_utf8_lossy(&name).into_owned();
         let flags = u16_at(6);
         let crc32 = u32::from_le_bytes([fixed[14], fixed[15], fixed[16], fixed[17]]);
-        let sizes = local_sizes(&fixed, &extra)?;
         // Where an entry was written to a pipe, sizes and checksum follow the data, and the header may have none.
-        let is_streamed = flags & 8 != 0;
-        let agree = |said: u64, wanted: u64| said == wanted || is_streamed && said == 0;
+        let has_descriptor = flags & 8 != 0;
+        let agree = |said: u64, wanted: u64| said == wanted || has_descriptor && said == 0;
         if !is_same
             || flags & 1 != 0
             || u16_at(8) != place.method
@@ -171,7 +223,7 @@ impl<R: Read + Seek> Walk<R> {
                 shown(&name)
             ));
         }
-        Ok(name)
+        Ok(Header { name, has_descriptor })
     }
 }
 

@@ -21,6 +21,9 @@ const ZIP64_END_LEN: usize = 56;
 const ENTRY: [u8; 4] = *b"PK\x01\x02";
 const ENTRY_LEN: usize = 46;
 const ZIP64_EXTRA: u16 = 1;
+/// Info-ZIP's Unicode Path: a version, the checksum of the header's name, and the name in UTF-8 (APPNOTE 4.6.9).
+const UNICODE_PATH_EXTRA: u16 = 0x7075;
+const UNICODE_PATH_NAME: usize = 5;
 
 /// Why a directory cannot be read.
 #[derive(Debug, Error)]
@@ -44,6 +47,8 @@ impl From<io::Error> for DirectoryError {
 }
 
 use DirectoryError::Malformed;
+
+const BROKEN_EXTRA: DirectoryError = Malformed("an entry has a broken extra field");
 
 /// What the directory says of one entry.
 #[derive(Clone, Debug, Default)]
@@ -152,7 +157,7 @@ impl<R: Read + Seek> Directory<R> {
             return Err(Malformed("it ends in the middle of its directory"));
         }
         let values = &mut [&mut entry.unpacked_size, &mut entry.compressed_size, &mut entry.header_start];
-        apply_zip64(values, &self.extra)?;
+        apply_extra(values, &entry.name, &self.extra)?;
         entry.header_start =
             entry.header_start.checked_add(self.shift).ok_or(Malformed("an entry points behind the file"))?;
         let length = ENTRY_LEN as u64 + entry.name.len() as u64 + self.extra.len() as u64 + comment;
@@ -237,35 +242,56 @@ pub(super) struct Sizes {
     pub(super) unpacked: u64,
 }
 
-/// The sizes that a local header says, given all of it but the name.
-pub(super) fn local_sizes(fixed: &[u8; 30], extra: &[u8]) -> Result<Sizes, DirectoryError> {
+/// The sizes that a local header says, given all of it.
+pub(super) fn local_sizes(fixed: &[u8; 30], name: &[u8], extra: &[u8]) -> Result<Sizes, DirectoryError> {
     let mut sizes = Sizes { compressed: u32_at(fixed, 18).into(), unpacked: u32_at(fixed, 22).into() };
     let Sizes { compressed, unpacked } = &mut sizes;
-    apply_zip64(&mut [unpacked, compressed], extra)?;
+    apply_extra(&mut [unpacked, compressed], name, extra)?;
     Ok(sizes)
 }
 
-/// Sizes and offset that do not fit 32 bits stand in an extra field, in this order, each only where it is needed.
-fn apply_zip64(values: &mut [&mut u64], mut extra: &[u8]) -> Result<(), DirectoryError> {
-    const FULL: u64 = u32::MAX as u64;
+/// Reads the extra fields that change what a header says.
+///
+/// Sizes and offset that do not fit 32 bits stand in one, in this order, each only where it is needed. A name may stand
+/// in another, which many readers take in the place of the header's. It may only repeat that one, whatever its version
+/// and checksum are: APPNOTE has it ignored where they do not fit, but not every reader looks.
+fn apply_extra(values: &mut [&mut u64], name: &[u8], mut extra: &[u8]) -> Result<(), DirectoryError> {
+    let mut has_zip64 = false;
     while extra.len() >= 4 {
         let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
-        let field = extra.get(4..4 + length).ok_or(Malformed("an entry has a broken extra field"))?;
+        let Some(field) = extra.get(4..4 + length) else { return Err(BROKEN_EXTRA) };
         extra = &extra[4 + length..];
-        if id != ZIP64_EXTRA {
-            continue;
-        }
-        let mut field = field;
-        for value in values {
-            if **value == FULL {
-                if field.len() < 8 {
-                    return Err(Malformed("an entry has a broken extra field"));
-                }
-                **value = u64_at(field, 0);
-                field = &field[8..];
+        match id {
+            ZIP64_EXTRA if !has_zip64 => {
+                has_zip64 = true;
+                apply_zip64(values, field)?;
             }
+            UNICODE_PATH_EXTRA => match field.get(UNICODE_PATH_NAME..) {
+                None => return Err(BROKEN_EXTRA),
+                Some(other) if other != name => {
+                    return Err(Malformed(
+                        "an entry has another name in its Unicode Path field than in its header; make the ZIP anew, with \
+                         names in UTF-8",
+                    ));
+                }
+                Some(_) => {}
+            },
+            _ => {}
         }
-        return Ok(());
+    }
+    Ok(())
+}
+
+fn apply_zip64(values: &mut [&mut u64], mut field: &[u8]) -> Result<(), DirectoryError> {
+    const FULL: u64 = u32::MAX as u64;
+    for value in values {
+        if **value == FULL {
+            if field.len() < 8 {
+                return Err(BROKEN_EXTRA);
+            }
+            **value = u64_at(field, 0);
+            field = &field[8..];
+        }
     }
     Ok(())
 }

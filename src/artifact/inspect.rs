@@ -362,6 +362,75 @@ mod tests {
         assert!(!reason(&control, &Limits::default()).contains('\x1b'), "no control characters in messages");
     }
 
+    /// With `put` at `at`, and what the directory says moved along.
+    fn spliced(bytes: &[u8], at: usize, put: &[u8]) -> Vec<u8> {
+        let end = bytes.len() - 22;
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let (size, start) = (u32_at(end + 12), u32_at(end + 16));
+        let length = u32::try_from(put.len()).unwrap();
+        let mut moved = bytes.to_vec();
+        for entry in 0..end {
+            if bytes[entry..].starts_with(b"PK\x01\x02") && u32_at(entry + 42) as usize >= at {
+                moved = with_u32(moved, entry + 42, u32_at(entry + 42) + length);
+            }
+        }
+        let is_inside = at > start as usize;
+        moved = if is_inside {
+            with_u32(moved, end + 12, size + length)
+        } else {
+            with_u32(moved, end + 16, start + length)
+        };
+        moved.splice(at..at, put.iter().copied());
+        moved
+    }
+
+    /// With an extra field at the header that begins at `at`, a local one or the directory's.
+    fn with_extra(mut bytes: Vec<u8>, at: usize, id: u16, field: &[u8]) -> Vec<u8> {
+        let (name, length) = if bytes[at..].starts_with(b"PK\x03\x04") { (30, 28) } else { (46, 30) };
+        let name_length = usize::from(bytes[at + length - 2]);
+        let extra = [&id.to_le_bytes()[..], &u16::try_from(field.len()).unwrap().to_le_bytes(), field].concat();
+        let said = u16::from_le_bytes(bytes[at + length..at + length + 2].try_into().unwrap());
+        let said = said + u16::try_from(extra.len()).unwrap();
+        bytes[at + length..at + length + 2].copy_from_slice(&said.to_le_bytes());
+        spliced(&bytes, at + name + name_length, &extra)
+    }
+
+    #[test]
+    fn an_entry_has_one_name() {
+        const OTHER: &str = "has another name in its Unicode Path field";
+        let unicode_path = |version: u8, of: &str, name: &str| {
+            let mut crc = flate2::Crc::new();
+            crc.update(of.as_bytes());
+            [&[version][..], &crc.sum().to_le_bytes(), name.as_bytes()].concat()
+        };
+        let bytes = good();
+        let name = "src/app.py";
+        for (what, field, expected) in [
+            ("the same name", unicode_path(1, name, name), ""),
+            ("a way out", unicode_path(1, name, "../../x"), OTHER),
+            ("another file", unicode_path(1, name, "src/app.pz"), OTHER),
+            ("no name", unicode_path(1, name, ""), OTHER),
+            ("a longer name", unicode_path(1, name, "src/app.py\0"), OTHER),
+            ("another checksum, which not every reader looks at", unicode_path(1, "x", "../../x"), OTHER),
+            ("another checksum of the same name", unicode_path(1, "x", name), ""),
+            ("another version", unicode_path(2, name, "../../x"), OTHER),
+            ("a field that is cut short", vec![1, 0, 0, 0], "broken extra field"),
+        ] {
+            for (whose, at) in [("directory", entry_of(&bytes, name)), ("local header", header_of(&bytes, name))] {
+                let one = with_extra(bytes.clone(), at, 0x7075, &field);
+                check(&one, expected, &format!("{what}, in the {whose}"));
+                // Behind the other field that is read, and as the second of two.
+                let zip64 = with_extra(one.clone(), at, 1, &[0; 8]);
+                check(&zip64, expected, &format!("{what}, in the {whose}, behind a ZIP64 field"));
+                let two = with_extra(one, at, 0x7075, &unicode_path(1, name, name));
+                check(&two, expected, &format!("{what}, in the {whose}, behind another one"));
+            }
+        }
+        for at in [entry_of(&bytes, name), header_of(&bytes, name)] {
+            check(&with_extra(bytes.clone(), at, 0x5455, b"\x01time"), "", "other fields do no harm");
+        }
+    }
+
     #[test]
     fn doubles_and_passwords_are_refused() {
         let double = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("bentocloud.tomm", "")]);
@@ -421,11 +490,10 @@ mod tests {
         check(&with_u32(good(), at + 42, 0), "entries overlap", "two are one");
         check(&with_u32(good(), at + 42, 1), "entries overlap", "it begins inside another");
         check(&with_u32(good(), at + 42, u32::MAX - 1), "lies behind its directory", "it points behind the file");
-        check(
-            &with_u32(good(), entry_of(&good(), "Dockerfile") + 42, 1),
-            "is not where its directory says",
-            "no header",
-        );
+        let mut prefixed = b"#!".to_vec();
+        prefixed.extend(good());
+        let at = entry_of(&prefixed, "Dockerfile") + 42;
+        check(&with_u32(prefixed, at, 1), "is not where its directory says", "no header");
         // A file that is stored, and holds an entry that the directory names as well.
         let inner = archive_with(
             SimpleFileOptions::default().compression_method(CompressionMethod::Stored),
@@ -445,6 +513,62 @@ mod tests {
             &with_u32(bytes, at + 42, start),
             "entries overlap",
             "one in the other, with headers and data that are right",
+        );
+    }
+
+    #[test]
+    fn nothing_lies_between_entries_but_their_descriptors() {
+        const BETWEEN: &str = "by something that its directory does not tell of";
+        let hidden = archive(&[("hidden", "content")]);
+        let hidden = &hidden[..entry_of(&hidden, "hidden")];
+        let bytes = good();
+        let (second, directory) = (header_of(&bytes, "bentocloud.toml"), entry_of(&bytes, "Dockerfile"));
+        for (where_, at, name) in [("two entries", second, "`Dockerfile`"), ("the last one", directory, "`src/app.py`")]
+        {
+            for (what, put) in [("an entry", hidden), ("a byte", b"\0"), ("twelve bytes", &[0; 12])] {
+                let bytes = spliced(&bytes, at, put);
+                check(&bytes, BETWEEN, &format!("{what} behind {where_}"));
+                check(&bytes, name, "what it stands behind is named");
+            }
+        }
+        check(&spliced(&bytes, 0, hidden), "it begins with something of a ZIP", "an entry in front of the first one");
+        check(
+            &spliced(&bytes, 0, b"PK00PK\x03\x04"),
+            "it begins with something of a ZIP",
+            "a mark in front of the first one",
+        );
+
+        let flagged = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            for at in [header_of(&bytes, "Dockerfile") + 6, entry_of(&bytes, "Dockerfile") + 8] {
+                bytes[at] |= 8;
+            }
+            bytes
+        };
+        let crc32 = &bytes[directory + 16..][..4];
+        let sizes = &bytes[directory + 20..][..8];
+        let [long, short] = [[&sizes[..4], &[0; 4], &sizes[4..], &[0; 4]].concat(), sizes.to_vec()];
+        for (sizes, signature) in [(&short, ""), (&short, "PK\x07\x08"), (&long, ""), (&long, "PK\x07\x08")] {
+            let descriptor = [signature.as_bytes(), crc32, sizes].concat();
+            let what = format!("{} bytes", descriptor.len());
+            let with = spliced(&bytes, second, &descriptor);
+            check(&flagged(&with), "", &what);
+            check(&with, BETWEEN, &format!("{what} that the header does not announce"));
+            check(&flagged(&spliced(&with, second, b"\0")), BETWEEN, &format!("{what} and one more"));
+            for byte in 0..descriptor.len() {
+                let mut wrong = descriptor.clone();
+                wrong[byte] ^= 1;
+                check(
+                    &flagged(&spliced(&bytes, second, &wrong)),
+                    BETWEEN,
+                    &format!("{what}, of which {byte} is wrong"),
+                );
+            }
+        }
+        check(
+            &flagged(&bytes),
+            BETWEEN,
+            "it is announced, and does not come: a part of the next entry is taken for it",
         );
     }
 
