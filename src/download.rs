@@ -16,9 +16,10 @@ use crate::context::Context;
 use crate::credentials::{CredentialsError, credentials_for};
 use crate::desired::{Desired, Wish};
 use crate::memory::uid;
-use crate::observation::{Observation, Problem};
+use crate::observation::{Observation, OriginFacts, Problem};
 use crate::observe::{artifact_key, download_key};
 use crate::origin::{ArtifactName, FluxOrigin, Origin};
+use crate::reason::Reason;
 use crate::sources::SourceLook;
 use crate::telemetry;
 use crate::wish::artifact_name;
@@ -27,6 +28,10 @@ use crate::wish::artifact_name;
 pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired, seen: &Observation) {
     let Wish::Deploy(origin) = &desired.wish else { return };
     let Some(artifact) = artifact_name(origin, seen) else { return };
+    // It is being looked up, and nothing else tells where it is now. The end of that wakes the resource.
+    if matches!(&seen.origin, OriginFacts::Unnamed { problem, .. } if problem.reason == Reason::Progressing) {
+        return;
+    }
     let (uid, key) = (uid(resource), download_key(origin, &artifact));
     if !context.memory.begin_download(&uid, &key) {
         return;

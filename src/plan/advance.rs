@@ -200,13 +200,14 @@ fn promote(desired: &Desired, seen: &Observation, source: BaselineSource, cause:
 }
 
 fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted): (Cause, Wanted)) -> Step {
-    if let OriginFacts::Unnamed { problem, .. } = &seen.origin
-        && problem.reason == Reason::Progressing
-    {
-        // It is being looked up, and may name something else by now.
-        return Step::Wait(problem.clone());
-    }
     match &seen.artifact {
+        // It is being looked up, and may name something else by now.
+        ArtifactFacts::OnDisk { .. }
+            if let OriginFacts::Unnamed { problem, .. } = &seen.origin
+                && problem.reason == Reason::Progressing =>
+        {
+            Step::Wait(problem.clone())
+        }
         ArtifactFacts::OnDisk { size, .. } => {
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
         }

@@ -51,6 +51,11 @@ pub(super) fn origins() -> Vec<(Facts, &'static str, &'static str)> {
             "it may name something else by now, so what it named last is not released",
         ),
         (
+            running(unnamed(Reason::Progressing, Some(B))).but(|facts| facts.seen.artifact = ArtifactFacts::Absent),
+            "Fetch",
+            "nothing is begun before it is known, and what is said stays",
+        ),
+        (
             running(unnamed(Reason::Progressing, Some(A))).redeploy("1"),
             "Wait Progressing",
             "nor is what runs released once more",
