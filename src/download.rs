@@ -19,7 +19,6 @@ use crate::memory::uid;
 use crate::observation::{Observation, OriginFacts, Problem};
 use crate::observe::{artifact_key, download_key};
 use crate::origin::{ArtifactName, FluxOrigin, Origin};
-use crate::reason::Reason;
 use crate::sources::SourceLook;
 use crate::telemetry;
 use crate::wish::artifact_name;
@@ -29,7 +28,7 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired,
     let Wish::Deploy(origin) = &desired.wish else { return };
     let Some(artifact) = artifact_name(origin, seen) else { return };
     // It is being looked up, and nothing else tells where it is now. The end of that wakes the resource.
-    if matches!(&seen.origin, OriginFacts::Unnamed { problem, .. } if problem.reason == Reason::Progressing) {
+    if matches!(seen.origin, OriginFacts::Unnamed { looking: true, .. }) {
         return;
     }
     let (uid, key) = (uid(resource), download_key(origin, &artifact));

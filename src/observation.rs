@@ -237,6 +237,8 @@ pub enum OriginFacts {
         problem: Problem,
         /// What it was when it could be told last, by the same spec.
         last: Option<ArtifactName>,
+        /// It is being looked up right now.
+        looking: bool,
     },
 }
 

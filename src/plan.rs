@@ -19,6 +19,7 @@ use crate::api::{
 use crate::desired::{Approval, Desired, Wish};
 use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset};
 use crate::observation::{Observation, OriginFacts, Problem};
+use crate::origin::{OciOrigin, OciReference, Origin};
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, artifact_name, gate, no_pair, short, wanted};
@@ -146,6 +147,8 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
         },
         Step::Stall(problem) if problem.reason.is_about_credentials() => REJECTED_AFTER,
         Step::Stall(problem) if problem.reason == Reason::JobOverdue => REJECTED_AFTER,
+        // Another artifact may be pushed, which is what mends most of it.
+        Step::Stall(_) if follows_a_tag(desired) => until_retry.unwrap_or(desired.interval),
         Step::Stall(_) => until_retry.unwrap_or(desired.interval.max(STALLED_INTERVAL)),
         Step::Unreachable(_) => seconds(60),
         Step::Unseen(_) => {
@@ -166,6 +169,11 @@ fn job_pace(judged: &Judged, seen: &Observation) -> Duration {
 #[must_use]
 pub fn progress_pace(age: Duration) -> Duration {
     Duration::from_secs(if age < Duration::from_secs(30) { 3 } else { 10 })
+}
+
+/// Whether the artifact is what a tag names, which is looked up every interval.
+fn follows_a_tag(desired: &Desired) -> bool {
+    matches!(&desired.wish, Wish::Deploy(Origin::Oci(OciOrigin { reference: OciReference::Tag(_), .. })))
 }
 
 /// Whether the origin could not be asked what it names.

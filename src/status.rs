@@ -274,7 +274,7 @@ fn deployed(
             let message = format!("{} was recorded as running, {:?}", short(&release.digest), release.attribution);
             ("True", Problem { reason, message })
         }
-        _ if wanted.is_none() && status.attempt.is_none() => {
+        _ if wanted.is_none() && status.attempt.is_none() && desired.promotes() => {
             ("Unknown", Problem { reason: Reason::AwaitingApproval, message: "nothing was asked for yet".to_owned() })
         }
         _ if last_failed && status.attempt.is_none() => {

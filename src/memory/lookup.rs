@@ -88,7 +88,7 @@ impl Lookup {
             None => regular,
             // A Secret that is mended acts at its next use.
             Some((problem, _)) if problem.reason.is_about_credentials() => Duration::from_secs(25).min(regular),
-            Some((_, times)) => doubled(Duration::from_secs(5), *times, Duration::from_mins(5)).min(regular),
+            Some((_, times)) => doubled(Duration::from_secs(5), *times, Duration::from_mins(1)).min(regular),
         };
         began.elapsed() >= pause
     }

@@ -69,12 +69,13 @@ fn look_at_tag(
     let named = known.as_ref().and_then(|known| known.named).map(name);
     let last = named.clone().or(last);
     let running = known.as_ref().is_some_and(|known| known.running);
-    match (known.and_then(|known| known.problem).filter(|_| !running), named.filter(|_| !running)) {
-        (Some(problem), _) => OriginFacts::Unnamed { problem, last },
+    match (known.and_then(|known| known.problem), named.filter(|_| !running)) {
+        // What was said of the last look stays until this one tells something else.
+        (Some(problem), _) => OriginFacts::Unnamed { problem, last, looking: running },
         (None, Some(name)) => OriginFacts::Named(name),
         (None, None) => {
             let message = format!("tag {tag} of {} is being looked up", oci.repository);
-            OriginFacts::Unnamed { problem: Problem { reason: Reason::Progressing, message }, last }
+            OriginFacts::Unnamed { problem: Problem { reason: Reason::Progressing, message }, last, looking: true }
         }
     }
 }
@@ -97,7 +98,8 @@ fn look_at_source(context: &Context, namespace: &str, flux: &FluxOrigin, last: O
         }
         SourceLook::NotListed(Some(why)) => (Reason::AwaitingSource, why),
     };
-    OriginFacts::Unnamed { problem: Problem { reason, message }, last }
+    let looking = reason == Reason::Progressing;
+    OriginFacts::Unnamed { problem: Problem { reason, message }, last, looking }
 }
 
 /// What a source says that its artifact is called, or why it says nothing that can be deployed.

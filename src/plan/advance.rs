@@ -202,10 +202,7 @@ fn promote(desired: &Desired, seen: &Observation, source: BaselineSource, cause:
 fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted): (Cause, Wanted)) -> Step {
     match &seen.artifact {
         // It is being looked up, and may name something else by now.
-        ArtifactFacts::OnDisk { .. }
-            if let OriginFacts::Unnamed { problem, .. } = &seen.origin
-                && problem.reason == Reason::Progressing =>
-        {
+        ArtifactFacts::OnDisk { .. } if let OriginFacts::Unnamed { problem, looking: true, .. } = &seen.origin => {
             Step::Wait(problem.clone())
         }
         ArtifactFacts::OnDisk { size, .. } => {
@@ -213,8 +210,7 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
         }
         // What Flux has it under is not known now: it would be asked for in vain.
         ArtifactFacts::Absent
-            if let (Origin::Flux(_), OriginFacts::Unnamed { problem, .. }) = (origin, &seen.origin)
-                && problem.reason != Reason::Progressing =>
+            if let (Origin::Flux(_), OriginFacts::Unnamed { problem, looking: false, .. }) = (origin, &seen.origin) =>
         {
             wait(problem.reason, problem.message.clone())
         }

@@ -331,7 +331,11 @@ fn artifacts() -> BoxedStrategy<ArtifactFacts> {
 
 fn origins() -> BoxedStrategy<OriginFacts> {
     let names = || select(vec![named_digest(A), named_digest(B)]);
-    let unnamed = (problems(), of(names())).prop_map(|(problem, last)| OriginFacts::Unnamed { problem, last });
+    let unnamed = (problems(), of(names()), any::<bool>()).prop_map(|(problem, last, looking)| OriginFacts::Unnamed {
+        problem,
+        last,
+        looking,
+    });
     prop_oneof![1 => Just(OriginFacts::NotLooked), 4 => names().prop_map(OriginFacts::Named), 2 => unnamed].boxed()
 }
 

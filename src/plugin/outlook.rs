@@ -221,6 +221,7 @@ fn last_named(desired: &Desired, status: &KonigleSpaceStatus) -> OriginFacts {
     told.map_or(OriginFacts::NotLooked, |ready| OriginFacts::Unnamed {
         problem: Problem { reason: Reason::AwaitingSource, message: ready.message.clone() },
         last: None,
+        looking: false,
     })
 }
 

@@ -7,7 +7,8 @@ use crate::observation::OriginFacts;
 
 /// It could not be told for this reason; what it was last, if that is known.
 fn unnamed(reason: Reason, last: Option<&str>) -> OriginFacts {
-    OriginFacts::Unnamed { problem: problem(reason), last: last.map(named_digest) }
+    let looking = reason == Reason::Progressing;
+    OriginFacts::Unnamed { problem: problem(reason), last: last.map(named_digest), looking }
 }
 
 fn tag(origin: OriginFacts) -> Facts {
@@ -99,6 +100,12 @@ fn a_name_that_is_not_known_is_looked_up_again_in_time() {
     assert_eq!(seconds(&tag(OriginFacts::NotLooked)), 10, "the look that runs wakes the resource");
     assert_eq!(seconds(&running(unnamed(Reason::ArtifactUnavailable, Some(A)))), 300, "as often as any tag");
     assert_eq!(seconds(&tag(unnamed(Reason::SecretNotFound, None))), 30, "a Secret is read every 30 s");
+    let rejected = FetchError::Rejected { reason: "no Dockerfile".to_owned() };
+    let stalled = tag(OriginFacts::Named(named_digest(A))).but(|facts| {
+        facts.seen.artifact = ArtifactFacts::Failed { error: rejected, ago: MINUTE, times: 1 };
+    });
+    assert_eq!(words(&stalled.step()), "Stall ArtifactRejected");
+    assert_eq!(seconds(&stalled), 300, "a tag is looked at every interval, for another one may be pushed");
 }
 
 #[test]
@@ -107,6 +114,15 @@ fn what_is_not_known_now_is_said_beside_what_is() {
     let artifact = status.condition("ArtifactReady").unwrap();
     assert_eq!((artifact.status.as_str(), artifact.reason.as_str()), ("False", "ArtifactUnavailable"));
     assert!(status.is_true("Ready") && status.is_true("Deployed"), "{status:?}");
+    // The next look begins: what the last one came to is still so.
+    let looking = running(OriginFacts::Unnamed {
+        problem: problem(Reason::ArtifactUnavailable),
+        last: Some(named_digest(A)),
+        looking: true,
+    });
+    assert_eq!(looking.render().condition("ArtifactReady").unwrap().status, "False");
+    let unknown = tag(unnamed(Reason::ArtifactUnavailable, None)).render();
+    assert_eq!(unknown.condition("Deployed").unwrap().reason, "ArtifactUnavailable", "nobody is to approve anything");
     let known = running(OriginFacts::Named(named_digest(A))).render();
     assert_eq!(known.condition("ArtifactReady").unwrap().status, "True");
     let artifact = known.artifact.unwrap();
