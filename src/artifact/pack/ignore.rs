@@ -163,8 +163,8 @@ impl Pattern {
                 _ => {}
             }
             let Some((behind, tried)) = last else { return Some(false) };
-            let Some(taken) = text[tried..].chars().next() else { return Some(false) };
-            (token, at) = (behind, tried + taken.len_utf8());
+            let Some(skipped) = text[tried..].chars().next() else { return Some(false) };
+            (token, at) = (behind, tried + skipped.len_utf8());
             last = Some((token, at));
         }
     }
