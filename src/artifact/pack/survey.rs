@@ -23,10 +23,19 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The names in the ZIP of the file with this name in the tar file.
-    pub(super) fn names(&self, name: &str) -> Vec<String> {
-        let own = below(&self.folder, name).filter(|path| !self.ignore.matches(path)).map(str::to_owned);
-        let links = self.links.get(&key(name)).into_iter().flatten().cloned();
-        own.into_iter().chain(links).collect()
+    pub(super) fn names(&self, name: &str) -> Result<Vec<String>, InspectError> {
+        let mut names = Vec::new();
+        if let Some(path) = self.kept(name)? {
+            names.push(path.to_owned());
+        }
+        names.extend(self.links.get(&key(name)).into_iter().flatten().cloned());
+        Ok(names)
+    }
+
+    /// The path from the folder, unless it lies elsewhere or is left out.
+    fn kept<'n>(&self, name: &'n str) -> Result<Option<&'n str>, InspectError> {
+        let Some(path) = below(&self.folder, name) else { return Ok(None) };
+        Ok(if self.ignore.matches(path)? { None } else { Some(path) })
     }
 }
 
@@ -74,13 +83,17 @@ pub(super) fn survey(
     }
     root.judge(|inner| advice(folder, inner))?;
     let ignore = Ignore::read(ignore_file.as_deref())?;
-    if let Some(needed) = [DOCKERFILE, MANIFEST].into_iter().find(|needed| ignore.matches(needed)) {
-        return rejected(format!("`{IGNORE_FILE}` leaves out `{needed}`, which Konigle needs; take the pattern out"));
+    for needed in [DOCKERFILE, MANIFEST] {
+        if ignore.matches(needed)? {
+            return rejected(format!(
+                "`{IGNORE_FILE}` leaves out `{needed}`, which Konigle needs; take the pattern out"
+            ));
+        }
     }
     check_manifest(&manifest.unwrap_or_default())?;
     let mut plan = Plan { folder: folder.to_owned(), ignore, links: HashMap::new() };
     for name in links.names() {
-        let Some(path) = below(folder, name).filter(|path| !plan.ignore.matches(path)) else { continue };
+        let Some(path) = plan.kept(name)? else { continue };
         if stop.is_cancelled() {
             return Err(InspectError::Stopped);
         }

@@ -297,7 +297,6 @@ fn attacks_by_content() -> Vec<Attack> {
         ),
         ("large patterns", with(&[file(".bentocloudignore", "#".repeat(65 << 10).as_bytes())]), "larger than 64 KiB"),
         ("many patterns", with(&[file(".bentocloudignore", "a\n".repeat(1001).as_bytes())]), "more than 1000 patterns"),
-        ("costly patterns", with(&[file(".bentocloudignore", "?*".repeat(20_000).as_bytes())]), "too long in all"),
         ("a left out Dockerfile", with(&[file(".bentocloudignore", b"Docker*")]), "leaves out `Dockerfile`"),
         (
             "many links",
@@ -576,14 +575,46 @@ fn patterns_are_those_of_fnmatch() {
         ("!a", &["!a"], &["a"]),
         ("(a|b)+.$", &["(a|b)+.$"], &["a", "ab"]),
         ("**/x", &["a/x", "a/b/x"], &["x"]),
+        ("*ab*abc", &["ababc", "xab/yabc/z", "abab/abc"], &["abc", "ababcd", "ab/ab"]),
+        ("a*", &["a", "a/b", "x/ab/y"], &["ba", "x/ba"]),
     ] {
         let ignore = ignore::Ignore::read(Some(patterns.as_bytes())).unwrap();
         for path in left_out {
-            assert!(ignore.matches(path), "{patterns:?} leaves out {path:?}");
+            assert!(ignore.matches(path).unwrap(), "{patterns:?} leaves out {path:?}");
         }
         for path in kept {
-            assert!(!ignore.matches(path), "{patterns:?} keeps {path:?}");
+            assert!(!ignore.matches(path).unwrap(), "{patterns:?} keeps {path:?}");
         }
+    }
+}
+
+/// Those that cost most, by characters or by members of a class.
+#[test]
+fn what_patterns_cost_is_bounded() {
+    let path = "a".repeat(1000);
+    for (what, patterns) in [
+        ("stars", "*a*b".repeat(16_000)),
+        ("a long tail", format!("*{}Z", "a".repeat(500))),
+        ("long tails", format!("*{}Z\n", "a".repeat(60)).repeat(1000)),
+        ("any characters", format!("*a{}Z", "?".repeat(500))),
+        ("classes", format!("{}Z", "*[a-z]".repeat(500))),
+        ("a large class", format!("*[{}]Z", "bc".repeat(30_000))),
+    ] {
+        let ignore = ignore::Ignore::read(Some(patterns.as_bytes())).unwrap();
+        let all = ignore.steps_left.get();
+        ignore.steps_left.set(1_000_000);
+        let mut paths = 0;
+        let reason = loop {
+            match ignore.matches(&path) {
+                Ok(is_left_out) => assert!(!is_left_out, "{what}"),
+                Err(InspectError::Rejected(reason)) => break reason,
+                Err(error) => panic!("the patterns are at fault, not {error}"),
+            }
+            paths += 1;
+            assert!(paths < 10_000, "{what} cost next to nothing");
+        };
+        assert!(reason.contains("take too long for so many files"), "{what}: {reason}");
+        assert!(all <= 1 << 30, "{what}: more steps than some seconds have");
     }
 }
 

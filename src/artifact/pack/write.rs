@@ -41,7 +41,7 @@ pub(super) fn write_zip(
         let mut deflater = Deflater::new();
         while let Some(member) = tar.next_member()? {
             let Kind::File { size, executable } = member.kind else { continue };
-            let mut names = plan.names(&member.name).into_iter();
+            let mut names = plan.names(&member.name)?.into_iter();
             if let Some(name) = names.next() {
                 let head = Head { name, executable, deflated: false, size };
                 packer.add_file(&mut tar, head, names.collect(), &mut deflater)?;
