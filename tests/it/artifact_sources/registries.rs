@@ -58,7 +58,8 @@ async fn a_tag_that_moves_is_deployed_and_one_that_stays_is_not() -> Result<()> 
     let heads = registry.count("HEAD", "/v2/shop/manifests/live")?;
     stage.look_now(SHOP).await?;
     wait_for("one more HEAD", async || {
-        Ok((registry.count("HEAD", "/v2/shop/manifests/live")? == heads + 1).then_some(()))
+        // The line of an earlier one may come into the log a moment later.
+        Ok((registry.count("HEAD", "/v2/shop/manifests/live")? > heads).then_some(()))
     })
     .await?;
     assert_eq!(stage.deploys_of(UAT).await?, 1);
