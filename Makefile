@@ -21,7 +21,7 @@ ZIZMOR := $(CACHE)/zizmor/$(ZIZMOR_VERSION)/bin/zizmor
 FUZZ_VERSION := 0.13.2
 FUZZ := $(CACHE)/cargo-fuzz/$(FUZZ_VERSION)/bin/cargo-fuzz
 # What `make fuzz` runs, and for how many seconds each.
-TARGET ?= answers archive log retry_after urls
+TARGET ?= answers archive log packing retry_after urls
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
@@ -59,7 +59,7 @@ sweep: controlplane ## kill the operator at every point of its calls; ONLY=subst
 faults: controlplane ## the fault matrix, and its table docs/faults.md; ONLY=12 one row by number or name, SEEDS=20 more
 	ONLY=$(ONLY) SEEDS=$(or $(SEEDS),3) FAULTS_TABLE=$(or $(FAULTS_TABLE),write) $(CARGO) test --all-features --test faults
 
-fuzz: ## libFuzzer on what reads bytes from elsewhere: TARGET=answers|archive|log|retry_after|urls, SECONDS=60 for each
+fuzz: ## libFuzzer on what reads bytes from elsewhere: TARGET=answers|archive|log|packing|retry_after|urls, SECONDS=60 for each
 	@rustup toolchain list 2>/dev/null | grep -q ^nightly || { echo 'libFuzzer needs a nightly compiler, which is missing: rustup toolchain install nightly --profile minimal'; exit 1; }
 	@command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler, which is missing: apt-get install g++'; exit 1; }
 	@$(MAKE) --no-print-directory $(FUZZ)
@@ -101,8 +101,8 @@ E2E = $(CARGO) test --all-features --test e2e -- $(or $(FLOW),$(@:e2e-%=%))
 model: ## the functions that ship, against everything that may happen: MODEL=large or short, ONLY=setting or mutant, SEED=1
 	MODEL=$(or $(MODEL),large) MODEL_SEED=$(SEED) $(MODEL_TEST) -- $(if $(ONLY),'$(ONLY)')
 
-bench: controlplane ## the benchmarks, side by side with what they are compared to
-	$(CARGO) bench --features sim --profile fast --bench operator
+bench: controlplane ## the benchmarks, side by side with what they are compared to; ONLY='upload packing' some, MIB=64 a smaller artifact
+	MIB=$(MIB) TREE_MIB=$(TREE_MIB) $(CARGO) bench --features sim --profile fast --bench operator -- $(ONLY)
 
 image: ## an OCI image archive of the operator below target/image, without a container engine
 	deploy/image/build

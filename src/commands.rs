@@ -54,6 +54,21 @@ impl Named<'_> {
     }
 }
 
+/// Makes a Secret with the keys that `options` name.
+#[must_use]
+pub fn create_secret(namespace: &str, secret: &str, options: &str) -> String {
+    format!("kubectl create secret generic {secret} --namespace {namespace} {options}")
+}
+
+/// Makes a Secret with the credentials for a registry, which is `docker.io` for Docker Hub.
+#[must_use]
+pub fn create_docker_secret(namespace: &str, secret: &str, registry: &str) -> String {
+    format!(
+        "kubectl create secret docker-registry {secret} --namespace {namespace} --docker-server={registry} \
+         --docker-username=NAME --docker-password=PASSWORD"
+    )
+}
+
 /// Writes one key of a Secret anew and leaves the others; unlike a file, it adds no line break.
 #[must_use]
 pub fn write_key(namespace: &str, secret: &str, key: &str) -> String {
@@ -96,6 +111,15 @@ mod tests {
                  '{\"spec\":{\"promotion\":{\"approvedDigest\":\"sha256:aa\"}}}'",
             ),
             (shop.describe(), "kubectl describe kspace shop-uat --namespace shop"),
+            (
+                create_secret("shop", "ci", "--from-literal=bearerToken=TOKEN"),
+                "kubectl create secret generic ci --namespace shop --from-literal=bearerToken=TOKEN",
+            ),
+            (
+                create_docker_secret("shop", "ci", "registry.example.com:5000"),
+                "kubectl create secret docker-registry ci --namespace shop --docker-server=registry.example.com:5000 \
+                 --docker-username=NAME --docker-password=PASSWORD",
+            ),
             (
                 write_key("shop", "konigle", "token"),
                 "kubectl patch secret konigle --namespace shop --patch '{\"stringData\":{\"token\":\"VALUE\"}}'",

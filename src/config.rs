@@ -40,6 +40,22 @@ pub struct Config {
     #[arg(long, env = "KONIGLE_ARTIFACT_MAX_SIZE", default_value = "5GiB", value_parser = parse_size)]
     pub artifact_max_size: u64,
 
+    /// The most entries of an artifact, and the most files and folders in it.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_ENTRIES", default_value = "100000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub artifact_max_entries: u64,
+
+    /// The most bytes that an artifact may unpack to.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_UNPACKED", default_value = "8GiB", value_parser = parse_size)]
+    pub artifact_max_unpacked: u64,
+
+    /// How many times its size an artifact may unpack to, where that is more than 64 MiB.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_RATIO", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    pub artifact_max_ratio: u64,
+
+    /// The longest path in an artifact, in bytes.
+    #[arg(long, env = "KONIGLE_ARTIFACT_MAX_PATH_LENGTH", default_value = "1024", value_parser = clap::value_parser!(u16).range(1..))]
+    pub artifact_max_path_length: u16,
+
     /// How much disk the kept artifacts may take; those used longest ago go first.
     #[arg(long, env = "KONIGLE_ARTIFACT_DIR_SIZE", default_value = "10GiB", value_parser = parse_size)]
     pub artifact_dir_size: u64,
@@ -47,6 +63,21 @@ pub struct Config {
     /// Allow artifacts over http and from addresses that are not public; for tests and the demo.
     #[arg(long, env = "KONIGLE_ALLOW_INSECURE_ARTIFACTS")]
     pub allow_insecure_artifacts: bool,
+
+    /// Hosts of artifacts and registries that may be at addresses that are not public, over https: `host` or `host:port`,
+    /// compared exactly.
+    #[arg(long, env = "KONIGLE_PRIVATE_ARTIFACT_HOSTS", value_delimiter = ',', value_parser = parse_host)]
+    pub private_artifact_hosts: Vec<String>,
+
+    /// Hosts of Flux that hand out its sources' artifacts, also over http and inside the cluster; for `sourceRef` alone.
+    #[arg(
+        long,
+        env = "KONIGLE_FLUX_ARTIFACT_HOSTS",
+        value_delimiter = ',',
+        value_parser = parse_flux_host,
+        default_value = "source-controller.flux-system.svc.cluster.local,source-watcher.flux-system.svc.cluster.local"
+    )]
+    pub flux_artifact_hosts: Vec<String>,
 
     /// Work only while holding a Lease. Default: true where the namespace for the Lease is known.
     #[arg(long, env = "KONIGLE_LEADER_ELECT", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -104,6 +135,26 @@ fn parse_base_url(text: &str) -> Result<String, String> {
     if url.scheme() == "https" && url.has_host() && bare { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
 }
 
+/// `registry.internal` or `registry.internal:5000`, as a URL has it: lower-case.
+fn parse_host(text: &str) -> Result<String, String> {
+    let wrong = || "write a host such as registry.internal, or with its port registry.internal:5000".to_owned();
+    let url = |scheme| url::Url::parse(&format!("{scheme}://{text}")).map_err(|_| wrong());
+    let (https, http) = (url("https")?, url("http")?);
+    let bare = https.path() == "/" && https.query().is_none() && https.fragment().is_none();
+    let Some(host) = https.host_str().filter(|_| bare && !text.contains(['/', '\\', '@', '?', '#'])) else {
+        return Err(wrong());
+    };
+    // Each scheme hides its own port.
+    Ok(https.port().or(http.port()).map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+/// As [`parse_host`]; its port and a last dot, which Flux writes too, do not count.
+fn parse_flux_host(text: &str) -> Result<String, String> {
+    let host = parse_host(text)?;
+    let host = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(host.as_str(), |(host, _)| host);
+    Ok(host.trim_end_matches('.').to_owned())
+}
+
 /// `info`, `info,konigle_operator=debug`; kept as it was written. For a bare word that is no level, tracing would log all of a
 /// target of that name, and so not a line of this program: it is a misspelt level.
 fn parse_log_level(text: &str) -> Result<String, String> {
@@ -152,6 +203,26 @@ mod tests {
         assert_eq!(parse_base_url(url), Ok(url.to_owned()));
         for wrong in ["foo", "konigle.internal", "http://127.0.0.1", "https://user:pass@host", "https://host?x", ""] {
             assert!(parse_base_url(wrong).is_err_and(|text| text.contains("https://")), "{wrong}");
+        }
+        for (text, host, flux) in [
+            ("registry.internal", "registry.internal", "registry.internal"),
+            ("Registry.internal:443", "registry.internal:443", "registry.internal"),
+            ("registry.internal:80", "registry.internal:80", "registry.internal"),
+            ("10.0.0.5:5000", "10.0.0.5:5000", "10.0.0.5"),
+            ("[fd00::1]:5000", "[fd00::1]:5000", "[fd00::1]"),
+            ("[fd00::1]", "[fd00::1]", "[fd00::1]"),
+            (
+                "source-controller.flux-system.svc.cluster.local.",
+                "source-controller.flux-system.svc.cluster.local.",
+                "source-controller.flux-system.svc.cluster.local",
+            ),
+        ] {
+            assert_eq!(parse_host(text).as_deref(), Ok(host));
+            assert_eq!(parse_flux_host(text).as_deref(), Ok(flux));
+        }
+        for wrong in ["https://registry.internal", "registry.internal/team", "user@registry.internal", "a b", "a:b", ""]
+        {
+            assert!(parse_host(wrong).is_err_and(|text| text.contains("registry.internal:5000")), "{wrong}");
         }
         assert_eq!(parse_duration("120s"), Ok(Duration::from_mins(2)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));

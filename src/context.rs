@@ -17,6 +17,7 @@ use crate::konigle::{Clients, Guard};
 use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::sources::Sources;
 use crate::turns::Turns;
 
 /// What every pass may use.
@@ -33,6 +34,8 @@ pub struct Context {
     pub artifacts: Store,
     /// Bounds the downloads.
     pub downloads: Turns,
+    /// Bounds the looks at tags.
+    pub lookups: Turns,
     /// Bounds the passes.
     pub turns: Turns,
     /// What this process remembers.
@@ -41,6 +44,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The resources as the watch last told them.
     pub store: Known<Watched>,
+    /// The sources of Flux as their watch last told them.
+    pub sources: Sources,
     /// Live lists that passes share.
     pub live_lists: LiveLists,
     /// Who publishes Events.

@@ -25,9 +25,10 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reconcile::reconcile;
 use crate::record::{FIELD_MANAGER, WriteError};
+use crate::sources::Sources;
 use crate::telemetry;
 use crate::turns::Turns;
-use crate::watch::{check, watch};
+use crate::watch::{check, watch, watch_sources};
 
 /// How many artifacts are downloaded at once.
 const DOWNLOADS: usize = 4;
@@ -79,6 +80,7 @@ pub async fn run(
         () = stopped_before_the_first_list(&context) => {}
         // Here and not in a task of its own: a panic in it must end the process too.
         () = check(config, &clients.api, &context) => {}
+        () = watch_sources(config, &clients, &context) => {}
     }
     readiness.set_watch(Some("the watch has ended".to_owned()));
     if !context.shutdown.is_cancelled() {
@@ -97,7 +99,12 @@ async fn stopped_before_the_first_list(context: &Context) {
     }
 }
 
-fn context(
+/// What the passes of one process share, made anew.
+///
+/// # Errors
+///
+/// [`StartError`].
+pub fn context(
     config: &Config,
     clients: &cluster::Clients,
     metrics: Arc<Metrics>,
@@ -110,8 +117,14 @@ fn context(
     let guard = Guard::new(&base_url, &config.allowed_base_urls);
     let limits = artifact::Limits {
         max_size: config.artifact_max_size,
+        max_entries: config.artifact_max_entries,
+        max_unpacked: config.artifact_max_unpacked,
+        max_ratio: config.artifact_max_ratio,
+        max_path_length: config.artifact_max_path_length,
         store_budget: config.artifact_dir_size,
         allow_insecure: config.allow_insecure_artifacts,
+        private_hosts: config.private_artifact_hosts.clone(),
+        flux_hosts: config.flux_artifact_hosts.clone(),
         ..artifact::Limits::default()
     };
     let artifacts = Store::open(&config.artifact_dir, limits, metrics.clone()).map_err(|source| {
@@ -127,10 +140,12 @@ fn context(
         guard,
         artifacts,
         downloads: Turns::new(DOWNLOADS, config.watch_namespace.is_none()),
+        lookups: Turns::new(config.concurrency.into(), config.watch_namespace.is_none()),
         turns: Turns::new(config.concurrency.into(), config.watch_namespace.is_none()),
         memory: Memory::default(),
         metrics,
         store,
+        sources: Sources::default(),
         live_lists: LiveLists::default(),
         reporter,
         settle: config.unknown_outcome_settle,

@@ -9,9 +9,10 @@ use kube::ResourceExt;
 
 use crate::api::{
     AdoptionPolicy, DriftPolicy, KonigleSpace, KonigleSpaceSpec, KonigleSpaceStatus, PromotionPolicy, RECONCILE_AT,
-    REDEPLOY_AT, RELEASED, RESET_AT, RESOLVE_ATTEMPT, Source, SpaceReference, SpaceType, UnknownOutcomePolicy,
+    REDEPLOY_AT, RELEASED, RESET_AT, RESOLVE_ATTEMPT, SpaceReference, SpaceType, UnknownOutcomePolicy,
 };
 use crate::artifact::Digest;
+use crate::origin::{Origin, parse_digest};
 use crate::released::Released;
 
 /// How many characters of an annotation's value count: people write them, and each is copied into the status.
@@ -54,7 +55,7 @@ pub struct Desired {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wish {
     /// An artifact.
-    Deploy(HttpWish),
+    Deploy(Origin),
     /// What another resource runs.
     Promote {
         /// The uat resource's name.
@@ -62,19 +63,6 @@ pub enum Wish {
         /// Which digest of it.
         approval: Approval,
     },
-}
-
-/// An artifact behind a URL.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpWish {
-    /// Where it is.
-    pub url: url::Url,
-    /// What it is.
-    pub digest: Digest,
-    /// What people call it.
-    pub revision: Option<String>,
-    /// The Secret with the credentials of its host.
-    pub secret: Option<String>,
 }
 
 /// Which digest of the uat resource is promoted.
@@ -231,12 +219,7 @@ fn check_type(space_type: SpaceType, promotes: bool) -> Result<(), Invalid> {
 
 fn parse_wish(spec: &KonigleSpaceSpec) -> Result<Wish, Invalid> {
     match (&spec.source, &spec.promotion) {
-        (Some(Source { http: Some(http), .. }), None) => Ok(Wish::Deploy(HttpWish {
-            url: http.url.parse().map_err(|_| invalid("write spec.source.http.url as https://host/path"))?,
-            digest: parse_digest("spec.source.http.digest", &http.digest)?,
-            revision: http.revision.clone().filter(|revision| !revision.is_empty()),
-            secret: http.secret_ref.as_ref().map(|secret| secret.name.clone()),
-        })),
+        (Some(source), None) => Ok(Wish::Deploy(Origin::parse(source).map_err(Invalid)?)),
         (None, Some(promotion)) => Ok(Wish::Promote {
             from: promotion.from.name.clone(),
             approval: match (promotion.policy, &promotion.approved_digest) {
@@ -248,16 +231,12 @@ fn parse_wish(spec: &KonigleSpaceSpec) -> Result<Wish, Invalid> {
                 }
                 (PromotionPolicy::Manual, None) => Approval::Manual(None),
                 (PromotionPolicy::Manual, Some(digest)) => {
-                    Approval::Manual(Some(parse_digest("spec.promotion.approvedDigest", digest)?))
+                    Approval::Manual(Some(parse_digest("spec.promotion.approvedDigest", digest).map_err(Invalid)?))
                 }
             },
         }),
         _ => Err(invalid("write exactly one of spec.source and spec.promotion")),
     }
-}
-
-fn parse_digest(field: &str, text: &str) -> Result<Digest, Invalid> {
-    text.parse().map_err(|_| invalid(format!("write {field} as sha256: and 64 lower-case hexadecimal digits")))
 }
 
 /// The longest duration that the CRD allows.

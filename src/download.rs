@@ -8,37 +8,46 @@ use futures::FutureExt;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tracing::{Instrument as _, info, warn};
+use url::Url;
 
 use crate::api::KonigleSpace;
-use crate::artifact::{FetchError, HttpSource};
+use crate::artifact::{FetchError, Place, Source, SourceField};
 use crate::context::Context;
-use crate::credentials::{self, CredentialsError};
-use crate::desired::{Desired, HttpWish, Wish};
+use crate::credentials::{CredentialsError, credentials_for};
+use crate::desired::{Desired, Wish};
 use crate::memory::uid;
-use crate::observation::Problem;
-use crate::observe::download_key;
+use crate::observation::{Observation, OriginFacts, Problem};
+use crate::observe::{artifact_key, download_key};
+use crate::origin::{ArtifactName, FluxOrigin, Origin};
+use crate::sources::SourceLook;
 use crate::telemetry;
+use crate::wish::artifact_name;
 
 /// Starts the download of the wanted artifact, unless it runs already. Its end wakes the resource.
-pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired) {
-    let Wish::Deploy(wish) = &desired.wish else { return };
-    let (uid, key) = (uid(resource), download_key(wish));
+pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired, seen: &Observation) {
+    let Wish::Deploy(origin) = &desired.wish else { return };
+    let Some(artifact) = artifact_name(origin, seen) else { return };
+    // It is being looked up, and nothing else tells where it is now. The end of that wakes the resource.
+    if matches!(seen.origin, OriginFacts::Unnamed { looking: true, .. }) {
+        return;
+    }
+    let (uid, key) = (uid(resource), download_key(origin, &artifact));
     if !context.memory.begin_download(&uid, &key) {
         return;
     }
-    let (context, wish) = (context.clone(), wish.clone());
+    let (context, origin) = (context.clone(), origin.clone());
     let namespace = resource.namespace().unwrap_or_default();
     let name = resource.name_any();
     let reference = ObjectRef::new(&name).within(&namespace);
     let span = telemetry::download_span(&namespace, &name);
     let downloading = async move {
         // A panic must not leave the download as running for ever.
-        let result = AssertUnwindSafe(fetch(&context, &namespace, &wish)).catch_unwind().await;
+        let result = AssertUnwindSafe(fetch(&context, &namespace, &origin, &artifact)).catch_unwind().await;
         let result =
             result.unwrap_or_else(|_| Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }));
         match &result {
-            Ok(()) => info!(digest = %wish.digest.short(), "artifact fetched"),
-            Err(error) => warn!(digest = %wish.digest.short(), %error, "artifact not fetched"),
+            Ok(()) => info!(digest = %artifact.digest.short(), "artifact fetched"),
+            Err(error) => warn!(digest = %artifact.digest.short(), %error, "artifact not fetched"),
         }
         context.memory.end_download(&uid, &key, result.err());
         context.wake(&uid, reference);
@@ -46,19 +55,71 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired)
     tokio::spawn(downloading.instrument(span));
 }
 
-async fn fetch(context: &Context, namespace: &str, wish: &HttpWish) -> Result<(), FetchError> {
+async fn fetch(context: &Context, namespace: &str, origin: &Origin, artifact: &ArtifactName) -> Result<(), FetchError> {
     // A bounded number at a time, each for its own file: the disk and the hosts are shared.
     let _turn = context.downloads.take(namespace).await.map_err(|_| FetchError::Stopped)?;
-    let credentials = match &wish.secret {
-        None => credentials::ArtifactCredentials::default(),
-        Some(secret) => match credentials::artifact(&context.api, namespace, secret).await {
-            Ok(credentials) => credentials,
-            // It was usable when the download was asked for; the next pass says what is wrong with it now.
-            Err(CredentialsError::Problem(Problem { message: reason, .. }) | CredentialsError::Unavailable(reason)) => {
-                return Err(FetchError::Unavailable { location: format!("Secret {secret}"), reason });
-            }
-        },
+    let credentials = match credentials_for(&context.api, namespace, origin).await {
+        Ok(credentials) => credentials,
+        // It was usable when the download was asked for; the next pass says what is wrong with it now.
+        Err(CredentialsError::Problem(Problem { message: reason, .. }) | CredentialsError::Unavailable(reason)) => {
+            let location = format!("Secret {}", origin.secret().unwrap_or_default());
+            return Err(FetchError::Unavailable { location, reason });
+        }
     };
-    let source = HttpSource { url: wish.url.clone(), digest: wish.digest, auth: credentials.auth, ca: credentials.ca };
+    let place = match origin {
+        Origin::Http(http) => Place::Url(http.url.clone(), SourceField::Http),
+        Origin::Oci(oci) => Place::Oci(oci.repository.clone()),
+        Origin::Flux(flux) => Place::Url(address(context, namespace, flux, artifact)?, SourceField::SourceRef),
+    };
+    let source = Source { key: artifact_key(namespace, origin, artifact), place, credentials };
     context.artifacts.fetch(&source, &context.shutdown).await.map(|_| ())
+}
+
+/// Where Flux says that the artifact is.
+fn address(context: &Context, namespace: &str, flux: &FluxOrigin, artifact: &ArtifactName) -> Result<Url, FetchError> {
+    let unavailable = |reason: &str| FetchError::Unavailable {
+        location: format!("{} {}", flux.kind.word(), flux.name),
+        reason: reason.to_owned(),
+    };
+    let now = match context.sources.look(flux.kind, namespace, &flux.name) {
+        SourceLook::Found(source) => source.artifact,
+        _ => None,
+    };
+    let now = now.ok_or_else(|| unavailable("it has no artifact any more"))?;
+    if now.digest.parse() != Ok(artifact.part.as_ref().map_or(artifact.digest, |(source, _)| *source)) {
+        return Err(unavailable("it has another artifact by now"));
+    }
+    let url: Url = now.url.parse().map_err(|_| unavailable("the address of its artifact is no URL"))?;
+    if context.artifacts.is_of_flux(&url) && !is_of_namespace(&url, namespace) {
+        let reason = format!("this is not an artifact of namespace {namespace}: its path is not /KIND/{namespace}/…");
+        return Err(FetchError::Refused { location: format!("{} {}", flux.kind.word(), flux.name), reason });
+    }
+    Ok(url)
+}
+
+/// Whether Flux keeps what is behind this URL for a source of this namespace: its paths are `/<kind>/<namespace>/…`.
+/// A tenant may be able to write the status of a source of its own, and must not get another's by that.
+fn is_of_namespace(url: &Url, namespace: &str) -> bool {
+    url.path_segments().is_some_and(|mut segments| segments.nth(1) == Some(namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_leads_to_artifacts_of_its_own_namespace_only() {
+        for (path, expected) in [
+            ("/gitrepository/shop/app/1f2e.tar.gz", true),
+            ("/gitrepository/other/app/1f2e.tar.gz", false),
+            ("/gitrepository/shop/../other/app/1f2e.tar.gz", false),
+            ("/gitrepository/%73hop/app/1f2e.tar.gz", false),
+            ("//shop/app", true),
+            ("/shop/app", false),
+            ("/", false),
+        ] {
+            let url = Url::parse(&format!("http://source-controller.flux-system.svc.cluster.local.{path}")).unwrap();
+            assert_eq!(is_of_namespace(&url, "shop"), expected, "{path}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! longer. The open attempt of a resource that is deleted is known to nobody else. Durations are monotonic. Keyed by UID,
 //! so that a resource of the same name made anew starts with nothing.
 
+mod lookup;
 mod lost;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -53,6 +54,7 @@ struct Remembered {
     failed_claim: Option<(String, Instant)>,
     hold: Option<RememberedHold>,
     download: Option<Download>,
+    lookup: Option<lookup::Lookup>,
     refusal: Option<(Refusal, Instant)>,
     answer: Option<String>,
     pair: Option<(String, String)>,

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{Attempt, BaselineSource, PairStatus, SpaceStatus};
-use crate::artifact::FetchError;
+use crate::api::{Attempt, BaselineSource, PairStatus, SpaceStatus, TransferStatus};
+use crate::artifact::{Digest, FetchError};
 use crate::commands::Named;
 use crate::konigle::Answer;
 use crate::konigle::model::Job;
+use crate::origin::ArtifactName;
 use crate::reason::Reason;
 
 /// The facts of one pass.
@@ -46,8 +47,12 @@ pub struct Observation {
     /// The last ended attempt's job that is known; looked at only where the pair moved since. `None`: there is none, or
     /// Konigle does not know it any more.
     pub last_job: Option<JobTimes>,
+    /// What the origin of the wanted artifact names now, where the spec itself does not tell.
+    pub origin: OriginFacts,
     /// The wanted artifact.
     pub artifact: ArtifactFacts,
+    /// How far its download is.
+    pub download: Option<DownloadFacts>,
     /// Promotions: the uat resource.
     pub source: Option<SourceFacts>,
     /// Promotions: whether the two Spaces are proven to be of one web app.
@@ -85,7 +90,9 @@ impl Observation {
             unauthorized_for: None,
             attempt: None,
             last_job: None,
+            origin: OriginFacts::NotLooked,
             artifact: ArtifactFacts::Absent,
+            download: None,
             source: None,
             pair: PairProof::NotLooked,
             holder: None,
@@ -216,6 +223,34 @@ pub struct JobTimes {
     pub completed_at: Option<String>,
 }
 
+/// What the origin of a wanted artifact names now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OriginFacts {
+    /// The spec itself tells, or it is a promotion.
+    #[default]
+    NotLooked,
+    /// This.
+    Named(ArtifactName),
+    /// It could not be told now.
+    Unnamed {
+        /// Why.
+        problem: Problem,
+        /// What it was when it could be told last, by the same spec.
+        last: Option<ArtifactName>,
+        /// It is being looked up right now.
+        looking: bool,
+    },
+}
+
+/// A download that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadFacts {
+    /// How far it is.
+    pub progress: TransferStatus,
+    /// How long it has run.
+    pub running_for: Duration,
+}
+
 /// The wanted artifact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ArtifactFacts {
@@ -228,6 +263,8 @@ pub enum ArtifactFacts {
     Retrying,
     /// On disk, its digest and contents checked.
     OnDisk {
+        /// What would be sent: the digest of the ZIP.
+        upload: Digest,
         /// Its size in bytes.
         size: u64,
     },

@@ -18,10 +18,11 @@ use crate::api::{
 };
 use crate::desired::{Approval, Desired, Wish};
 use crate::judge::{ANSWERED_RETRY, Judged, Open, last_sent, needs_reset};
-use crate::observation::{Observation, Problem};
+use crate::observation::{Observation, OriginFacts, Problem};
+use crate::origin::{OciOrigin, OciReference, Origin};
 use crate::reason::Reason;
 use crate::time;
-use crate::wish::{Gate, Wanted, gate, no_pair, short, wanted};
+use crate::wish::{Gate, Wanted, artifact_name, gate, no_pair, short, wanted};
 use advance::{advance, artifact_retry, retry_in};
 use follow::follow;
 use looks::look_failed;
@@ -30,6 +31,8 @@ use looks::look_failed;
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
 /// How long a resource that was just made waits for the uat resource that it names.
 const SOURCE_COMES_WITHIN: Duration = Duration::from_secs(30);
+/// How soon a tag is looked at again that could not be looked at.
+const NAMED_WITHIN: Duration = Duration::from_mins(5);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -112,6 +115,9 @@ pub fn next_step(desired: &Desired, seen: &Observation, judged: &Judged) -> Step
     if let Some(problem) = misfit(desired, seen) {
         return Step::Stall(problem);
     }
+    if let Some(step) = unnamed(desired, seen) {
+        return step;
+    }
     let wanted = wanted(desired, seen);
     match wanted.and_then(|wanted| Some((cause(desired, judged, &wanted)?, wanted))) {
         Some((cause, wanted)) => advance(desired, seen, judged, cause, wanted),
@@ -125,20 +131,24 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
     let seconds = Duration::from_secs;
     let until_retry = retry_in(&judged.status, seen.now);
     match step {
+        Step::Rest(_) | Step::Suspend(_) if is_unnamed(seen) => desired.interval.min(NAMED_WITHIN),
         Step::Rest(_) | Step::Suspend(_) => desired.interval,
-        // The end of the download wakes the resource.
-        Step::Fetch => seconds(30),
+        // The end of the download wakes the resource; meanwhile people see how far it is.
+        Step::Fetch => seen.download.as_ref().map_or(seconds(3), |download| progress_pace(download.running_for)),
         Step::Start(_) => seconds(1),
         Step::Wait(problem) => match problem.reason {
             Reason::DeployRunning | Reason::PromotionRunning => job_pace(judged, seen),
             Reason::ResolvingOutcome => seconds(5),
             Reason::SpaceProvisioning | Reason::HeldByPromotion => seconds(15),
             Reason::AwaitingSource => source_may_come(seen).unwrap_or(desired.interval),
+            Reason::ArtifactUnavailable | Reason::Progressing if is_unnamed(seen) => seconds(30),
             Reason::ArtifactUnavailable => artifact_retry(seen).unwrap_or(seconds(10)),
             _ => until_retry.unwrap_or(seconds(10)),
         },
         Step::Stall(problem) if problem.reason.is_about_credentials() => REJECTED_AFTER,
         Step::Stall(problem) if problem.reason == Reason::JobOverdue => REJECTED_AFTER,
+        // Another artifact may be pushed, which is what mends most of it.
+        Step::Stall(_) if follows_a_tag(desired) => until_retry.unwrap_or(desired.interval),
         Step::Stall(_) => until_retry.unwrap_or(desired.interval.max(STALLED_INTERVAL)),
         Step::Unreachable(_) => seconds(60),
         Step::Unseen(_) => {
@@ -150,8 +160,25 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
 /// Fast while a job is young, so that people see it move; slower afterwards, for each write makes Argo CD look again.
 fn job_pace(judged: &Judged, seen: &Observation) -> Duration {
     let started = judged.status.attempt.as_ref().and_then(|attempt| time::parse(&attempt.started_at));
-    let young = started.is_some_and(|started| seen.now.duration_since(started).as_secs() < 30);
-    Duration::from_secs(if young || judged.open != Some(Open::Running) { 3 } else { 10 })
+    let age = started
+        .map_or(Duration::MAX, |started| Duration::try_from(seen.now.duration_since(started)).unwrap_or_default());
+    if judged.open == Some(Open::Running) { progress_pace(age) } else { Duration::from_secs(3) }
+}
+
+/// How often progress is told of what has run for so long.
+#[must_use]
+pub fn progress_pace(age: Duration) -> Duration {
+    Duration::from_secs(if age < Duration::from_secs(30) { 3 } else { 10 })
+}
+
+/// Whether the artifact is what a tag names, which is looked up every interval.
+fn follows_a_tag(desired: &Desired) -> bool {
+    matches!(&desired.wish, Wish::Deploy(Origin::Oci(OciOrigin { reference: OciReference::Tag(_), .. })))
+}
+
+/// Whether the origin could not be asked what it names.
+fn is_unnamed(seen: &Observation) -> bool {
+    matches!(seen.origin, OriginFacts::Unnamed { .. })
 }
 
 /// What keeps this resource from this Space. A type that is not known is no better than the wrong one: what came of a
@@ -174,6 +201,33 @@ fn misfit(desired: &Desired, seen: &Observation) -> Option<Problem> {
         (other, _) => format!("this Space is of type {other}, and only uat and production are known: use a newer operator, or name another Space in a new KonigleSpace"),
     };
     Some(Problem { reason: Reason::InvalidSpec, message })
+}
+
+/// What the origin names is not known. What it named last stays wanted while it may be known again by itself.
+fn unnamed(desired: &Desired, seen: &Observation) -> Option<Step> {
+    let Wish::Deploy(origin) = &desired.wish else { return None };
+    let problem = match &seen.origin {
+        OriginFacts::Unnamed { problem, .. } => problem.clone(),
+        OriginFacts::NotLooked if origin.fixed_name().is_none() => {
+            Problem { reason: Reason::Progressing, message: format!("{origin} is being looked up") }
+        }
+        OriginFacts::NotLooked | OriginFacts::Named(_) => return None,
+    };
+    let heals = matches!(problem.reason, Reason::Progressing | Reason::AwaitingSource | Reason::ArtifactUnavailable);
+    if heals && artifact_name(origin, seen).is_some() {
+        return None;
+    }
+    Some(if desired.suspended {
+        let message = format!("{}; spec.suspend is true: nothing would be deployed either", problem.message);
+        Step::Suspend(Problem { reason: Reason::Suspended, message })
+    } else if heals {
+        Step::Wait(problem)
+    } else if problem.reason == Reason::SourceNotFound && comes_within(seen).is_some() {
+        // The commit that made the resource may bring the source as well, a moment later.
+        wait(Reason::AwaitingSource, problem.message)
+    } else {
+        Step::Stall(problem)
+    })
 }
 
 /// Why the wanted digest is to be released, if it is.
@@ -319,7 +373,12 @@ fn without_source(seen: &Observation, problem: Problem) -> Step {
 /// How much longer the missing uat resource may come by itself. A clock that is wrong by more than that leaves no time.
 fn source_may_come(seen: &Observation) -> Option<Duration> {
     let is_missing = seen.source.as_ref().is_none_or(|source| !source.exists && !source.unreadable);
-    let age = seen.now.duration_since(seen.created_at.filter(|_| is_missing)?).unsigned_abs();
+    comes_within(seen).filter(|_| is_missing)
+}
+
+/// How much longer what a new resource names may come by itself.
+fn comes_within(seen: &Observation) -> Option<Duration> {
+    let age = seen.now.duration_since(seen.created_at?).unsigned_abs();
     SOURCE_COMES_WITHIN.checked_sub(age).filter(|left| !left.is_zero())
 }
 

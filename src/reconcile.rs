@@ -108,7 +108,7 @@ pub async fn reconcile(
     }
     let written = note_release(&context, written).await;
     if step == Step::Fetch {
-        download::begin(&context, &written, &desired);
+        download::begin(&context, &written, &desired, &observed.seen);
     }
     let next = look_again(&step, &desired, &observed.seen, &judged);
     Ok(finish(&context, &written, jittered(next), wakes))

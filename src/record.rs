@@ -1,7 +1,8 @@
 //! Writes to Kubernetes: the guarded status, the receipt, the hold, and Events.
 //!
 //! Every status write is one JSON Patch that tests the UID and replaces the resourceVersion that was read, so a stale
-//! pass can write nothing. The receipt, and the job's id in a hold, must land whatever else was written meanwhile, so they
+//! pass can write nothing. Two exceptions touch nothing but the open attempt, and test its nonce instead: how far an upload
+//! is, and the receipt. The receipt, and the job's id in a hold, must land whatever else was written meanwhile, so they
 //! test the attempt's nonce instead; the note of a release is an apply of one annotation. Nothing here decides anything.
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus, RELEASED};
+use crate::api::{Attempt, HeldBy, KonigleSpace, KonigleSpaceStatus, RELEASED, TransferStatus};
 use crate::cluster::{ClusterError, within};
 use crate::context::Context;
 use crate::judge::Note;
@@ -222,6 +223,27 @@ pub async fn receipt(
             }
         }
     }
+}
+
+/// Writes how far the upload of an attempt is, into that attempt only, whatever else was written meanwhile. Gives the
+/// resource as it is then.
+///
+/// # Errors
+///
+/// [`WriteError`]; [`WriteError::Conflict`] where the attempt is no longer the resource's.
+pub async fn upload_progress(
+    context: &Context,
+    resource: &KonigleSpace,
+    attempt: &Attempt,
+    progress: &TransferStatus,
+) -> Result<KonigleSpace, WriteError> {
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": resource.uid() },
+        { "op": "test", "path": "/status/attempt/number", "value": attempt.number },
+        { "op": "test", "path": "/status/attempt/nonce", "value": attempt.nonce },
+        { "op": "add", "path": "/status/attempt/upload", "value": progress },
+    ]);
+    patch_status(context, resource, ("tell of the upload", operations), None).await
 }
 
 /// Notes on the resource itself what its status says was released last, where the annotation does not say so yet. Gives

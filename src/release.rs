@@ -18,17 +18,19 @@
 //! Between the request and the receipt the process can die. The attempt then stays without a job id, and what became of it
 //! is judged by evidence ([`crate::judge`]).
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use kube::ResourceExt;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace};
-use crate::artifact::Digest;
+use crate::api::{Attempt, BaselineSource, HeldBy, KonigleSpace, TransferStatus};
+use crate::artifact::Artifact;
 use crate::clock;
 use crate::cluster::within;
 use crate::context::{Context, readable};
@@ -38,11 +40,11 @@ use crate::judge::{Judged, Note, refusal, submit_limit};
 use crate::konigle::{Answer, Client, FENCE, Fence, Sending, Upload};
 use crate::memory::uid;
 use crate::observation::Observation;
-use crate::observe::{pair_of, source_facts};
-use crate::plan::{Release, ReleaseKind, Step, claim};
+use crate::observe::{artifact_key, pair_of, source_facts};
+use crate::plan::{Release, ReleaseKind, Step, claim, progress_pace};
 use crate::record::{self, WriteError};
 use crate::tally::tally;
-use crate::wish::{may_hold, short, still_holds};
+use crate::wish::{artifact_name, may_hold, short, still_holds};
 
 /// A release that was claimed.
 pub enum Started {
@@ -77,6 +79,14 @@ pub async fn start(
         shutdown: context.shutdown.clone(),
         timeout: submit_limit(&attempt),
     };
+    // Nothing fallible may be left to do: the file stays where it is until it was sent.
+    let artifact = match &release.kind {
+        ReleaseKind::Deploy { size } => {
+            let artifact = artifact_of(context, (desired, seen), &attempt, *size).await;
+            Some(artifact.ok_or(WriteError::Conflict)?)
+        }
+        ReleaseKind::Promote { .. } => None,
+    };
     let before = resource;
     let claimed = record::claim(context, resource, &status).await;
     if matches!(claimed, Err(WriteError::Cluster(_))) {
@@ -92,8 +102,8 @@ pub async fn start(
 
     let (ready, held) = match (give_way(context, &resource).await, &release.kind) {
         (Err(why), _) => (Err(why), None),
-        (Ok(()), ReleaseKind::Deploy { size }) => {
-            (deploy(context, &resource, &attempt, *size, (client, &sending)).await, None)
+        (Ok(()), ReleaseKind::Deploy { .. }) => {
+            (deploy(context, &resource, (&attempt, artifact), (client, &sending)), None)
         }
         (Ok(()), ReleaseKind::Promote { source }) => {
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
@@ -104,23 +114,73 @@ pub async fn start(
     } else {
         context.memory.gives_back(&uid);
     }
-    let Ready { request, event } = ready.unwrap_or_else(Ready::for_nothing);
+    let Ready { request, event, upload } = ready.unwrap_or_else(Ready::for_nothing);
+    let mut told = resource.clone();
+    let submitting = async {
+        tokio::select! {
+            biased;
+            submitted = submit(context, &resource, &attempt, (request, held.as_ref())) => submitted,
+            never = tell_progress(context, &mut told, &attempt, upload) => match never {},
+        }
+    };
     // The Event is told meanwhile. It may be slow, so the receipt does not wait for it.
-    let (submitted, ()) = tokio::join!(submit(context, &resource, &attempt, (request, held.as_ref())), event);
+    let (submitted, ()) = tokio::join!(submitting, event);
     record::tell(context, before, &resource, notes).await;
-    Ok(submitted)
+    Ok(match submitted {
+        // What is written next is written on top of what was told of the upload; an edit in between needs a pass of its own.
+        Started::Answered(claimed) if differs_in_status_only(&told, &claimed) => Started::Answered(told),
+        submitted => submitted,
+    })
 }
 
 /// A request that is ready to be sent, and the Event that tells of it.
 struct Ready<'a> {
     request: BoxFuture<'a, Answer>,
     event: BoxFuture<'a, ()>,
+    /// How many bytes were sent, and how many there are.
+    upload: Option<(Arc<AtomicU64>, u64)>,
 }
 
 impl Ready<'_> {
     /// No request at all, and why.
     fn for_nothing(why: String) -> Self {
-        Self { request: std::future::ready(Answer::Unsent(why)).boxed(), event: std::future::ready(()).boxed() }
+        Self {
+            request: std::future::ready(Answer::Unsent(why)).boxed(),
+            event: std::future::ready(()).boxed(),
+            upload: None,
+        }
+    }
+}
+
+/// Whether nothing was asked for between two versions of a resource.
+fn differs_in_status_only(one: &KonigleSpace, other: &KonigleSpace) -> bool {
+    one.metadata.generation == other.metadata.generation
+        && one.metadata.annotations == other.metadata.annotations
+        && one.metadata.deletion_timestamp == other.metadata.deletion_timestamp
+}
+
+/// Writes into the attempt how far its upload is, as often as any progress is told; of one that takes seconds only. A
+/// failure is left to the next time: nothing rests on it. Never ends.
+async fn tell_progress(
+    context: &Context,
+    told: &mut KonigleSpace,
+    attempt: &Attempt,
+    upload: Option<(Arc<AtomicU64>, u64)>,
+) -> Infallible {
+    let Some((sent, size)) = upload else { return std::future::pending().await };
+    let began = Instant::now();
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(progress_pace(began.elapsed())).await;
+        let now = sent.load(Ordering::Relaxed);
+        if now == before {
+            continue;
+        }
+        before = now;
+        match record::upload_progress(context, told, attempt, &TransferStatus::of(now, Some(size))).await {
+            Ok(written) => *told = written,
+            Err(error) => debug!(error = &error as &dyn std::error::Error, "the upload's progress was not recorded"),
+        }
     }
 }
 
@@ -203,27 +263,43 @@ async fn all_clear(looks: Vec<BoxFuture<'_, Result<(), String>>>) -> Result<(), 
     stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_collect().await
 }
 
-/// The upload, once its file is there.
-async fn deploy<'a>(
+/// The file that is to be sent, kept for as long as it is held.
+async fn artifact_of(
+    context: &Context,
+    (desired, seen): (&Desired, &Observation),
+    attempt: &Attempt,
+    size: u64,
+) -> Option<Artifact> {
+    let Wish::Deploy(origin) = &desired.wish else { return None };
+    let name = artifact_name(origin, seen).filter(|name| name.digest.to_string() == attempt.digest)?;
+    let artifact = context.artifacts.get(&artifact_key(&seen.namespace, origin, &name)).await;
+    artifact.filter(|artifact| artifact.size == size)
+}
+
+/// The upload of a file that is kept meanwhile.
+fn deploy<'a>(
     context: &'a Context,
     resource: &'a KonigleSpace,
-    attempt: &'a Attempt,
-    size: u64,
+    (attempt, artifact): (&'a Attempt, Option<Artifact>),
     (client, sending): (&'a Arc<Client>, &'a Sending),
 ) -> Result<Ready<'a>, String> {
-    let artifact = match attempt.digest.parse::<Digest>() {
-        Ok(digest) => context.artifacts.get(&digest).await,
-        Err(_) => None,
-    };
-    let Some(artifact) = artifact.filter(|artifact| artifact.size == size) else {
-        return Err("the artifact is no longer on disk".to_owned());
-    };
+    let Some(artifact) = artifact else { return Err("the artifact is no longer on disk".to_owned()) };
+    let size = artifact.size;
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
-    let upload = Upload { display_name: display_name(resource, attempt), file: artifact.path, size };
+    let sent = Arc::new(AtomicU64::new(0));
+    let upload =
+        Upload { display_name: display_name(resource, attempt), file: artifact.path.clone(), size, sent: sent.clone() };
+    let request = async move {
+        let answer = client.deploy(&attempt.sent_to.space_id, upload, sending).await;
+        // The store keeps the file until it was sent.
+        drop(artifact);
+        answer
+    };
     let started = Note { warning: false, reason: "DeployStarted", message };
     Ok(Ready {
-        request: client.deploy(&attempt.sent_to.space_id, upload, sending).boxed(),
+        request: request.boxed(),
         event: record::publish(context, resource, started).boxed(),
+        upload: Some((sent, size)),
     })
 }
 
@@ -273,7 +349,7 @@ async fn promote<'a>(
         return (Err(why), held);
     }
     let request = client.promote(&source.space_id, sending).boxed();
-    (Ok(Ready { request, event: announce(context, resource, desired, attempt).boxed() }), held)
+    (Ok(Ready { request, event: announce(context, resource, desired, attempt).boxed(), upload: None }), held)
 }
 
 /// Takes the hold on the uat resource, on the very version that shows it to be fit.

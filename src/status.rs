@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::api::{AttemptResult, AttemptType, Condition, HistoryEntry, KonigleSpaceStatus};
 use crate::desired::{Desired, Invalid, Wish};
 use crate::judge::{Judged, Note, trim};
-use crate::observation::{ArtifactFacts, LookError, Observation, Problem};
+use crate::observation::{ArtifactFacts, LookError, Observation, OriginFacts, Problem};
 use crate::plan::{Step, is_mended};
 use crate::reason::Reason;
 use crate::text::cut;
@@ -159,7 +159,7 @@ fn readiness(step: &Step, judged: &Judged) -> Readiness {
         Step::Rest(met) => alone("True", met.clone()),
         Step::Fetch => {
             let digest = judged.status.artifact.as_ref().map(|artifact| short(&artifact.digest)).unwrap_or_default();
-            under_way("Unknown", problem(Reason::Downloading, format!("downloading {digest}")))
+            under_way("Unknown", problem(Reason::Downloading, format!("downloading {digest}{}", how_far(judged))))
         }
         Step::Start(release) => {
             let reason = match judged.status.attempt.as_ref().map(|attempt| attempt.attempt_type) {
@@ -186,6 +186,20 @@ fn readiness(step: &Step, judged: &Judged) -> Readiness {
     }
 }
 
+/// How far the download is, in words; empty where nothing is known of it yet.
+fn how_far(judged: &Judged) -> String {
+    let Some(download) = judged.status.artifact.as_ref().and_then(|artifact| artifact.download.as_ref()) else {
+        return String::new();
+    };
+    let mebibytes = |bytes: i64| bytes >> 20;
+    match (download.percent, download.total) {
+        (Some(percent), Some(total)) => {
+            format!(": {percent} %, {} of {} MiB", mebibytes(download.bytes), mebibytes(total))
+        }
+        _ => format!(": {} MiB", mebibytes(download.bytes)),
+    }
+}
+
 /// Whether the wanted artifact is at hand, or was when it was deployed.
 fn artifact_ready(
     conditions: &mut Conditions<'_>,
@@ -203,6 +217,11 @@ fn artifact_ready(
         || status.release.as_ref().is_some_and(|release| release.digest == digest && release.job_id.is_some())
         || status.history.iter().any(|entry| entry.digest == digest);
     let (word, problem) = match (&seen.artifact, step) {
+        _ if let OriginFacts::Unnamed { problem, .. } = &seen.origin
+            && problem.reason != Reason::Progressing =>
+        {
+            ("False", problem.clone())
+        }
         (ArtifactFacts::OnDisk { .. }, _) => ("True", ready_artifact(&digest)),
         (ArtifactFacts::Failed { .. } | ArtifactFacts::Unreadable(_), Step::Wait(problem) | Step::Stall(problem)) => {
             ("False", problem.clone())
@@ -255,7 +274,7 @@ fn deployed(
             let message = format!("{} was recorded as running, {:?}", short(&release.digest), release.attribution);
             ("True", Problem { reason, message })
         }
-        _ if wanted.is_none() && status.attempt.is_none() => {
+        _ if wanted.is_none() && status.attempt.is_none() && desired.promotes() => {
             ("Unknown", Problem { reason: Reason::AwaitingApproval, message: "nothing was asked for yet".to_owned() })
         }
         _ if last_failed && status.attempt.is_none() => {

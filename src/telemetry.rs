@@ -172,6 +172,14 @@ pub fn download_span(namespace: &str, name: &str) -> Span {
     span
 }
 
+/// The span of the look at one resource's tag.
+#[must_use]
+pub fn lookup_span(namespace: &str, name: &str) -> Span {
+    let span = error_span!(parent: None, "lookup", namespace, name = Empty);
+    name_resource(&span, name);
+    span
+}
+
 /// Not at the span's begin: json-subscriber (0.3) then puts the span's own name in its place.
 fn name_resource(span: &Span, name: &str) {
     span.record("name", name);

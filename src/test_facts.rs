@@ -12,14 +12,16 @@ use crate::api::{
     HistoryEntry, KonigleSpaceStatus, PairStatus, ReleaseStatus, SentTo, SpaceReference, SpaceStatus,
     UnknownOutcomePolicy,
 };
-use crate::desired::{Approval, Desired, HttpWish, Requests, Wish};
+use crate::artifact::{Digest, Repository};
+use crate::desired::{Approval, Desired, Requests, Wish};
 use crate::judge::{Judged, judge};
 use crate::konigle::model::{Deployment, Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
 use crate::observation::{
-    AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation, PairProof, Problem, Refusal,
-    SourceFacts, SpaceFacts,
+    AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation, OriginFacts, PairProof, Problem,
+    Refusal, SourceFacts, SpaceFacts,
 };
+use crate::origin::{ArtifactName, HttpOrigin, OciOrigin, OciReference, Origin};
 use crate::plan::{ReleaseKind, Step, claim, next_step};
 use crate::reason::Reason;
 use crate::{status, time};
@@ -57,12 +59,27 @@ pub struct Facts {
 
 /// A uat resource's wish.
 pub fn deploys(digest: &str) -> Wish {
-    Wish::Deploy(HttpWish {
+    Wish::Deploy(Origin::Http(HttpOrigin {
         url: "https://ci.example.com/shop.zip".parse().unwrap(),
         digest: digest.parse().unwrap(),
         revision: Some("v1".to_owned()),
         secret: None,
-    })
+    }))
+}
+
+/// The wish of a uat resource that follows a tag.
+pub fn deploys_tag() -> Wish {
+    Wish::Deploy(Origin::Oci(OciOrigin {
+        repository: Repository::parse("registry.example.com/shop").unwrap(),
+        reference: OciReference::Tag("live".to_owned()),
+        layer_media_type: None,
+        secret: None,
+    }))
+}
+
+/// What a tag may name.
+pub fn named_digest(digest: &str) -> ArtifactName {
+    ArtifactName { digest: digest.parse().unwrap(), revision: Some("live".to_owned()), part: None }
 }
 
 /// A promotion's wish.
@@ -142,7 +159,7 @@ impl Facts {
             seen: Observation {
                 account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned(), named_by: NamedBy::Flag }),
                 space: Some(Ok(SpaceFacts { status: space("7301", "uat"), url: None })),
-                artifact: ArtifactFacts::OnDisk { size: 10 },
+                artifact: ArtifactFacts::OnDisk { upload: Digest::of(b"zip"), size: 10 },
                 ..Observation::unlooked("shop-uat".to_owned(), "shop".to_owned(), UID.to_owned(), (now(), SETTLE))
             },
             status: KonigleSpaceStatus::default(),
@@ -167,6 +184,11 @@ impl Facts {
             status: KonigleSpaceStatus { space: Some(uat.space().status.clone()), ..uat.status },
         });
         facts
+    }
+
+    /// It follows a tag, of which this is known.
+    pub fn follows_tag(self, origin: OriginFacts) -> Self {
+        self.but(|facts| (facts.desired.wish, facts.seen.origin) = (deploys_tag(), origin))
     }
 
     /// Whatever else differs.
@@ -262,7 +284,7 @@ impl Facts {
             };
             status.history.insert(0, entry);
             status.artifact =
-                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), revision: None, size: None });
+                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), ..crate::api::ArtifactStatus::default() });
             status.settled = Some(facts.seen.space.as_ref().unwrap().as_ref().unwrap().pair());
         })
     }
@@ -276,7 +298,7 @@ impl Facts {
             status.last_attempt += 1;
             status.space = Some(facts.seen.space.as_ref().unwrap().as_ref().unwrap().status.clone());
             status.artifact =
-                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), revision: None, size: None });
+                Some(crate::api::ArtifactStatus { digest: digest.to_owned(), ..crate::api::ArtifactStatus::default() });
             status.attempt = Some(Attempt {
                 number: status.last_attempt,
                 attempt_type: if promotes { AttemptType::Promote } else { AttemptType::Deploy },

@@ -6,6 +6,8 @@
 //! store; and the controller pauses after each failure by itself, so that nothing can end the watch's own pause. Where a gap
 //! cannot be closed from outside, the process ends, and its successor lists afresh.
 
+mod sources;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,6 +32,8 @@ use crate::context::readable;
 use crate::crash;
 use crate::health::Readiness;
 use crate::time::doubled;
+
+pub use sources::watch_sources;
 
 /// How many resources one page of a list may hold: a page is decoded whole, and with its managed fields takes many times
 /// the memory that is kept of it.
@@ -210,6 +214,9 @@ fn note(context: &Context, resource: &KonigleSpace, gone: bool) -> bool {
         if gone { fingerprints.remove(&reference) } else { fingerprints.insert(reference, fingerprint) }
     };
     context.memory.note(resource);
+    if let Some(source) = sources::source_of(resource).filter(|_| !gone) {
+        context.sources.want(source.kind);
+    }
     let uid = crate::memory::uid(resource);
     if gone {
         context.memory.forget(&uid);

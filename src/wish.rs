@@ -5,7 +5,8 @@
 use crate::api::{AttemptResult, Attribution, BaselineSource, HeldBy, KonigleSpaceStatus, RESET_AT};
 use crate::commands::Named;
 use crate::desired::{Approval, Desired, Wish};
-use crate::observation::{Observation, Problem, SourceFacts};
+use crate::observation::{Observation, OriginFacts, Problem, SourceFacts};
+use crate::origin::{ArtifactName, Origin};
 use crate::reason::Reason;
 
 /// What should run in the Space.
@@ -26,11 +27,15 @@ pub enum Gate {
     Closed(Problem),
 }
 
-/// What is wanted now. `None`: nothing was asked for, or (Automatic) nothing may be promoted.
+/// What is wanted now. `None`: nothing was asked for, or it is not known (what a tag names), or (Automatic) nothing may be
+/// promoted.
 #[must_use]
 pub fn wanted(desired: &Desired, seen: &Observation) -> Option<Wanted> {
     match &desired.wish {
-        Wish::Deploy(wish) => Some(Wanted { digest: wish.digest.to_string(), revision: wish.revision.clone() }),
+        Wish::Deploy(origin) => {
+            let ArtifactName { digest, revision, .. } = artifact_name(origin, seen)?;
+            Some(Wanted { digest: digest.to_string(), revision })
+        }
         Wish::Promote { approval, .. } => {
             let release = seen.source.as_ref().and_then(|source| source.status.release.as_ref());
             let digest = match approval {
@@ -46,6 +51,16 @@ pub fn wanted(desired: &Desired, seen: &Observation) -> Option<Wanted> {
             Some(Wanted { digest, revision })
         }
     }
+}
+
+/// What the wanted artifact is called: as the spec says, as its origin was seen to say in this pass, or as it said last.
+#[must_use]
+pub fn artifact_name(origin: &Origin, seen: &Observation) -> Option<ArtifactName> {
+    origin.fixed_name().or_else(|| match &seen.origin {
+        OriginFacts::NotLooked => None,
+        OriginFacts::Named(name) => Some(name.clone()),
+        OriginFacts::Unnamed { last, .. } => last.clone(),
+    })
 }
 
 /// The gate of a promotion, with what to run where it is closed. `None` for deploys.

@@ -208,7 +208,7 @@ pub struct HttpArtifact {
 pub struct OciArtifact {
     /// Registry and repository, without scheme, tag and digest, such as `registry.example.com/team/shop`.
     #[schemars(length(max = 512))]
-    #[x_kube(validation = kube::core::Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$')").message("write spec.source.oci.repository as registry.example.com/team/shop, without oci:// in front; the tag belongs into spec.source.oci.tag, the digest into spec.source.oci.digest"))]
+    #[x_kube(validation = kube::core::Rule::new("self.matches('^[a-z0-9]+((__?|-+)[a-z0-9]+)*$') || self.matches('^(([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\\\\[[0-9A-Fa-f:.]+\\\\])(:[0-9]{1,5})?|[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)+$')").message("write spec.source.oci.repository as registry.example.com/team/shop, without oci:// in front; the tag belongs into spec.source.oci.tag, the digest into spec.source.oci.digest"))]
     pub repository: String,
     /// A tag; looked up every spec.interval, and deployed anew when it names another digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,7 +243,7 @@ pub struct FluxSourceReference {
     /// The folder inside the artifact that holds `Dockerfile` and `bentocloud.toml`. Default: the artifact's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = kube::core::Rule::new("!self.startsWith('/') && !self.contains('\\\\') && !self.split('/').exists(part, part == '..')").message("write spec.source.sourceRef.path as a folder inside the artifact, such as apps/shop"))]
+    #[x_kube(validation = kube::core::Rule::new("!self.startsWith('/') && !self.contains('\\\\') && !self.matches('(^|/)[.][.](/|$)')").message("write spec.source.sourceRef.path as a folder inside the artifact, such as apps/shop"))]
     pub path: Option<String>,
 }
 

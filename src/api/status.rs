@@ -161,12 +161,65 @@ pub struct SpaceStatus {
 pub struct ArtifactStatus {
     /// Its digest.
     pub digest: String,
-    /// Its revision, free text.
+    /// What people call it: free text, a tag, or the revision of a source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Its size in bytes, once it was fetched.
+    /// Where it comes from, where the spec does not name its digest: `registry.example.com/team/shop:v1`,
+    /// `GitRepository/shop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The digest of what was published, where the artifact is a folder of it: `digest` is then
+    /// `sha256(<sourceDigest> + "\n" + <path>)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_digest: Option<String>,
+    /// That folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The size in bytes of the ZIP that is sent, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+    /// The ZIP that is sent, once it is known. Decides nothing: another version of the operator may pack otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadStatus>,
+    /// How far the download is, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download: Option<TransferStatus>,
+}
+
+/// The ZIP that is sent.
+#[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UploadStatus {
+    /// The SHA-256 of its bytes.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: i64,
+}
+
+/// How far a transfer is.
+#[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TransferStatus {
+    /// The bytes that were transferred.
+    pub bytes: i64,
+    /// The bytes that there are, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+    /// How much of the total that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<i64>,
+}
+
+impl TransferStatus {
+    /// So many bytes of so many.
+    #[must_use]
+    pub fn of(bytes: u64, total: Option<u64>) -> Self {
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let percent = |total: u64| {
+            whole(u64::try_from(u128::from(bytes.min(total)) * 100 / u128::from(total.max(1))).unwrap_or(100))
+        };
+        Self { bytes: whole(bytes), total: total.map(whole), percent: total.map(percent) }
+    }
 }
 
 /// What runs in the Space, as far as known.
@@ -266,6 +319,9 @@ pub struct Attempt {
     pub sent_to: SentTo,
     /// What the remote showed before the request.
     pub baseline: Baseline,
+    /// How far the upload is; of a large artifact only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<TransferStatus>,
     /// Konigle's id of the deployment.
     #[serde(rename = "deploymentID", skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<String>,

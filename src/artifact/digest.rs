@@ -45,6 +45,11 @@ impl Digest {
         format!("{PREFIX}{:.12}", self.hex())
     }
 
+    /// The first 128 bits as a number.
+    pub(super) fn first_half(&self) -> u128 {
+        self.0.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
+    }
+
     /// The 64 digits without `sha256:`.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -4,7 +4,7 @@
 //! up to the size of the file, before it looks at a single entry. A file that a stranger made must not choose how
 //! much memory the operator takes. Layout: APPNOTE.TXT 6.3.10, sections 4.3.12 to 4.3.16.
 //!
-//! Absent: split archives, encrypted directories, comments, and the contents of the entries.
+//! Absent: split archives, encrypted directories, comments, and the contents of the entries: see `contents`.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
 
@@ -21,6 +21,9 @@ const ZIP64_END_LEN: usize = 56;
 const ENTRY: [u8; 4] = *b"PK\x01\x02";
 const ENTRY_LEN: usize = 46;
 const ZIP64_EXTRA: u16 = 1;
+/// Info-ZIP's Unicode Path: a version, the checksum of the header's name, and the name in UTF-8 (APPNOTE 4.6.9).
+const UNICODE_PATH_EXTRA: u16 = 0x7075;
+const UNICODE_PATH_NAME: usize = 5;
 
 /// Why a directory cannot be read.
 #[derive(Debug, Error)]
@@ -45,13 +48,16 @@ impl From<io::Error> for DirectoryError {
 
 use DirectoryError::Malformed;
 
+const BROKEN_EXTRA: DirectoryError = Malformed("an entry has a broken extra field");
+
 /// What the directory says of one entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
     /// As stored, in no known encoding.
     pub(super) name: Vec<u8>,
     pub(super) encrypted: bool,
-    pub(super) symlink: bool,
+    /// What kind of file it is by its Unix mode, as in `S_IFMT`; 0 where that is not said.
+    pub(super) kind: u32,
     /// How it is compressed, by APPNOTE's numbers.
     pub(super) method: u16,
     pub(super) crc32: u32,
@@ -67,6 +73,7 @@ pub(super) struct Directory<R> {
     left: u64,
     declared: Count,
     read: u64,
+    start: u64,
     shift: u64,
     extra: Vec<u8>,
 }
@@ -96,6 +103,7 @@ impl<R: Read + Seek> Directory<R> {
             left: end.size,
             declared: end.count,
             read: 0,
+            start: end.start,
             shift: end.shift,
             extra: Vec::new(),
         })
@@ -107,6 +115,11 @@ impl<R: Read + Seek> Directory<R> {
             Count::Short(count) => count.into(),
             Count::Long(count) => count,
         }
+    }
+
+    /// Where the directory begins in the file; all entries lie before it.
+    pub(super) fn start(&self) -> u64 {
+        self.start
     }
 
     /// The next entry, `None` after the last one. All bytes of the directory are read, whatever count is declared, so
@@ -127,8 +140,9 @@ impl<R: Read + Seek> Directory<R> {
         let mut entry = Entry {
             name: vec![0; u16_at(&fixed, 28).into()],
             encrypted: u16_at(&fixed, 8) & 1 != 0,
-            // The high half of the external attributes is the Unix mode, where the maker's system is Unix (3).
-            symlink: fixed[5] == 3 && (u32_at(&fixed, 38) >> 16) & 0o170_000 == 0o120_000,
+            // The high half of the external attributes is the Unix mode. Programs look there whatever the maker's system
+            // is said to be.
+            kind: (u32_at(&fixed, 38) >> 16) & 0o170_000,
             method: u16_at(&fixed, 10),
             crc32: u32_at(&fixed, 16),
             compressed_size: u32_at(&fixed, 20).into(),
@@ -142,7 +156,8 @@ impl<R: Read + Seek> Directory<R> {
         if io::copy(&mut self.reader.by_ref().take(comment), &mut io::sink())? < comment {
             return Err(Malformed("it ends in the middle of its directory"));
         }
-        apply_zip64(&mut entry, &self.extra)?;
+        let values = &mut [&mut entry.unpacked_size, &mut entry.compressed_size, &mut entry.header_start];
+        apply_extra(values, &entry.name, &self.extra)?;
         entry.header_start =
             entry.header_start.checked_add(self.shift).ok_or(Malformed("an entry points behind the file"))?;
         let length = ENTRY_LEN as u64 + entry.name.len() as u64 + self.extra.len() as u64 + comment;
@@ -220,27 +235,63 @@ fn zip64_end<R: Read + Seek>(
     Ok(Some((start, record)))
 }
 
-/// Sizes and offset that do not fit 32 bits stand in an extra field, in this order, each only where it is needed.
-fn apply_zip64(entry: &mut Entry, mut extra: &[u8]) -> Result<(), DirectoryError> {
-    const FULL: u64 = u32::MAX as u64;
+/// The sizes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) compressed: u64,
+    pub(super) unpacked: u64,
+}
+
+/// The sizes that a local header says, given all of it.
+pub(super) fn local_sizes(fixed: &[u8; 30], name: &[u8], extra: &[u8]) -> Result<Sizes, DirectoryError> {
+    let mut sizes = Sizes { compressed: u32_at(fixed, 18).into(), unpacked: u32_at(fixed, 22).into() };
+    let Sizes { compressed, unpacked } = &mut sizes;
+    apply_extra(&mut [unpacked, compressed], name, extra)?;
+    Ok(sizes)
+}
+
+/// Reads the extra fields that change what a header says.
+///
+/// Sizes and offset that do not fit 32 bits stand in one, in this order, each only where it is needed. A name may stand
+/// in another, which many readers take in the place of the header's. It may only repeat that one, whatever its version
+/// and checksum are: APPNOTE has it ignored where they do not fit, but not every reader looks.
+fn apply_extra(values: &mut [&mut u64], name: &[u8], mut extra: &[u8]) -> Result<(), DirectoryError> {
+    let mut has_zip64 = false;
     while extra.len() >= 4 {
         let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
-        let field = extra.get(4..4 + length).ok_or(Malformed("an entry has a broken extra field"))?;
+        let Some(field) = extra.get(4..4 + length) else { return Err(BROKEN_EXTRA) };
         extra = &extra[4 + length..];
-        if id != ZIP64_EXTRA {
-            continue;
-        }
-        let mut field = field;
-        for value in [&mut entry.unpacked_size, &mut entry.compressed_size, &mut entry.header_start] {
-            if *value == FULL {
-                if field.len() < 8 {
-                    return Err(Malformed("an entry has a broken extra field"));
-                }
-                *value = u64_at(field, 0);
-                field = &field[8..];
+        match id {
+            ZIP64_EXTRA if !has_zip64 => {
+                has_zip64 = true;
+                apply_zip64(values, field)?;
             }
+            UNICODE_PATH_EXTRA => match field.get(UNICODE_PATH_NAME..) {
+                None => return Err(BROKEN_EXTRA),
+                Some(other) if other != name => {
+                    return Err(Malformed(
+                        "an entry has another name in its Unicode Path field than in its header; make the ZIP anew, with \
+                         names in UTF-8",
+                    ));
+                }
+                Some(_) => {}
+            },
+            _ => {}
         }
-        return Ok(());
+    }
+    Ok(())
+}
+
+fn apply_zip64(values: &mut [&mut u64], mut field: &[u8]) -> Result<(), DirectoryError> {
+    const FULL: u64 = u32::MAX as u64;
+    for value in values {
+        if **value == FULL {
+            if field.len() < 8 {
+                return Err(BROKEN_EXTRA);
+            }
+            **value = u64_at(field, 0);
+            field = &field[8..];
+        }
     }
     Ok(())
 }

@@ -3,31 +3,48 @@
 //!
 //! Absent: any code of their own. What goes through here is what ships.
 
-use std::io::{Read, Seek};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 
 use reqwest::Response;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::Limits;
+use super::http::Guard;
 use super::inspect::InspectError;
+use super::{Limits, SourceField};
 
 /// What is wrong with a ZIP file; the outer error is the disk's.
-pub fn inspect<R: Read + Seek>(reader: R, limits: &Limits) -> std::io::Result<Result<(), String>> {
-    match super::inspect::inspect(reader, limits) {
-        Ok(()) => Ok(Ok(())),
+pub fn inspect<R: Read + Seek>(reader: R, limits: &Limits) -> io::Result<Result<(), String>> {
+    verdict(super::inspect::inspect(reader, limits, &CancellationToken::new()))
+}
+
+/// The size of the ZIP that is made of a tar file, or what is wrong with the tar file; the outer error is the disk's.
+pub fn pack(source: &File, folder: &str, limits: &Limits, into: &File) -> io::Result<Result<u64, String>> {
+    verdict(super::pack::pack(source, folder, limits, into, &CancellationToken::new()).map(|packed| packed.size))
+}
+
+fn verdict<T>(outcome: Result<T, InspectError>) -> io::Result<Result<T, String>> {
+    match outcome {
+        Ok(value) => Ok(Ok(value)),
         Err(InspectError::Rejected(reason)) => Ok(Err(reason)),
         Err(InspectError::Disk(error)) => Err(error),
+        Err(InspectError::Stopped) => Err(io::ErrorKind::Interrupted.into()),
     }
 }
 
 /// Whether this URL may be asked, as far as can be seen before its name is resolved.
 #[must_use]
 pub fn may_be_asked(url: &Url) -> bool {
-    super::http::check(url, false).is_ok()
+    guard().check(url).is_ok()
 }
 
 /// Where this answer of `url` leads, if it is a redirect to something that may be asked.
 #[must_use]
 pub fn next_hop(answer: &Response, url: &Url) -> Option<Url> {
-    super::http::next_url(answer, url, false)?.ok()
+    guard().next_url(answer, url)?.ok()
+}
+
+fn guard() -> Guard {
+    Guard::new(SourceField::Http, &Limits::default())
 }

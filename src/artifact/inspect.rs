@@ -1,32 +1,27 @@
 //! Whether Konigle could run an artifact: looked at before it is sent, since a deploy that fails there has already
 //! used up an attempt.
 //!
-//! Only the directory of the ZIP and `bentocloud.toml` are read, in constant memory. Nothing is extracted, so a ZIP
-//! bomb has nothing to explode in; its declared size is refused for Konigle's sake.
-//!
-//! Absent: what the server alone can know. `[app]`, `[deploy]` and the commands are not looked at.
+//! A ZIP is sent as it is, so all of it is read, in constant memory: its directory, and what the directory stands for.
+//! Nothing is extracted, so a ZIP bomb has nothing to explode in; it is refused for Konigle's sake.
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 
 use thiserror::Error;
-use zip::read::read_zipfile_from_stream_with_options;
-use zip::result::ZipError;
-use zip::{CompressionMethod, ZipReadOptions};
+use tokio_util::sync::CancellationToken;
 
 use super::Limits;
+use super::contents::{Keep, Place, compare};
 use super::directory::{Directory, DirectoryError, Entry};
+use super::format::Format;
+use super::limits::{Budget, too_many_entries};
+use super::names::{Node, Tree, clean_name, shown};
+use super::root::{MANIFEST, Root, check_manifest};
 
-const DOCKERFILE: &str = "Dockerfile";
-const MANIFEST: &str = "bentocloud.toml";
-/// The largest `bentocloud.toml`, in bytes.
-const MANIFEST_MAX: u64 = 1 << 20;
-/// How many bytes of the file are read for it: it does not deflate to more than it is, beside its local header.
-const MANIFEST_REACH: u64 = MANIFEST_MAX + (1 << 18);
-/// Linux refuses longer paths.
-const NAME_MAX: usize = 4096;
-/// Names are kept to find doubles; so many bytes of them in all.
-const NAMES_MAX: usize = 32 << 20;
+// Kinds of files in a Unix mode.
+const UNSAID: u32 = 0;
+const REGULAR: u32 = 0o100_000;
+const FOLDER: u32 = 0o040_000;
+const SYMLINK: u32 = 0o120_000;
 
 /// Why a file did not pass.
 #[derive(Debug, Error)]
@@ -34,9 +29,12 @@ pub(super) enum InspectError {
     /// The content is at fault; the text says what to do.
     #[error("{0}")]
     Rejected(String),
-    /// The file could not be read from the disk.
+    /// The file could not be read from the disk, or what is made of it not be written there.
     #[error(transparent)]
     Disk(io::Error),
+    /// The caller's token was cancelled.
+    #[error("stopped")]
+    Stopped,
 }
 
 impl From<DirectoryError> for InspectError {
@@ -54,242 +52,95 @@ impl From<io::Error> for InspectError {
     }
 }
 
-fn rejected<T>(reason: impl Into<String>) -> Result<T, InspectError> {
+pub(super) fn rejected<T>(reason: impl Into<String>) -> Result<T, InspectError> {
     Err(InspectError::Rejected(reason.into()))
 }
 
-/// Looks at a whole file. Blocks: call it where blocking is allowed.
-pub(super) fn inspect<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<(), InspectError> {
-    refuse_other_formats(&mut reader)?;
-    let manifest = read_directory(&mut reader, limits)?;
-    let text = read_manifest(&mut reader, &manifest)?;
-    check_manifest(&text)
-}
-
-fn refuse_other_formats<R: Read + Seek>(reader: &mut R) -> Result<(), InspectError> {
-    let mut head = Vec::new();
-    reader.seek(SeekFrom::Start(0))?;
-    reader.take(265).read_to_end(&mut head)?;
-    let format = match head.as_slice() {
-        [] => "an empty file",
-        [0x1f, 0x8b, ..] => "a gzip file (.tar.gz?)",
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "an xz file (.tar.xz?)",
-        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z file",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "a zstd file (.tar.zst?)",
-        _ if head.get(257..262) == Some(b"ustar") => "a tar file",
-        _ if super::http::looks_like_html(&head) => "an HTML page",
-        _ => return Ok(()),
+/// Looks at a whole ZIP. Blocks, for as long as unpacking it takes: call it where blocking is allowed.
+pub(super) fn inspect<R: Read + Seek>(
+    mut reader: R,
+    limits: &Limits,
+    stop: &CancellationToken,
+) -> Result<(), InspectError> {
+    let other = match Format::of(&mut reader)? {
+        Format::Zip => None,
+        Format::Gzip => Some("a gzip file (.tar.gz?)"),
+        Format::Tar => Some("a tar file"),
     };
-    rejected(format!("it is {format}; Konigle takes ZIP files only"))
+    if let Some(other) = other {
+        return rejected(format!("it is {other}, where a ZIP file is needed"));
+    }
+    let listing = read_directory(&mut reader, limits)?;
+    let kept = compare(&mut reader, listing.places, listing.start, limits, stop)?;
+    for name in kept.links.names() {
+        kept.links.resolve(name, &listing.tree)?;
+    }
+    check_manifest(&kept.manifest)
 }
 
-/// Checks every entry and gives back the one of the root's `bentocloud.toml`.
-fn read_directory<R: Read + Seek>(reader: R, limits: &Limits) -> Result<Entry, InspectError> {
+/// What the directory says.
+struct Listing {
+    tree: Tree,
+    root: Root,
+    places: Vec<Place>,
+    /// Where the directory begins.
+    start: u64,
+}
+
+/// Checks every entry by what the directory says of it.
+fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<Listing, InspectError> {
+    let packed = reader.seek(io::SeekFrom::End(0))?;
     let mut directory = match Directory::open(reader) {
         Err(DirectoryError::Malformed(reason)) => return rejected(format!("it is not a ZIP file: {reason}")),
         other => other?,
     };
-    let mut contents = Contents::default();
     if directory.declared_entries() > limits.max_entries {
-        return too_many_entries(limits);
+        return too_many_entries(limits.max_entries);
     }
+    let mut budget = Budget::new(limits, packed);
+    let mut listing =
+        Listing { tree: Tree::new(limits), root: Root::default(), places: Vec::new(), start: directory.start() };
     while let Some(entry) = directory.next_entry()? {
-        contents.add(entry, limits)?;
+        budget.entry()?;
+        budget.unpack(entry.unpacked_size)?;
+        listing.add(&entry, limits)?;
     }
-    contents.judge()
+    listing.root.judge(|_| "zip the folder's contents, not the folder".to_owned())?;
+    Ok(listing)
 }
 
-#[derive(Default)]
-struct Contents {
-    names: HashSet<String>,
-    name_bytes: usize,
-    entries: u64,
-    unpacked: u64,
-    dockerfile: bool,
-    manifest: Option<Entry>,
-    /// Top-level folders that hold `Dockerfile` or `bentocloud.toml`.
-    folders: BTreeMap<String, Found>,
-}
-
-#[derive(Default)]
-struct Found {
-    dockerfile: bool,
-    manifest: bool,
-}
-
-impl Contents {
-    fn add(&mut self, entry: Entry, limits: &Limits) -> Result<(), InspectError> {
-        self.entries += 1;
-        if self.entries > limits.max_entries {
-            return too_many_entries(limits);
-        }
-        self.unpacked = self.unpacked.saturating_add(entry.unpacked_size);
-        if self.unpacked > limits.max_unpacked {
-            return rejected(format!(
-                "it unpacks to more than {} bytes, which is this operator's limit; leave out what the app does not need",
-                limits.max_unpacked
-            ));
-        }
-        let name = clean_name(&entry.name)?;
+impl Listing {
+    fn add(&mut self, entry: &Entry, limits: &Limits) -> Result<(), InspectError> {
+        let name = clean_name(&entry.name, limits)?;
         if entry.encrypted {
             return rejected(format!("{} is protected with a password; make the ZIP without one", shown(&name)));
         }
-        if entry.name.ends_with(b"/") {
-            // A folder may be listed twice: that hides nothing.
-            return Ok(());
+        let is_folder = entry.name.ends_with(b"/");
+        let (node, keep) = match entry.kind {
+            UNSAID | REGULAR | FOLDER if is_folder => (Node::Folder, Keep::Nothing),
+            SYMLINK if name == MANIFEST => {
+                return rejected(format!("`{MANIFEST}` is a symbolic link; put the file itself into the ZIP"));
+            }
+            SYMLINK if !is_folder => (Node::Link, Keep::LinkTarget),
+            UNSAID | REGULAR if name == MANIFEST => (Node::File(entry.unpacked_size), Keep::Manifest),
+            UNSAID | REGULAR => (Node::File(entry.unpacked_size), Keep::Nothing),
+            FOLDER | SYMLINK => return rejected(format!("{} is a file and a folder at once", shown(&name))),
+            _ => return rejected(format!("{} is a device, a pipe or a socket; leave it out", shown(&name))),
+        };
+        self.places.push(Place::of(entry, keep));
+        if node == Node::Folder {
+            if entry.unpacked_size > 0 {
+                return rejected(format!("{} is a folder, and has content; make the ZIP anew", shown(&name)));
+            }
+            return if name.is_empty() { Ok(()) } else { self.tree.add(&name, node) };
         }
-        self.name_bytes += name.len();
-        if self.name_bytes > NAMES_MAX {
-            return rejected("the names of its entries are too long in all; leave out what the app does not need");
+        if name.is_empty() {
+            return rejected("an entry of it has an empty name; make the ZIP anew");
         }
-        if !self.names.insert(name.clone()) {
-            return rejected(format!("{} is in it twice; make the ZIP anew, from one folder", shown(&name)));
-        }
-        match name.split_once('/') {
-            None if name == DOCKERFILE => self.dockerfile = true,
-            None if name == MANIFEST => self.manifest = Some(entry),
-            Some((folder, DOCKERFILE)) => self.folders.entry(folder.to_owned()).or_default().dockerfile = true,
-            Some((folder, MANIFEST)) => self.folders.entry(folder.to_owned()).or_default().manifest = true,
-            _ => {}
-        }
+        self.tree.add(&name, node)?;
+        self.root.note(&name);
         Ok(())
     }
-
-    /// The root's manifest, if all that must be at the root is there.
-    fn judge(self) -> Result<Entry, InspectError> {
-        match (self.dockerfile, self.manifest) {
-            (true, Some(manifest)) => return Ok(manifest),
-            (true, None) => return rejected(format!("`{MANIFEST}` is missing at its root")),
-            (false, Some(_)) => return rejected(format!("`{DOCKERFILE}` is missing at its root")),
-            (false, None) => {}
-        }
-        let mut complete = self.folders.iter().filter(|(_, found)| found.dockerfile && found.manifest);
-        match (complete.next(), complete.next()) {
-            (Some((folder, _)), None) => rejected(format!(
-                "the files are in its folder {}; zip the folder's contents, not the folder",
-                shown(&format!("{folder}/"))
-            )),
-            _ => rejected(format!("`{DOCKERFILE}` and `{MANIFEST}` are missing at its root")),
-        }
-    }
-}
-
-fn too_many_entries<T>(limits: &Limits) -> Result<T, InspectError> {
-    rejected(format!(
-        "it has more than {} entries, which is this operator's limit; leave out what the app does not need",
-        limits.max_entries
-    ))
-}
-
-/// The name without `.` and empty parts. Names that some program would write outside its folder, or that programs read
-/// differently, are refused.
-fn clean_name(raw: &[u8]) -> Result<String, InspectError> {
-    if raw.len() > NAME_MAX {
-        return rejected(format!("the name of one of its entries is longer than {NAME_MAX} bytes"));
-    }
-    let Ok(name) = std::str::from_utf8(raw) else {
-        let name = String::from_utf8_lossy(raw);
-        return rejected(format!("the name {} is not UTF-8; rename the file", shown(&name)));
-    };
-    let has_drive = matches!(raw, [letter, b':', ..] if letter.is_ascii_alphabetic());
-    let reason = if name.contains('\0') {
-        "holds a NUL"
-    } else if name.starts_with(['/', '\\']) || has_drive {
-        "is an absolute path"
-    } else if name.split(['/', '\\']).any(|part| part == "..") {
-        "leads out of the folder"
-    } else if name.is_empty() {
-        "is empty"
-    } else {
-        let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        return Ok(parts.join("/"));
-    };
-    rejected(format!("the name {} of one of its entries {reason}; make the ZIP with relative paths", shown(name)))
-}
-
-/// A name that a stranger chose, fit for a message: short, without control characters.
-fn shown(name: &str) -> String {
-    const MAX: usize = 80;
-    let mut short: String = name.chars().take(MAX).collect();
-    if short.len() < name.len() {
-        short.push('…');
-    }
-    format!("`{}`", short.escape_debug())
-}
-
-/// The text of the manifest. Its declared size is a claim, so the reader stops one byte past the limit anyway.
-fn read_manifest<R: Read + Seek>(mut reader: R, entry: &Entry) -> Result<String, InspectError> {
-    if entry.symlink {
-        return rejected(format!("`{MANIFEST}` is a symbolic link; put the file itself into the ZIP"));
-    }
-    if entry.unpacked_size > MANIFEST_MAX {
-        return rejected(format!("`{MANIFEST}` is larger than 1 MiB"));
-    }
-    reader.seek(SeekFrom::Start(entry.header_start))?;
-    let mut reader = reader.take(MANIFEST_REACH);
-    // The sizes and the checksum of the directory count: a streamed entry has none in its local header.
-    let options = ZipReadOptions::default()
-        .override_compressed_size(entry.compressed_size)
-        .override_uncompressed_size(entry.unpacked_size)
-        .override_crc(entry.crc32);
-    let mut file = match read_zipfile_from_stream_with_options(&mut reader, options) {
-        Ok(Some(file)) => file,
-        Ok(None) => return rejected(format!("`{MANIFEST}` cannot be read: its place in the ZIP is wrong")),
-        Err(error) => return Err(manifest_error(error)),
-    };
-    let method = match entry.method {
-        0 => CompressionMethod::Stored,
-        8 => CompressionMethod::Deflated,
-        _ => return Err(unsupported_method()),
-    };
-    let is_same = file.name_raw() == entry.name && file.compression() == method;
-    if !is_same || file.compressed_size() != entry.compressed_size {
-        return rejected(format!(
-            "`{MANIFEST}` is another file inside the ZIP than in its directory; make the ZIP anew"
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.by_ref().take(MANIFEST_MAX + 1).read_to_end(&mut bytes).map_err(|error| manifest_error(error.into()))?;
-    if bytes.len() as u64 != entry.unpacked_size {
-        return rejected(format!("`{MANIFEST}` has another size than the ZIP says"));
-    }
-    String::from_utf8(bytes).or_else(|_| rejected(format!("`{MANIFEST}` is not UTF-8")))
-}
-
-fn manifest_error(error: ZipError) -> InspectError {
-    match error {
-        // Only the operating system's own errors are about the disk; the rest is what the reader found in the bytes.
-        ZipError::Io(error) if error.raw_os_error().is_some() => InspectError::Disk(error),
-        ZipError::CompressionMethodNotSupported(_) | ZipError::UnsupportedArchive(_) => unsupported_method(),
-        _ => InspectError::Rejected(format!("`{MANIFEST}` is damaged; make the ZIP anew")),
-    }
-}
-
-fn unsupported_method() -> InspectError {
-    InspectError::Rejected(format!(
-        "`{MANIFEST}` is compressed or protected in a way that is not supported; make the ZIP with deflate"
-    ))
-}
-
-/// What the official client asks of the manifest as well: it parses, and something is to be run.
-fn check_manifest(text: &str) -> Result<(), InspectError> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        // The message alone: the error's own text quotes the file, which may hold anything.
-        let line =
-            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
-        InspectError::Rejected(format!("`{MANIFEST}` is not valid TOML: line {line}: {}", shown_text(error.message())))
-    })?;
-    let Some(processes) = table.get("processes") else {
-        return rejected(format!("`{MANIFEST}` has no `[processes.NAME]`: nothing would run"));
-    };
-    match processes.as_table() {
-        Some(processes) if processes.values().any(toml::Value::is_table) => Ok(()),
-        _ => rejected(format!("`processes` in `{MANIFEST}` needs at least one `[processes.NAME]`")),
-    }
-}
-
-fn shown_text(message: &str) -> String {
-    message.chars().filter(|character| !character.is_control()).take(200).collect()
 }
 
 #[cfg(test)]
@@ -297,8 +148,8 @@ mod tests {
     use std::io::{Cursor, Write};
 
     use proptest::prelude::*;
-    use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipWriter};
 
     use super::*;
 
@@ -327,10 +178,10 @@ mod tests {
 
     /// What is wrong with `bytes`; empty if nothing is.
     fn reason(bytes: &[u8], limits: &Limits) -> String {
-        match inspect(Cursor::new(bytes), limits) {
+        match inspect(Cursor::new(bytes), limits, &CancellationToken::new()) {
             Ok(()) => String::new(),
             Err(InspectError::Rejected(reason)) => reason,
-            Err(InspectError::Disk(error)) => panic!("the disk is not at fault: {error}"),
+            Err(error) => panic!("the bytes are at fault, not {error}"),
         }
     }
 
@@ -362,18 +213,39 @@ mod tests {
             .unwrap()
     }
 
+    /// With these sizes in the local header as well as in the directory.
+    fn with_sizes(mut bytes: Vec<u8>, name: &str, compressed: Option<u32>, unpacked: u32) -> Vec<u8> {
+        let (header, entry) = (header_of(&bytes, name), entry_of(&bytes, name));
+        if let Some(compressed) = compressed {
+            bytes = with_u32(with_u32(bytes, header + 18, compressed), entry + 20, compressed);
+        }
+        with_u32(with_u32(bytes, header + 22, unpacked), entry + 24, unpacked)
+    }
+
     fn with_u32(mut bytes: Vec<u8>, at: usize, value: u32) -> Vec<u8> {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         bytes
     }
 
+    /// Where the local header for `name` begins.
+    fn header_of(bytes: &[u8], name: &str) -> usize {
+        bytes
+            .windows(30 + name.len())
+            .position(|window| window.starts_with(b"PK\x03\x04") && window[30..] == *name.as_bytes())
+            .unwrap()
+    }
+
     #[test]
     fn the_manifest_must_be_compressed_as_the_directory_says() {
-        for (method, expected) in [(8_u16, ""), (0, "another file inside the ZIP"), (22866, "not supported")] {
+        let (moved, other) = ("another file inside the ZIP", "compressed in a way that is not supported");
+        for (method, expected, agreed) in [(8_u16, "", ""), (0, moved, "is damaged"), (12, moved, other)] {
             let mut bytes = good();
             let at = entry_of(&bytes, MANIFEST) + 10;
             bytes[at..at + 2].copy_from_slice(&method.to_le_bytes());
             check(&bytes, expected, "other readers go by the directory");
+            let at = header_of(&bytes, MANIFEST) + 8;
+            bytes[at..at + 2].copy_from_slice(&method.to_le_bytes());
+            check(&bytes, agreed, "both say the same");
         }
     }
 
@@ -490,6 +362,75 @@ mod tests {
         assert!(!reason(&control, &Limits::default()).contains('\x1b'), "no control characters in messages");
     }
 
+    /// With `put` at `at`, and what the directory says moved along.
+    fn spliced(bytes: &[u8], at: usize, put: &[u8]) -> Vec<u8> {
+        let end = bytes.len() - 22;
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let (size, start) = (u32_at(end + 12), u32_at(end + 16));
+        let length = u32::try_from(put.len()).unwrap();
+        let mut moved = bytes.to_vec();
+        for entry in 0..end {
+            if bytes[entry..].starts_with(b"PK\x01\x02") && u32_at(entry + 42) as usize >= at {
+                moved = with_u32(moved, entry + 42, u32_at(entry + 42) + length);
+            }
+        }
+        let is_inside = at > start as usize;
+        moved = if is_inside {
+            with_u32(moved, end + 12, size + length)
+        } else {
+            with_u32(moved, end + 16, start + length)
+        };
+        moved.splice(at..at, put.iter().copied());
+        moved
+    }
+
+    /// With an extra field at the header that begins at `at`, a local one or the directory's.
+    fn with_extra(mut bytes: Vec<u8>, at: usize, id: u16, field: &[u8]) -> Vec<u8> {
+        let (name, length) = if bytes[at..].starts_with(b"PK\x03\x04") { (30, 28) } else { (46, 30) };
+        let name_length = usize::from(bytes[at + length - 2]);
+        let extra = [&id.to_le_bytes()[..], &u16::try_from(field.len()).unwrap().to_le_bytes(), field].concat();
+        let said = u16::from_le_bytes(bytes[at + length..at + length + 2].try_into().unwrap());
+        let said = said + u16::try_from(extra.len()).unwrap();
+        bytes[at + length..at + length + 2].copy_from_slice(&said.to_le_bytes());
+        spliced(&bytes, at + name + name_length, &extra)
+    }
+
+    #[test]
+    fn an_entry_has_one_name() {
+        const OTHER: &str = "has another name in its Unicode Path field";
+        let unicode_path = |version: u8, of: &str, name: &str| {
+            let mut crc = flate2::Crc::new();
+            crc.update(of.as_bytes());
+            [&[version][..], &crc.sum().to_le_bytes(), name.as_bytes()].concat()
+        };
+        let bytes = good();
+        let name = "src/app.py";
+        for (what, field, expected) in [
+            ("the same name", unicode_path(1, name, name), ""),
+            ("a way out", unicode_path(1, name, "../../x"), OTHER),
+            ("another file", unicode_path(1, name, "src/app.pz"), OTHER),
+            ("no name", unicode_path(1, name, ""), OTHER),
+            ("a longer name", unicode_path(1, name, "src/app.py\0"), OTHER),
+            ("another checksum, which not every reader looks at", unicode_path(1, "x", "../../x"), OTHER),
+            ("another checksum of the same name", unicode_path(1, "x", name), ""),
+            ("another version", unicode_path(2, name, "../../x"), OTHER),
+            ("a field that is cut short", vec![1, 0, 0, 0], "broken extra field"),
+        ] {
+            for (whose, at) in [("directory", entry_of(&bytes, name)), ("local header", header_of(&bytes, name))] {
+                let one = with_extra(bytes.clone(), at, 0x7075, &field);
+                check(&one, expected, &format!("{what}, in the {whose}"));
+                // Behind the other field that is read, and as the second of two.
+                let zip64 = with_extra(one.clone(), at, 1, &[0; 8]);
+                check(&zip64, expected, &format!("{what}, in the {whose}, behind a ZIP64 field"));
+                let two = with_extra(one, at, 0x7075, &unicode_path(1, name, name));
+                check(&two, expected, &format!("{what}, in the {whose}, behind another one"));
+            }
+        }
+        for at in [entry_of(&bytes, name), header_of(&bytes, name)] {
+            check(&with_extra(bytes.clone(), at, 0x5455, b"\x01time"), "", "other fields do no harm");
+        }
+    }
+
     #[test]
     fn doubles_and_passwords_are_refused() {
         let double = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("bentocloud.tomm", "")]);
@@ -522,13 +463,148 @@ mod tests {
         let bomb = archive(&[("Dockerfile", ""), ("bentocloud.toml", &manifest)]);
         check(&bomb, "larger than 1 MiB", "it says so");
         let at = entry_of(&bomb, "bentocloud.toml");
-        check(&with_u32(bomb, at + 24, 100), "bentocloud.toml` is damaged", "it says less than it is");
+        check(
+            &with_u32(bomb.clone(), at + 24, 100),
+            "is another file inside",
+            "the directory alone says less than it is",
+        );
+        check(&with_sizes(bomb, "bentocloud.toml", None, 100), "unpacks to more than the ZIP says", "both say less");
+        let app =
+            archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("app", &"all work and no play ".repeat(9))]);
+        let packed = app[entry_of(&app, "app") + 20];
+        check(&with_sizes(app.clone(), "app", None, 188), "unpacks to more than the ZIP says", "one byte less");
+        check(&with_sizes(app.clone(), "app", None, 190), "`app` is damaged", "one byte more");
+        check(&with_sizes(app.clone(), "app", Some(packed.into()), 189), "", "as it is");
+        check(&with_sizes(app.clone(), "app", Some(u32::from(packed) - 1), 189), "`app` is damaged", "cut short");
+        check(
+            &with_sizes(app.clone(), "app", Some(u32::from(packed) + 1), 189),
+            "reaches into its directory",
+            "too long",
+        );
+        check(&with_sizes(app, "app", Some(u32::MAX - 1), 189), "reaches into its directory", "far too long");
+    }
+
+    #[test]
+    fn entries_lie_one_after_another_where_the_directory_says() {
         let at = entry_of(&good(), "bentocloud.toml");
-        check(&with_u32(good(), at + 24, 5000), "bentocloud.toml` ", "it says more than it is");
-        check(&with_u32(good(), at + 20, 3), "is another file inside", "less compressed data than there is");
-        check(&with_u32(good(), at + 42, 0), "is another file inside", "it points to another entry");
-        check(&with_u32(good(), at + 42, 1), "bentocloud.toml` ", "it points to no entry");
-        check(&with_u32(good(), at + 42, u32::MAX - 1), "bentocloud.toml` ", "it points behind the file");
+        check(&with_u32(good(), at + 42, 0), "entries overlap", "two are one");
+        check(&with_u32(good(), at + 42, 1), "entries overlap", "it begins inside another");
+        check(&with_u32(good(), at + 42, u32::MAX - 1), "lies behind its directory", "it points behind the file");
+        let mut prefixed = b"#!".to_vec();
+        prefixed.extend(good());
+        let at = entry_of(&prefixed, "Dockerfile") + 42;
+        check(&with_u32(prefixed, at, 1), "is not where its directory says", "no header");
+        // A file that is stored, and holds an entry that the directory names as well.
+        let inner = archive_with(
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored),
+            &[("inner", "content")],
+        );
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+        writer.start_file("outer", stored).unwrap();
+        writer.write_all(&inner).unwrap();
+        writer.start_file("inner", stored).unwrap();
+        writer.write_all(b"content").unwrap();
+        let bytes = writer.finish().unwrap().into_inner();
+        check(&bytes, "", "side by side");
+        let start = u32::try_from(header_of(&bytes, "inner")).unwrap();
+        let at = entry_of(&bytes, "inner");
+        check(
+            &with_u32(bytes, at + 42, start),
+            "entries overlap",
+            "one in the other, with headers and data that are right",
+        );
+    }
+
+    #[test]
+    fn nothing_lies_between_entries_but_their_descriptors() {
+        const BETWEEN: &str = "by something that its directory does not tell of";
+        let hidden = archive(&[("hidden", "content")]);
+        let hidden = &hidden[..entry_of(&hidden, "hidden")];
+        let bytes = good();
+        let (second, directory) = (header_of(&bytes, "bentocloud.toml"), entry_of(&bytes, "Dockerfile"));
+        for (where_, at, name) in [("two entries", second, "`Dockerfile`"), ("the last one", directory, "`src/app.py`")]
+        {
+            for (what, put) in [("an entry", hidden), ("a byte", b"\0"), ("twelve bytes", &[0; 12])] {
+                let bytes = spliced(&bytes, at, put);
+                check(&bytes, BETWEEN, &format!("{what} behind {where_}"));
+                check(&bytes, name, "what it stands behind is named");
+            }
+        }
+        check(&spliced(&bytes, 0, hidden), "it begins with something of a ZIP", "an entry in front of the first one");
+        check(
+            &spliced(&bytes, 0, b"PK00PK\x03\x04"),
+            "it begins with something of a ZIP",
+            "a mark in front of the first one",
+        );
+
+        let flagged = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            for at in [header_of(&bytes, "Dockerfile") + 6, entry_of(&bytes, "Dockerfile") + 8] {
+                bytes[at] |= 8;
+            }
+            bytes
+        };
+        let crc32 = &bytes[directory + 16..][..4];
+        let sizes = &bytes[directory + 20..][..8];
+        let [long, short] = [[&sizes[..4], &[0; 4], &sizes[4..], &[0; 4]].concat(), sizes.to_vec()];
+        for (sizes, signature) in [(&short, ""), (&short, "PK\x07\x08"), (&long, ""), (&long, "PK\x07\x08")] {
+            let descriptor = [signature.as_bytes(), crc32, sizes].concat();
+            let what = format!("{} bytes", descriptor.len());
+            let with = spliced(&bytes, second, &descriptor);
+            check(&flagged(&with), "", &what);
+            check(&with, BETWEEN, &format!("{what} that the header does not announce"));
+            check(&flagged(&spliced(&with, second, b"\0")), BETWEEN, &format!("{what} and one more"));
+            for byte in 0..descriptor.len() {
+                let mut wrong = descriptor.clone();
+                wrong[byte] ^= 1;
+                check(
+                    &flagged(&spliced(&bytes, second, &wrong)),
+                    BETWEEN,
+                    &format!("{what}, of which {byte} is wrong"),
+                );
+            }
+        }
+        check(
+            &flagged(&bytes),
+            BETWEEN,
+            "it is announced, and does not come: a part of the next entry is taken for it",
+        );
+    }
+
+    #[test]
+    fn kinds_of_entries_and_links_are_judged() {
+        let link = |target: &str| {
+            let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+            writer.add_symlink("src/link", target, SimpleFileOptions::default()).unwrap();
+            writer.finish().unwrap().into_inner()
+        };
+        for (target, expected) in [
+            ("app.py", ""),
+            ("../Dockerfile", ""),
+            ("gone", ""),
+            ("../../etc", "the link `src/link` leads out of the archive"),
+            ("/etc/passwd", "the link `src/link` leads to an absolute path"),
+            ("link", "leads in a circle"),
+            ("", "a name that is empty"),
+            (&"a/".repeat(600), "longer than 1024 bytes"),
+        ] {
+            check(&link(target), expected, target);
+        }
+        for (mode, expected) in [
+            (0o100_755_u32, ""),
+            (0o644, ""),
+            (0o020_644, "is a device, a pipe or a socket"),
+            (0o060_644, "is a device, a pipe or a socket"),
+            (0o010_644, "is a device, a pipe or a socket"),
+            (0o140_644, "is a device, a pipe or a socket"),
+            (0o040_755, "is a file and a folder at once"),
+        ] {
+            let at = entry_of(&good(), "src/app.py");
+            check(&with_u32(good(), at + 38, mode << 16), expected, &format!("{mode:o}"));
+        }
+        let through = archive(&[("Dockerfile", ""), ("bentocloud.toml", GOOD), ("src", ""), ("src/app.py", "")]);
+        check(&through, "`src` is a file or a link in it, and a folder as well", "a file that is a folder");
     }
 
     #[test]

@@ -6,61 +6,175 @@
 //! Absent on purpose: nothing is ever extracted from an archive, no artifact is kept in memory, and the Konigle token
 //! does not exist here.
 
+mod contents;
 mod digest;
 mod directory;
+mod format;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http;
 mod inspect;
+mod limits;
+mod links;
+mod names;
+mod oci;
+mod pack;
+mod root;
 mod store;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use url::Url;
 
 pub use digest::{Digest, InvalidDigest};
-pub use store::Store;
+pub use http::{Body, Chunk};
+pub use oci::{InvalidRepository, Layer, Registries, Repository};
+pub use store::{Downloaded, Store};
 
-/// A file of the store that has the digest and passed the inspection.
+/// A ZIP of the store that can be deployed: verified, or packed by this process, and inspected.
 ///
-/// Open `path` before anything depends on it: the store may evict the file later, and an open handle outlives that.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The store keeps the file for as long as this lives.
+#[derive(Clone, Debug)]
 pub struct Artifact {
-    /// The digest of the whole file.
+    /// The digest of the ZIP.
     pub digest: Digest,
-    /// Where the file is.
+    /// Where it is.
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
+    /// Keeps it from being evicted.
+    _lease: Lease,
+}
+
+impl PartialEq for Artifact {
+    // The lease is no part of what it is.
+    fn eq(&self, other: &Self) -> bool {
+        (self.digest, &self.path, self.size) == (other.digest, &other.path, other.size)
+    }
+}
+
+/// Whoever has one keeps a file from being evicted.
+type Lease = Arc<()>;
+
+/// What an artifact is known by in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Who may have it.
+    pub scope: Scope,
+    /// The digest of what was published: of the file, or of the manifest in a registry.
+    pub digest: Digest,
+    /// Which part of that.
+    pub part: Part,
+}
+
+/// Which part of what was published is an artifact. It tells a file from a manifest of the same digest too: what is wrong
+/// with the one says nothing of what the other leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The whole file.
+    Whole,
+    /// This folder of an archive.
+    Folder(String),
+    /// The layer of a manifest, of this media type where there are several.
+    Layer(Option<String>),
+}
+
+/// Who may have what is on disk. A digest is no secret, so what was fetched with credentials, or by a URL that may be
+/// signed, must not serve those who have neither.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Whoever names it.
+    Public,
+    /// Resources of this namespace.
+    Namespace(String),
 }
 
 /// One place to get an artifact from, with all that is needed to ask for it.
-#[derive(Clone)]
-pub struct HttpSource {
-    /// `https`, or `http` where [`Limits::allow_insecure`]. Without user and password: those go into `auth`.
-    pub url: Url,
-    /// What the file must hash to.
-    pub digest: Digest,
-    /// Sent to the origin of `url` only, never along a redirect to another one.
-    pub auth: Option<Auth>,
-    /// Certificates in PEM that are trusted beside the system's.
-    pub ca: Option<Vec<u8>>,
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What it is known by.
+    pub key: Key,
+    /// Where it is.
+    pub place: Place,
+    /// For the host that is asked first.
+    pub credentials: ArtifactCredentials,
 }
 
-impl fmt::Debug for HttpSource {
+impl Source {
+    /// Whether another one is asked in the very same way.
+    fn is_same(&self, other: &Self) -> bool {
+        let auth = match (&self.credentials.auth, &other.credentials.auth) {
+            (None, None) => true,
+            (
+                Some(Auth::Basic { username: user_one, password: one }),
+                Some(Auth::Basic { username: user_other, password: other }),
+            ) => user_one == user_other && one.expose_secret() == other.expose_secret(),
+            (Some(Auth::Bearer(one)), Some(Auth::Bearer(other))) => one.expose_secret() == other.expose_secret(),
+            _ => false,
+        };
+        auth && self.key == other.key && self.place == other.place && self.credentials.ca == other.credentials.ca
+    }
+}
+
+/// Where what was published is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind this URL, which this field of the spec names.
+    Url(Url, SourceField),
+    /// In this repository.
+    Oci(Repository),
+}
+
+impl fmt::Debug for Place {
     // A URL may be pre-signed, so its query is a secret.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("HttpSource")
-            .field("url", &http::location(&self.url))
-            .field("digest", &self.digest)
-            .field("auth", &self.auth)
-            .finish_non_exhaustive()
+        match self {
+            Self::Url(url, field) => formatter.debug_tuple("Url").field(&http::location(url)).field(field).finish(),
+            Self::Oci(repository) => formatter.debug_tuple("Oci").field(repository).finish(),
+        }
     }
+}
+
+/// Which part of a spec names an artifact's host: it decides where that may be, and is what messages speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceField {
+    /// `spec.source.http`.
+    Http,
+    /// `spec.source.oci`.
+    Oci,
+    /// `spec.source.sourceRef`: Flux wrote the URL, into its own object's status.
+    SourceRef,
+}
+
+impl SourceField {
+    /// Its path in the spec.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Http => "spec.source.http",
+            Self::Oci => "spec.source.oci",
+            Self::SourceRef => "spec.source.sourceRef",
+        }
+    }
+
+    /// Where in the spec its Secret is named.
+    fn secret(self) -> String {
+        format!("{}.secretRef", self.path())
+    }
+}
+
+/// What a source's Secret holds.
+#[derive(Clone, Debug, Default)]
+pub struct ArtifactCredentials {
+    /// What is sent to the artifact's host.
+    pub auth: Option<Auth>,
+    /// Certificates in PEM that are trusted for it.
+    pub ca: Option<Vec<u8>>,
 }
 
 /// Credentials for the artifact's host.
@@ -82,10 +196,14 @@ pub enum Auth {
 pub struct Limits {
     /// The largest file, in bytes.
     pub max_size: u64,
-    /// The most entries that a ZIP may have.
+    /// The most entries that an archive may have, and the most files and folders in them.
     pub max_entries: u64,
-    /// The most bytes that a ZIP may declare to unpack to.
+    /// The most bytes that an archive may unpack to.
     pub max_unpacked: u64,
+    /// How many times its own size an archive may unpack to, if that is more than 64 MiB.
+    pub max_ratio: u64,
+    /// The longest path in an archive, in bytes.
+    pub max_path_length: u16,
     /// What the store keeps on disk, in bytes; beyond it the files that were used longest ago go. The artifact that
     /// was just fetched stays, even if it alone is larger.
     pub store_budget: u64,
@@ -98,8 +216,15 @@ pub struct Limits {
     /// The growing part: one more second for each of so many bytes that came. A server that sends less than this for
     /// long is given up.
     pub least_rate: u64,
+    /// The wait before a download that broke off is asked for again; it doubles from time to time.
+    pub resume_delay: Duration,
     /// Also `http`, and addresses that are not public. For tests and the demo.
     pub allow_insecure: bool,
+    /// Hosts that may be at addresses that are not public, over https: `host` or `host:port`, lower-case.
+    pub private_hosts: Vec<String>,
+    /// Hosts of Flux, which may be at any address and speak http; only [`SourceField::SourceRef`] reaches them so.
+    /// Lower-case, without port and last dot.
+    pub flux_hosts: Vec<String>,
 }
 
 impl Default for Limits {
@@ -109,19 +234,24 @@ impl Default for Limits {
             max_size: 5 * GIB,
             max_entries: 100_000,
             max_unpacked: 8 * GIB,
+            max_ratio: 100,
+            max_path_length: 1024,
             store_budget: 10 * GIB,
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_mins(5),
             least_rate: 256 << 10,
+            resume_delay: Duration::from_millis(500),
             allow_insecure: false,
+            private_hosts: Vec::new(),
+            flux_hosts: Vec::new(),
         }
     }
 }
 
 /// Why there is no artifact. Each message is for people and says what to do; it names host and path of a URL at most.
 ///
-/// `Unavailable` and `Disk` may heal by themselves; `DigestMismatch`, `Rejected`, `TooLarge`, `Refused` and
+/// `Unavailable`, `Disk` and `DiskFull` may heal by themselves; `DigestMismatch`, `Rejected`, `TooLarge`, `Refused` and
 /// `CertificateInvalid` need a person.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FetchError {
@@ -179,7 +309,10 @@ pub enum FetchError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file cannot be kept: the disk is full, or broken.
+    /// There is no room for the file.
+    #[error("the artifact cannot be stored: the disk is full; enlarge the volume of --artifact-dir")]
+    DiskFull,
+    /// The file cannot be kept: the disk is broken, or may not be written.
     #[error("the artifact cannot be stored: {reason}")]
     Disk {
         /// What happened.
@@ -201,7 +334,7 @@ impl FetchError {
             Self::Refused { .. } => "refused",
             Self::CertificateInvalid { .. } => "certificate_invalid",
             // A stop drops a download; none comes to an end by it.
-            Self::Disk { .. } | Self::Stopped => "disk",
+            Self::Disk { .. } | Self::DiskFull | Self::Stopped => "disk",
         }
     }
 }

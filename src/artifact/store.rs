@@ -1,40 +1,50 @@
-//! The store: artifacts on disk under their digest, verified before they are handed out, the oldest in use going first.
+//! The store: what was published and what is sent of it, on disk under their digests, the oldest out of use going first.
 //!
-//! Layout: `<directory>/sha256/<first two digits>/<64 digits>`. A download goes into a `.partial-` file beside its
-//! destination and is renamed when it is whole, verified, inspected and on the disk; so a file under a digest's name is
-//! complete, and what a crash leaves behind can be told by its name.
+//! Layout: `<directory>/sha256/<first two digits>/<64 digits>`, and the same below `namespaces/<namespace>/` for what was
+//! fetched with credentials. A file is written beside its destination as `.partial-…` and renamed when it is whole,
+//! verified and on the disk; so a file under a digest's name is complete, and what a crash leaves behind can be told by its
+//! name. What was published and what is sent of it are one file where a ZIP was published, and two where it is packed;
+//! which ZIP belongs to which artifact is remembered by the process alone, for the next version may pack otherwise.
 //!
 //! **Guarantees.** An [`Artifact`] was hashed and inspected by this process. One download a digest at a time, whoever
-//! asks. No partial file outlives its download, or the next [`Store::open`] after a crash. Constant memory.
+//! asks. No partial file outlives its download, or the next [`Store::open`] after a crash. Nothing in use is evicted.
+//! Constant memory.
 //! **Assumptions.** One process uses the directory at a time; two lose no more than a download.
-//! **Absent.** Other names for an artifact than its digest, and downloads that outlive their caller: dropping the
-//! future of [`Store::fetch`] ends it.
+//! **Absent.** Downloads that outlive their caller: dropping the future of [`Store::fetch`] ends it.
+
+mod download;
+mod index;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use secrecy::ExposeSecret;
 use tempfile::{NamedTempFile, TempPath};
-use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use url::Url;
 
+pub use self::download::Downloaded;
+use self::download::Progress;
+use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
 use super::digest::Hasher;
-use super::http::Body;
+use super::format::Format;
+use super::http::is_one_of;
 use super::inspect::{InspectError, inspect};
-use super::{Artifact, Auth, Digest, FetchError, HttpSource, Limits};
+use super::pack::{Packed, pack};
+use super::{
+    Artifact, ArtifactCredentials, Digest, FetchError, Key, Lease, Limits, Part, Place, Registries, Repository, Source,
+};
 use crate::crash;
 use crate::metrics::Metrics;
 
-const PARTIAL: &str = ".partial-";
 /// Of writes while downloading, and of reads while verifying.
 const BUFFER: usize = 256 << 10;
-/// So many rejections are remembered; then all are forgotten, which costs a download each.
-const MAX_REJECTED: usize = 1000;
+/// So many artifacts are remembered, and so many rejections; then all are forgotten, which costs a look at each file.
+const MAX_REMEMBERED: usize = 10_000;
 
 /// Artifacts on disk. Share it behind an `Arc`.
 #[derive(Debug)]
@@ -42,265 +52,441 @@ pub struct Store {
     directory: PathBuf,
     limits: Limits,
     metrics: Arc<Metrics>,
+    registries: Registries,
     index: Mutex<Index>,
-    flights: Mutex<HashMap<Digest, Weak<Flight>>>,
+    remembered: Mutex<Remembered>,
+    flights: Mutex<HashMap<Key, Weak<Flight>>>,
+    downloads: Mutex<HashMap<FileKey, Weak<tokio::sync::Mutex<()>>>>,
 }
 
+/// What this process found out.
 #[derive(Debug, Default)]
-struct Index {
-    files: HashMap<Digest, Entry>,
-    rejected: HashMap<Digest, String>,
-    /// Counts uses: the entry with the smallest number was used longest ago.
-    uses: u64,
+struct Remembered {
+    /// The ZIP that is sent of an artifact.
+    uploads: HashMap<Key, Digest>,
+    /// Why an artifact is not accepted: its bytes cannot change.
+    rejected: HashMap<Key, String>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    size: u64,
-    used: u64,
-    /// Whether this process has hashed and inspected it.
-    verified: bool,
+/// The work on one artifact: whoever holds the lock does it.
+#[derive(Debug, Default)]
+struct Flight {
+    /// The last failure, for those who waited.
+    last_failure: tokio::sync::Mutex<Option<Failure>>,
+    progress: Progress,
 }
-
-/// The work on one digest: whoever holds the lock does it. Inside is the last failure, for those who waited.
-type Flight = tokio::sync::Mutex<Option<Failure>>;
 
 #[derive(Debug)]
 struct Failure {
-    source: HttpSource,
+    source: Source,
     error: FetchError,
     at: Instant,
 }
 
-enum Look {
-    Absent,
-    Unverified,
-    Ready(Artifact),
+/// A file of the store that was hashed.
+struct Verified {
+    key: FileKey,
+    size: u64,
+    lease: Lease,
+}
+
+/// What is wanted of a source: the file, and the folder in it that is the artifact's root.
+struct Wanted {
+    file: Digest,
+    folder: String,
+    layer: Option<super::Layer>,
 }
 
 impl Store {
     /// Opens the store in `directory`, which is made if it is missing; partial downloads that a crash left are removed,
     /// and what is over the budget. Blocks for as long as it takes to list the directory; no file is read.
     pub fn open(directory: &Path, limits: Limits, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let directory = directory.join("sha256");
-        fs::create_dir_all(&directory)?;
-        let mut found = Vec::new();
         crash::point("open-store", "before");
-        for shard in fs::read_dir(&directory)? {
-            let shard = shard?;
-            if shard.file_type()?.is_dir() {
-                scan(&shard.path(), &mut found)?;
-            }
-        }
-        found.sort_unstable_by_key(|(_, _, modified)| *modified);
-        let mut index = Index::default();
-        for (digest, size, _) in found {
-            index.insert(digest, size, false);
-        }
-        while let Some(digest) = index.surplus(limits.store_budget, None) {
-            index.files.remove(&digest);
-            fs::remove_file(directory.join(shard_name(&digest)).join(digest.hex()))?;
+        let mut index = Index::scan(directory)?;
+        while let Some(key) = index.surplus(limits.store_budget) {
+            index.remove(&key);
+            fs::remove_file(path(directory, &key))?;
         }
         crash::point("open-store", "after");
-        Ok(Self { directory, limits, metrics, index: Mutex::new(index), flights: Mutex::default() })
+        Ok(Self {
+            directory: directory.to_owned(),
+            registries: Registries::new(&limits),
+            limits,
+            metrics,
+            index: Mutex::new(index),
+            remembered: Mutex::default(),
+            flights: Mutex::default(),
+            downloads: Mutex::default(),
+        })
     }
 
-    /// Hashes and inspects what a former process left under this digest, unless this one did so before; a file that is not
-    /// what its name says is removed. Takes as long as reading it.
-    pub async fn check(&self, digest: &Digest) {
-        if matches!(self.look(digest).await, Look::Unverified) {
-            let flight = self.flight(digest);
-            let _alone = flight.lock().await;
-            self.verify(digest).await;
+    /// Hashes and inspects what a former process left of this artifact, unless this one did so before; a file that is not
+    /// what its name says is removed. Takes as long as reading it. What must be packed is left to [`Store::fetch`].
+    pub async fn check(&self, key: &Key) {
+        let file = (key.scope.clone(), key.digest);
+        let left = self.index().used(&file).is_some();
+        if !left || key.part != Part::Whole || self.upload(key).is_some() || self.rejection(key).is_err() {
+            return;
+        }
+        let (flight, download) = (self.flight(key), self.download_lock(&file));
+        // Whoever is at it may take long, and looks at it as well.
+        let (Ok(_alone), Ok(_of_file)) = (flight.last_failure.try_lock(), download.try_lock()) else { return };
+        if let Some(verified) = self.verify(&file).await
+            && matches!(self.format(key, &verified).await, Ok(Format::Zip))
+            && let Err(error @ FetchError::Rejected { .. }) =
+                self.accept_zip(key, &verified, &CancellationToken::new()).await
+        {
+            warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
         }
     }
 
     /// The artifact, if it is on disk and this process has hashed and inspected it. Takes no longer than asking the file
     /// system for its size: what a former process left is hashed and inspected by [`Store::check`] and [`Store::fetch`].
-    pub async fn get(&self, digest: &Digest) -> Option<Artifact> {
-        match self.look(digest).await {
-            Look::Ready(artifact) => Some(artifact),
-            Look::Absent | Look::Unverified => None,
-        }
+    pub async fn get(&self, key: &Key) -> Option<Artifact> {
+        let digest = self.upload(key)?;
+        let file = (key.scope.clone(), digest);
+        let known = self.known(&file).await.filter(|known| known.verified)?;
+        Some(Artifact { digest, path: path(&self.directory, &file), size: known.size, _lease: known.lease })
     }
 
-    /// The artifact, downloaded unless it is on disk. Callers who ask for one digest at the same time share one
+    /// How far the download of this artifact is, where one runs.
+    #[must_use]
+    pub fn progress(&self, key: &Key) -> Option<Downloaded> {
+        let flight = self.flights.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade)?;
+        flight.progress.read()
+    }
+
+    /// The digest that a tag names now.
+    pub async fn resolve(
+        &self,
+        repository: &Repository,
+        tag: &str,
+        credentials: &ArtifactCredentials,
+    ) -> Result<Digest, FetchError> {
+        self.registries.resolve(repository, tag, credentials).await
+    }
+
+    /// The artifact, downloaded unless it is on disk. Callers who ask for one artifact at the same time share one
     /// download, and its failure if they name the same source.
     ///
     /// An artifact that was rejected is rejected again without a download: its bytes cannot change.
-    pub async fn fetch(&self, source: &HttpSource, stop: &CancellationToken) -> Result<Artifact, FetchError> {
+    pub async fn fetch(&self, source: &Source, stop: &CancellationToken) -> Result<Artifact, FetchError> {
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(FetchError::Stopped),
-            outcome = self.fetch_alone(source) => outcome,
+            outcome = self.fetch_alone(source, stop) => outcome,
         }
     }
 
-    async fn fetch_alone(&self, source: &HttpSource) -> Result<Artifact, FetchError> {
-        let digest = &source.digest;
+    async fn fetch_alone(&self, source: &Source, stop: &CancellationToken) -> Result<Artifact, FetchError> {
+        let key = &source.key;
         let asked = Instant::now();
-        self.rejection(digest)?;
-        if let Look::Ready(artifact) = self.look(digest).await {
+        self.rejection(key)?;
+        if let Some(artifact) = self.get(key).await {
             return Ok(artifact);
         }
-        let flight = self.flight(digest);
-        let mut last_failure = flight.lock().await;
-        let on_disk = self.verify(digest).await;
-        self.rejection(digest)?;
-        if let Some(artifact) = on_disk {
+        let flight = self.flight(key);
+        let mut last_failure = flight.last_failure.lock().await;
+        self.rejection(key)?;
+        if let Some(artifact) = self.get(key).await {
             return Ok(artifact);
         }
-        if let Some(failure) =
-            last_failure.as_ref().filter(|failure| failure.at >= asked && same(&failure.source, source))
-        {
+        let shared = last_failure.as_ref().filter(|failure| failure.at >= asked && failure.source.is_same(source));
+        if let Some(failure) = shared {
             return Err(failure.error.clone());
         }
-        let outcome = self.download(source).await;
-        self.metrics.download(outcome.as_ref().map_or_else(FetchError::word, |_| "success"));
+        let mut asked_host = false;
+        let outcome = self.obtain(source, &flight.progress, stop, &mut asked_host).await;
+        if asked_host {
+            self.metrics.download(outcome.as_ref().map_or_else(FetchError::word, |_| "success"));
+        }
+        if matches!(outcome, Err(FetchError::DiskFull)) {
+            // What is not in use can be had again: the next try has the room.
+            self.make_room_within(0).await;
+        }
         if let Err(error) = &outcome {
             *last_failure = Some(Failure { source: source.clone(), error: error.clone(), at: Instant::now() });
         }
         outcome
     }
 
-    async fn download(&self, source: &HttpSource) -> Result<Artifact, FetchError> {
-        let digest = source.digest;
-        let mut body = crash::around("download", Body::open(source, &self.limits)).await?;
-        let length = body.length().unwrap_or(0);
-        self.make_room(length, None).await;
+    async fn obtain(
+        &self,
+        source: &Source,
+        progress: &Progress,
+        stop: &CancellationToken,
+        asked_host: &mut bool,
+    ) -> Result<Artifact, FetchError> {
+        let key = &source.key;
+        let wanted = self.wanted(source).await.inspect_err(|_| *asked_host = true)?;
+        let file = (key.scope.clone(), wanted.file);
+        let alone = self.download_lock(&file);
+        let published = {
+            let _alone = alone.lock().await;
+            if let Some(verified) = self.verify(&file).await {
+                verified
+            } else {
+                *asked_host = true;
+                let _running = progress.begin();
+                self.download(source, &wanted, &file, progress).await?
+            }
+        };
+        let upload = match self.make_upload(key, &published, &wanted.folder, stop).await {
+            Err(error @ FetchError::Rejected { .. }) if key.part == Part::Whole => {
+                // Nothing else can be made of it.
+                drop(published);
+                if self.index().is_idle(&file) {
+                    self.discard(&file).await;
+                }
+                return Err(error);
+            }
+            made => made?,
+        };
+        debug!(digest = %key.digest.short(), upload = %upload.key.1.short(), size = upload.size, "artifact stored");
+        let path = path(&self.directory, &upload.key);
+        Ok(Artifact { digest: upload.key.1, path, size: upload.size, _lease: upload.lease })
+    }
 
-        let destination = self.path(&digest);
-        let shard = self.shard(&digest);
-        let partial = crash::around(
-            "make-a-partial",
+    /// The ZIP that is sent of what was published.
+    async fn make_upload(
+        &self,
+        key: &Key,
+        published: &Verified,
+        folder: &str,
+        stop: &CancellationToken,
+    ) -> Result<Verified, FetchError> {
+        match self.format(key, published).await? {
+            Format::Zip if folder.is_empty() => self.accept_zip(key, published, stop).await,
+            Format::Zip => {
+                let reason = format!(
+                    "it is a ZIP file, which is sent as it is, and only the folder {folder} of it is asked for; publish a tar.gz, or a ZIP of that folder's contents"
+                );
+                self.settle(key, Err(InspectError::Rejected(reason)))
+            }
+            Format::Gzip | Format::Tar => self.pack(key, published, folder, stop).await,
+        }
+    }
+
+    /// Which file it is, and what is wanted of it. Asks the registry for the manifest, where it is one.
+    async fn wanted(&self, source: &Source) -> Result<Wanted, FetchError> {
+        let Key { digest, part, .. } = &source.key;
+        let bug = || FetchError::Disk { reason: "this is a bug in the operator".to_owned() };
+        match (&source.place, part) {
+            (Place::Url(..), Part::Whole) => Ok(Wanted { file: *digest, folder: String::new(), layer: None }),
+            (Place::Url(..), Part::Folder(folder)) => Ok(Wanted { file: *digest, folder: folder.clone(), layer: None }),
+            (Place::Url(..), Part::Layer(_)) | (Place::Oci(_), Part::Whole | Part::Folder(_)) => Err(bug()),
+            (Place::Oci(repository), Part::Layer(media_type)) => {
+                let media_type = media_type.as_deref();
+                let layer = self.registries.layer(repository, digest, media_type, &source.credentials).await?;
+                let folder = layer.folder.clone().unwrap_or_default();
+                Ok(Wanted { file: layer.digest, folder, layer: Some(layer) })
+            }
+        }
+    }
+
+    /// An empty file beside the place where it will be kept.
+    async fn partial(&self, key: &FileKey) -> Result<(fs::File, TempPath), FetchError> {
+        let shard = shard(&self.directory, key);
+        let made = blocking(move || {
+            fs::create_dir_all(&shard)?;
+            NamedTempFile::with_prefix_in(PARTIAL, &shard)
+        });
+        made.await.map(NamedTempFile::into_parts).map_err(|error: io::Error| disk(&error))
+    }
+
+    /// Gives a whole file its name, in such an order that the name never stands for less.
+    async fn keep(&self, key: FileKey, file: fs::File, partial: TempPath, size: u64) -> Result<Verified, FetchError> {
+        let (shard, destination) = (shard(&self.directory, &key), path(&self.directory, &key));
+        let kept = crash::around(
+            "keep",
             blocking(move || {
+                // It may have begun with what was thrown away.
+                file.set_len(size)?;
+                file.sync_all()?;
+                crash::point("keep", "synced");
                 fs::create_dir_all(&shard)?;
-                NamedTempFile::with_prefix_in(PARTIAL, &shard)
+                partial.persist(&destination).map_err(|error| error.error)?;
+                crash::point("keep", "renamed");
+                fs::File::open(shard)?.sync_all()?;
+                crash::point("keep", "kept");
+                Ok::<_, io::Error>(())
             }),
         );
-        let (file, partial) = partial.await.map_err(|error| disk(&error))?.into_parts();
-        let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(file));
-        let mut hasher = Hasher::new();
-        let mut size = 0;
-        while let Some(bytes) = body.next().await? {
-            hasher.update(&bytes);
-            size += bytes.len() as u64;
-            self.metrics.downloaded(bytes.len() as u64);
-            writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
-            if (size - bytes.len() as u64..size).contains(&(length / 2)) {
-                crash::point("download", "half");
-            }
-        }
-        writer.flush().await.map_err(|error| disk(&error))?;
-        let got = hasher.finish();
-        crash::point("download", "hashed");
-        if got != digest {
-            return Err(body.mismatch(digest, got));
-        }
-        let file = writer.into_inner().into_std().await;
-        let limits = self.limits.clone();
-        let path = destination.clone();
-        let kept = blocking(move || keep(&file, partial, &path, &limits)).await;
-        self.settle(&digest, kept)?;
-        self.index().insert(digest, size, true);
-        self.make_room(0, Some(&digest)).await;
-        debug!(digest = %digest.short(), size, "artifact stored");
-        Ok(Artifact { digest, path: destination, size })
+        kept.await.map_err(|error| disk(&error))?;
+        let lease = self.index().insert(key.clone(), size, true);
+        self.make_room(0).await;
+        Ok(Verified { key, size, lease })
     }
 
-    /// What is known without reading the file. Changes nothing but the order of use.
-    async fn look(&self, digest: &Digest) -> Look {
-        let (size, verified) = match self.index().used(digest) {
-            None => return Look::Absent,
-            Some(entry) => (entry.size, entry.verified),
-        };
-        let path = self.path(digest);
-        let in_place = tokio::fs::metadata(&path).await.is_ok_and(|file| file.is_file() && file.len() == size);
-        if verified && in_place { Look::Ready(Artifact { digest: *digest, path, size }) } else { Look::Unverified }
-    }
-
-    /// The artifact if it is on disk, hashed and inspected unless this process did so before. A file that is not what
-    /// its name says is removed. The caller holds the digest's lock.
-    async fn verify(&self, digest: &Digest) -> Option<Artifact> {
-        match self.look(digest).await {
-            Look::Absent => return None,
-            Look::Ready(artifact) => return Some(artifact),
-            Look::Unverified => {}
+    /// The file if it is on disk, hashed unless this process did so before. One that is not what its name says is removed.
+    /// The caller holds the file's lock.
+    async fn verify(&self, key: &FileKey) -> Option<Verified> {
+        let Known { size, verified, lease } = self.known(key).await?;
+        if verified {
+            return Some(Verified { key: key.clone(), size, lease });
         }
-        let (path, wanted, limits) = (self.path(digest), *digest, self.limits.clone());
-        let checked = crash::around("check-artifact", blocking(move || check_file(&path, &wanted, &limits))).await;
-        match self.settle(digest, checked) {
+        let (path, wanted) = (path(&self.directory, key), key.1);
+        match crash::around("check-artifact", blocking(move || hash(&path, &wanted))).await {
             Ok(Some(size)) => {
-                self.index().insert(*digest, size, true);
-                return Some(Artifact { digest: *digest, path: self.path(digest), size });
+                let lease = self.index().insert(key.clone(), size, true);
+                return Some(Verified { key: key.clone(), size, lease });
             }
-            Ok(None) => warn!(digest = %digest.short(), "a stored artifact is corrupt; it is dropped"),
-            Err(error @ FetchError::Rejected { .. }) => {
-                warn!(digest = %digest.short(), %error, "a stored artifact is not accepted any more; it is dropped");
-            }
+            Ok(None) => warn!(digest = %key.1.short(), "a stored artifact is corrupt; it is dropped"),
             Err(error) => {
                 // Reading failed, which says nothing about the file; a download would replace it.
-                warn!(digest = %digest.short(), %error, "a stored artifact cannot be read");
+                warn!(digest = %key.1.short(), %error, "a stored artifact cannot be read");
                 return None;
             }
         }
-        self.discard(digest).await;
+        self.discard(key).await;
         None
     }
 
-    /// Turns a finding about a digest's content into an error, and remembers it.
-    fn settle<T>(&self, digest: &Digest, outcome: Result<T, InspectError>) -> Result<T, FetchError> {
+    async fn format(&self, key: &Key, file: &Verified) -> Result<Format, FetchError> {
+        let path = path(&self.directory, &file.key);
+        let format = crash::around("tell-the-format", blocking(move || Format::of(fs::File::open(path)?))).await;
+        self.settle(key, format)
+    }
+
+    /// Inspects a ZIP, which is sent as it is.
+    async fn accept_zip(&self, key: &Key, file: &Verified, stop: &CancellationToken) -> Result<Verified, FetchError> {
+        let (path, limits, stop) = (path(&self.directory, &file.key), self.limits.clone(), stop.clone());
+        let inspected =
+            crash::around("inspect", blocking(move || inspect(fs::File::open(path)?, &limits, &stop))).await;
+        self.settle(key, inspected)?;
+        self.remember(key, file.key.1);
+        Ok(Verified { key: file.key.clone(), size: file.size, lease: file.lease.clone() })
+    }
+
+    /// Packs a folder of an archive into a ZIP.
+    async fn pack(
+        &self,
+        key: &Key,
+        archive: &Verified,
+        folder: &str,
+        stop: &CancellationToken,
+    ) -> Result<Verified, FetchError> {
+        self.make_room(archive.size).await;
+        let (partial, partial_path) = crash::around("make-a-partial", self.partial(&archive.key)).await?;
+        let (source, folder, limits, stop) =
+            (path(&self.directory, &archive.key), folder.to_owned(), self.limits.clone(), stop.clone());
+        let packed = crash::around(
+            "pack",
+            blocking(move || {
+                let packed = pack(&fs::File::open(source)?, &folder, &limits, &partial, &stop)?;
+                Ok::<_, InspectError>((packed, partial))
+            }),
+        );
+        let (Packed { digest, size }, zip) = self.settle(key, packed.await)?;
+        let upload = (key.scope.clone(), digest);
+        let known = self.known(&upload).await.filter(|known| known.verified);
+        let kept = match known {
+            // Another artifact packs to the same.
+            Some(known) => Verified { key: upload, size, lease: known.lease },
+            None => self.keep(upload, zip, partial_path, size).await?,
+        };
+        self.remember(key, digest);
+        Ok(kept)
+    }
+
+    /// Turns a finding about an artifact's content into an error, and remembers it.
+    fn settle<T>(&self, key: &Key, outcome: Result<T, InspectError>) -> Result<T, FetchError> {
         outcome.map_err(|error| match error {
             InspectError::Disk(error) => disk(&error),
+            InspectError::Stopped => FetchError::Stopped,
             InspectError::Rejected(reason) => {
-                let mut index = self.index();
-                if index.rejected.len() >= MAX_REJECTED {
-                    index.rejected.clear();
+                let mut remembered = self.remembered();
+                if remembered.rejected.len() >= MAX_REMEMBERED {
+                    remembered.rejected.clear();
                 }
-                index.rejected.insert(*digest, reason.clone());
+                remembered.rejected.insert(key.clone(), reason.clone());
                 FetchError::Rejected { reason }
             }
         })
     }
 
-    fn rejection(&self, digest: &Digest) -> Result<(), FetchError> {
-        match self.index().rejected.get(digest) {
+    fn rejection(&self, key: &Key) -> Result<(), FetchError> {
+        match self.remembered().rejected.get(key) {
             Some(reason) => Err(FetchError::Rejected { reason: reason.clone() }),
             None => Ok(()),
         }
     }
 
-    /// Evicts what was used longest ago until `incoming` more bytes fit the budget. Files that somebody has open live
-    /// on until they are closed.
-    async fn make_room(&self, incoming: u64, keep: Option<&Digest>) {
-        let budget = self.limits.store_budget.saturating_sub(incoming);
+    fn remember(&self, key: &Key, upload: Digest) {
+        let mut remembered = self.remembered();
+        if remembered.uploads.len() >= MAX_REMEMBERED {
+            remembered.uploads.clear();
+        }
+        remembered.uploads.insert(key.clone(), upload);
+    }
+
+    fn upload(&self, key: &Key) -> Option<Digest> {
+        self.remembered().uploads.get(key).copied()
+    }
+
+    /// What is known of a file that is in its place. Changes nothing but the order of use.
+    async fn known(&self, key: &FileKey) -> Option<Known> {
+        let known = self.index().used(key)?;
+        let path = path(&self.directory, key);
+        let in_place = tokio::fs::metadata(&path).await.is_ok_and(|file| file.is_file() && file.len() == known.size);
+        // It was changed by another hand: it is read again.
+        Some(Known { verified: known.verified && in_place, ..known })
+    }
+
+    /// Evicts what was used longest ago until `incoming` more bytes fit the budget, or all that is left is in use.
+    /// Whether a URL is one of Flux's own hosts.
+    #[must_use]
+    pub fn is_of_flux(&self, url: &Url) -> bool {
+        is_one_of(&self.limits.flux_hosts, url)
+    }
+
+    /// Makes room for a download, and keeps it until that ends.
+    ///
+    /// # Errors
+    ///
+    /// Others are in use, and leave no room. One that is alone may be larger than the budget.
+    async fn reserve(&self, incoming: u64) -> Result<Reservation<'_>, FetchError> {
+        self.make_room(incoming).await;
+        let mut index = self.index();
+        if incoming > 0 && index.in_use() > 0 && index.in_use().saturating_add(incoming) > self.limits.store_budget {
+            let reason =
+                "the artifacts that are in use leave no room in --artifact-dir-size; enlarge it, or wait".to_owned();
+            return Err(FetchError::Disk { reason });
+        }
+        index.reserved += incoming;
+        drop(index);
+        Ok(Reservation { store: self, bytes: incoming })
+    }
+
+    async fn make_room(&self, incoming: u64) {
+        self.make_room_within(self.limits.store_budget.saturating_sub(incoming)).await;
+    }
+
+    async fn make_room_within(&self, budget: u64) {
         loop {
-            let surplus = self.index().surplus(budget, keep);
-            let Some(digest) = surplus else { return };
-            debug!(digest = %digest.short(), "artifact evicted");
-            self.discard(&digest).await;
+            let surplus = self.index().surplus(budget);
+            let Some(key) = surplus else { return };
+            debug!(digest = %key.1.short(), "artifact evicted");
+            self.discard(&key).await;
         }
     }
 
-    async fn discard(&self, digest: &Digest) {
-        self.index().files.remove(digest);
-        match crash::around("discard", tokio::fs::remove_file(self.path(digest))).await {
+    async fn discard(&self, key: &FileKey) {
+        self.index().remove(key);
+        match crash::around("discard", tokio::fs::remove_file(path(&self.directory, key))).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(digest = %digest.short(), %error, "a stored artifact cannot be removed");
+                warn!(digest = %key.1.short(), %error, "a stored artifact cannot be removed");
             }
             _ => {}
         }
     }
 
-    fn flight(&self, digest: &Digest) -> Arc<Flight> {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(digest).and_then(Weak::upgrade) {
-            return flight;
-        }
-        flights.retain(|_, flight| flight.strong_count() > 0);
-        let flight = Arc::new(Flight::default());
-        flights.insert(*digest, Arc::downgrade(&flight));
-        flight
+    fn flight(&self, key: &Key) -> Arc<Flight> {
+        shared(&mut self.flights.lock().unwrap_or_else(PoisonError::into_inner), key)
+    }
+
+    fn download_lock(&self, key: &FileKey) -> Arc<tokio::sync::Mutex<()>> {
+        shared(&mut self.downloads.lock().unwrap_or_else(PoisonError::into_inner), key)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -308,93 +494,36 @@ impl Store {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shard(&self, digest: &Digest) -> PathBuf {
-        self.directory.join(shard_name(digest))
-    }
-
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.shard(digest).join(digest.hex())
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Index {
-    fn insert(&mut self, digest: Digest, size: u64, verified: bool) {
-        self.uses += 1;
-        self.files.insert(digest, Entry { size, used: self.uses, verified });
-    }
+/// Room for a download that runs.
+struct Reservation<'a> {
+    store: &'a Store,
+    bytes: u64,
+}
 
-    fn used(&mut self, digest: &Digest) -> Option<&Entry> {
-        self.uses += 1;
-        let entry = self.files.get_mut(digest)?;
-        entry.used = self.uses;
-        Some(entry)
-    }
-
-    /// The file that was used longest ago, if all together are over `budget`.
-    fn surplus(&self, budget: u64, keep: Option<&Digest>) -> Option<Digest> {
-        let total: u64 = self.files.values().map(|entry| entry.size).sum();
-        if total <= budget {
-            return None;
-        }
-        let others = self.files.iter().filter(|(digest, _)| Some(*digest) != keep);
-        others.min_by_key(|(_, entry)| entry.used).map(|(digest, _)| *digest)
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.store.index().reserved -= self.bytes;
     }
 }
 
-fn shard_name(digest: &Digest) -> String {
-    format!("{:.2}", digest.hex())
-}
-
-fn same(one: &HttpSource, other: &HttpSource) -> bool {
-    let auth = match (&one.auth, &other.auth) {
-        (None, None) => true,
-        (
-            Some(Auth::Basic { username: user_one, password: one }),
-            Some(Auth::Basic { username: user_other, password: other }),
-        ) => user_one == user_other && one.expose_secret() == other.expose_secret(),
-        (Some(Auth::Bearer(one)), Some(Auth::Bearer(other))) => one.expose_secret() == other.expose_secret(),
-        _ => false,
-    };
-    auth && one.url == other.url && one.digest == other.digest && one.ca == other.ca
-}
-
-/// Finds the artifacts of one folder and removes the leftovers of a crash. Foreign files are left alone.
-fn scan(shard: &Path, found: &mut Vec<(Digest, u64, SystemTime)>) -> io::Result<()> {
-    for file in fs::read_dir(shard)? {
-        let file = file?;
-        let name = file.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if name.starts_with(PARTIAL) {
-            fs::remove_file(file.path())?;
-            crash::point("open-store", "swept");
-            continue;
-        }
-        let Ok(digest) = Digest::parse(&format!("sha256:{name}")) else { continue };
-        let metadata = file.metadata()?;
-        if metadata.is_file() && shard.file_name().is_some_and(|name| name == shard_name(&digest).as_str()) {
-            found.push((digest, metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
-        }
+/// The one value of this key that somebody uses, or a new one.
+fn shared<K: Clone + Eq + std::hash::Hash, V: Default>(all: &mut HashMap<K, Weak<V>>, key: &K) -> Arc<V> {
+    if let Some(value) = all.get(key).and_then(Weak::upgrade) {
+        return value;
     }
-    Ok(())
+    all.retain(|_, value| value.strong_count() > 0);
+    let value = Arc::new(V::default());
+    all.insert(key.clone(), Arc::downgrade(&value));
+    value
 }
 
-/// Inspects a whole download and gives it its name, in such an order that the name never stands for less.
-fn keep(file: &fs::File, partial: TempPath, destination: &Path, limits: &Limits) -> Result<(), InspectError> {
-    inspect(file, limits)?;
-    crash::point("keep", "inspected");
-    file.sync_all()?;
-    crash::point("keep", "synced");
-    partial.persist(destination).map_err(|error| error.error)?;
-    crash::point("keep", "renamed");
-    if let Some(shard) = destination.parent() {
-        fs::File::open(shard)?.sync_all()?;
-    }
-    crash::point("keep", "kept");
-    Ok(())
-}
-
-/// The size of the file if it hashes to `wanted`; then it is also inspected, and marked as used for the next process.
-fn check_file(path: &Path, wanted: &Digest, limits: &Limits) -> Result<Option<u64>, InspectError> {
+/// The size of the file if it hashes to `wanted`; then it is also marked as used for the next process.
+fn hash(path: &Path, wanted: &Digest) -> io::Result<Option<u64>> {
     let mut file = fs::File::open(path)?;
     let mut buffer = vec![0; BUFFER];
     let mut hasher = Hasher::new();
@@ -411,9 +540,8 @@ fn check_file(path: &Path, wanted: &Digest, limits: &Limits) -> Result<Option<u6
     if hasher.finish() != *wanted {
         return Ok(None);
     }
-    inspect(&file, limits)?;
     // Only the order of eviction after a restart depends on it.
-    if let Err(error) = fs::File::open(path).and_then(|file| file.set_modified(crate::clock::system())) {
+    if let Err(error) = file.set_modified(crate::clock::system()) {
         debug!(%error, "the use of an artifact cannot be marked");
     }
     Ok(Some(size))
@@ -431,9 +559,7 @@ async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
 
 fn disk(error: &io::Error) -> FetchError {
     let reason = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full; enlarge the volume of --artifact-dir".to_owned()
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return FetchError::DiskFull,
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             format!("--artifact-dir cannot be written to: {error}")
         }
@@ -445,21 +571,7 @@ fn disk(error: &io::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_used_longest_ago_goes_first() {
-        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Digest::of(bytes));
-        let mut index = Index::default();
-        for digest in [a, b, c] {
-            index.insert(digest, 10, true);
-        }
-        index.used(&a);
-        assert_eq!(index.surplus(30, None), None, "all fit");
-        assert_eq!(index.surplus(29, None), Some(b), "`a` was used since");
-        assert_eq!(index.surplus(29, Some(&b)), Some(c), "`b` must stay");
-        index.files.retain(|digest, _| *digest == b);
-        assert_eq!(index.surplus(0, Some(&b)), None, "nothing else is left");
-    }
+    use crate::artifact::{Scope, SourceField};
 
     #[tokio::test]
     async fn a_failure_is_shared_only_with_those_who_waited_for_it() {
@@ -467,10 +579,15 @@ mod tests {
         let store = Store::open(directory.path(), Limits::default(), Arc::default()).unwrap();
         // Refused before anything is asked.
         let url = "ftp://ci.example.com/shop.zip".parse().unwrap();
-        let source = HttpSource { url, digest: Digest::of(b"a"), auth: None, ca: None };
+        let source = Source {
+            key: Key { scope: Scope::Public, digest: Digest::of(b"a"), part: Part::Whole },
+            place: Place::Url(url, SourceField::Http),
+            credentials: ArtifactCredentials::default(),
+        };
         // Somebody still waits for the digest with a source of his own, so an old failure is still there.
-        let flight = store.flight(&source.digest);
-        *flight.lock().await = Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });
+        let flight = store.flight(&source.key);
+        *flight.last_failure.lock().await =
+            Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });
         let error = store.fetch(&source, &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
     }

@@ -21,14 +21,14 @@ use jiff::Timestamp;
 
 use crate::api::{
     ArtifactStatus, Attempt, AttemptResult, AttemptType, Attribution, Cause, HistoryEntry, KonigleSpaceStatus,
-    PairStatus, Quarantined, REDEPLOY_AT, RESET_AT, ReleaseStatus,
+    PairStatus, Quarantined, REDEPLOY_AT, RESET_AT, ReleaseStatus, UploadStatus,
 };
-use crate::desired::Desired;
-use crate::observation::Observation;
+use crate::desired::{Desired, Wish};
+use crate::observation::{ArtifactFacts, Observation};
 use crate::reason::Reason;
 use crate::text::cut;
 use crate::time;
-use crate::wish::{Wanted, short, wanted};
+use crate::wish::{Wanted, artifact_name, short, wanted};
 
 /// The longest wait before an attempt: the server's `retry_after` is at most 15 min.
 const LONGEST_WAIT: Duration = Duration::from_mins(16);
@@ -122,10 +122,14 @@ pub fn judge(before: &KonigleSpaceStatus, desired: &Desired, seen: &Observation)
         new_wish: false,
         notes: Vec::new(),
     };
+    if let Some(attempt) = &mut judged.status.attempt {
+        // No pass begins while an upload runs.
+        attempt.upload = None;
+    }
     record_space(&mut judged, seen);
     believe_no_clock_that_stepped(&mut judged.status, seen.now);
     let wanted = wanted(desired, seen);
-    take_over_wish(&mut judged, wanted.as_ref(), seen);
+    take_over_wish(&mut judged, wanted.as_ref(), desired, seen);
     hold::judge(&mut judged, desired, seen);
     judged.open = attempt::judge(&mut judged, desired, seen);
     if judged.status.attempt.is_none() {
@@ -163,13 +167,40 @@ fn believe_no_clock_that_stepped(status: &mut KonigleSpaceStatus, now: Timestamp
     }
 }
 
-/// A changed wish starts with a clean slate, and, where somebody else deployed meanwhile, replaces what they did.
-fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, seen: &Observation) {
-    let Some(wanted) = wanted else { return };
-    let size = match seen.artifact {
-        crate::observation::ArtifactFacts::OnDisk { size } => i64::try_from(size).ok(),
-        _ => None,
+/// The wanted artifact as the status shows it, `before` what it showed of the same one.
+fn wanted_artifact(
+    wanted: &Wanted,
+    before: Option<&ArtifactStatus>,
+    desired: &Desired,
+    seen: &Observation,
+) -> ArtifactStatus {
+    let upload = match seen.artifact {
+        ArtifactFacts::OnDisk { upload, size } => {
+            Some(UploadStatus { digest: upload.to_string(), size: i64::try_from(size).unwrap_or(i64::MAX) })
+        }
+        _ => before.and_then(|before| before.upload.clone()),
     };
+    let origin = match &desired.wish {
+        Wish::Deploy(origin) => Some(origin),
+        Wish::Promote { .. } => None,
+    };
+    let part = origin.and_then(|origin| artifact_name(origin, seen)).and_then(|name| name.part);
+    let (source_digest, path) = part.unzip();
+    ArtifactStatus {
+        digest: wanted.digest.clone(),
+        revision: wanted.revision.clone(),
+        origin: origin.filter(|origin| origin.fixed_name().is_none()).map(ToString::to_string),
+        source_digest: source_digest.map(|digest| digest.to_string()),
+        path,
+        size: upload.as_ref().map(|upload| upload.size).or_else(|| before.and_then(|before| before.size)),
+        upload,
+        download: seen.download.as_ref().map(|download| download.progress.clone()),
+    }
+}
+
+/// A changed wish starts with a clean slate, and, where somebody else deployed meanwhile, replaces what they did.
+fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
+    let Some(wanted) = wanted else { return };
     let status = &mut judged.status;
     let same = status.artifact.as_ref().is_some_and(|before| before.digest == wanted.digest);
     judged.new_wish = !same && status.artifact.is_some();
@@ -178,8 +209,7 @@ fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, seen: &Observati
         // What the new wish replaces is pinned by a look; until then it stays new.
         return;
     }
-    let size = size.or_else(|| status.artifact.as_ref().filter(|_| same).and_then(|before| before.size));
-    status.artifact = Some(ArtifactStatus { digest: wanted.digest.clone(), revision: wanted.revision.clone(), size });
+    status.artifact = Some(wanted_artifact(wanted, status.artifact.as_ref().filter(|_| same), desired, seen));
     if same {
         return;
     }

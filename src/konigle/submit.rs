@@ -10,23 +10,23 @@
 //! connection asks it for leave when it stands, the file's stream before each piece. Whoever gives up *cuts* it first, so
 //! that no piece can slip out after the verdict, though the HTTP client sends from a task of its own.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, stream};
 use prometheus_client::metrics::counter::Counter;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, RequestBuilder, Response};
 use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use tower::layer::layer_fn;
 use tracing::Instrument as _;
@@ -40,6 +40,8 @@ use crate::telemetry;
 
 /// Bytes of the file that are read, counted and handed over at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// So many pieces may be read that were not handed over yet.
+const PIECES_AHEAD: usize = 2;
 /// What the official client calls every upload.
 const FILE_NAME: &str = "app.zip";
 
@@ -52,6 +54,8 @@ pub struct Upload {
     pub file: PathBuf,
     /// Its size in bytes, as it was checked.
     pub size: u64,
+    /// Tells how many bytes of it were handed over, as they go.
+    pub sent: Arc<AtomicU64>,
 }
 
 /// How long after its claim a write may still be begun.
@@ -141,9 +145,14 @@ impl Client {
             Err(why) => return Answer::Unsent(why),
         };
         let transfer = Transfer::new(upload.size, sending.clone(), self.metrics.deployed_bytes());
-        let stream = ReaderStream::with_capacity(file.take(upload.size), PIECE_BYTES);
+        let sent = upload.sent;
+        let stream = read_ahead(file, upload.size);
         let gate = Arc::clone(&transfer);
-        let pieces = stream.map(move |piece| gate.hand_over(piece));
+        let pieces = stream.map(move |piece| {
+            let piece = gate.hand_over(piece)?;
+            sent.fetch_add(u64::try_from(piece.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            Ok::<_, io::Error>(piece)
+        });
         let body = Body::wrap_stream(crash::to_the_end("submit", "body", pieces));
         // Only a malformed media type is an error here.
         let part = Part::stream_with_length(body, upload.size).file_name(FILE_NAME).mime_str("application/zip");
@@ -260,15 +269,37 @@ impl Client {
 }
 
 /// Opens the file, and sees that it is the one that was checked.
-async fn open(upload: &Upload) -> Result<File, String> {
+async fn open(upload: &Upload) -> Result<std::fs::File, String> {
     // The kind only: the path would tell of this machine, and helps nobody who reads a status.
     let failed = |error: io::Error| format!("the artifact's file cannot be read: {}", error.kind());
     let file = File::open(&upload.file).await.map_err(failed)?;
     let found = file.metadata().await.map_err(failed)?;
     if found.is_file() && found.len() == upload.size {
-        return Ok(file);
+        return Ok(file.into_std().await);
     }
     Err(format!("the artifact's file has {} bytes where {} were checked", found.len(), upload.size))
+}
+
+/// The file's pieces, read on a thread of their own while those before are sent: in turns it would take a third longer
+/// (`make bench`).
+fn read_ahead(file: std::fs::File, size: u64) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (pieces, ready) = mpsc::channel(PIECES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut file = file.take(size);
+        loop {
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            let piece = match file.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece) {
+                Ok(0) => return,
+                Ok(_) => Ok(Bytes::from(piece)),
+                Err(error) => Err(error),
+            };
+            // Nobody takes more where the request was given up.
+            if pieces.blocking_send(piece).is_err() {
+                return;
+            }
+        }
+    });
+    stream::unfold(ready, async |mut ready| Some((ready.recv().await?, ready)))
 }
 
 /// What has left this process of one write, and whether more may.

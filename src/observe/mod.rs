@@ -3,6 +3,7 @@
 //! Nothing slow is done here: an artifact's bytes are fetched elsewhere, and only when they are wanted. Reads of Konigle
 //! go through the one client of their account, which shares its rate limit, its back-off and its connections.
 
+mod artifact;
 mod attempt;
 mod others;
 mod promotion;
@@ -10,6 +11,7 @@ mod space;
 #[cfg(test)]
 mod tests;
 
+pub use artifact::{artifact_key, download_key};
 pub use promotion::source_facts;
 
 use std::sync::Arc;
@@ -22,15 +24,16 @@ use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus};
 use crate::clock;
 use crate::context::Context;
 use crate::credentials::{self, CredentialsError};
-use crate::desired::{Desired, HttpWish, Wish};
+use crate::desired::{Desired, Wish};
 use crate::judge::last_sent;
 use crate::konigle::model::Space;
 use crate::konigle::{Client, ReadError};
-use crate::memory::{DownloadMemory, uid};
-use crate::observation::{AccountFacts, ArtifactFacts, AttemptFacts, LookError, NamedBy, Observation};
+use crate::memory::uid;
+use crate::observation::{AccountFacts, AttemptFacts, LookError, NamedBy, Observation};
 use crate::text::cut;
-use crate::wish::{Gate, gate, wanted};
+use crate::wish::{Gate, artifact_name, gate, wanted};
 
+use artifact::{look_at_artifact, look_at_origin};
 use attempt::{look_at_attempt, look_at_last_job, newest_job};
 use others::look_at_others;
 use promotion::{look_at_hold, look_at_pair, source};
@@ -68,19 +71,22 @@ impl Observed {
 }
 
 /// Looks at everything that this resource's next step depends on.
-pub async fn observe(context: &Context, resource: &KonigleSpace, desired: &Desired) -> Observed {
+pub async fn observe(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired) -> Observed {
     let status = resource.status.clone().unwrap_or_default();
     let mut seen = unlooked(context, resource);
-    if let Wish::Deploy(wish) = &desired.wish
-        && may_be_needed(desired, &wish.digest.to_string(), &status)
-    {
+    seen.origin = look_at_origin(context, resource, desired, &status).await;
+    let name = match &desired.wish {
+        Wish::Deploy(origin) => artifact_name(origin, &seen).map(|name| (origin, name)),
+        Wish::Promote { .. } => None,
+    };
+    let may_be_needed =
+        name.as_ref().is_some_and(|(_, name)| may_be_needed(desired, &name.digest.to_string(), &status));
+    if let Some((origin, name)) = name.filter(|_| may_be_needed) {
         // Before the look at the Space: after it this would come between baseline and claim.
-        context.artifacts.check(&wish.digest).await;
+        context.artifacts.check(&artifact_key(&seen.namespace, origin, &name)).await;
     }
     let client = look_at_konigle(context, resource, desired, &status, &mut seen).await;
-    if let Wish::Deploy(wish) = &desired.wish {
-        seen.artifact = artifact(context, resource, desired, wish, &status, &seen).await;
-    }
+    look_at_artifact(context, resource, desired, (&status, may_be_needed), &mut seen).await;
     Observed { seen, client }
 }
 
@@ -163,43 +169,6 @@ async fn account(
     client
 }
 
-/// The wanted artifact; looked for only where it may be needed, so that a resource in sync never touches it.
-async fn artifact(
-    context: &Context,
-    resource: &KonigleSpace,
-    desired: &Desired,
-    wish: &HttpWish,
-    status: &KonigleSpaceStatus,
-    seen: &Observation,
-) -> ArtifactFacts {
-    let moved = match (&seen.space, &status.settled) {
-        (Some(Ok(space)), Some(settled)) => space.pair() != *settled,
-        _ => false,
-    };
-    if status.attempt.is_some() || !(moved || may_be_needed(desired, &wish.digest.to_string(), status)) {
-        return ArtifactFacts::Absent;
-    }
-    // What was not hashed before the look at the Space is hashed beside the passes.
-    if let Some(artifact) = context.artifacts.get(&wish.digest).await {
-        return ArtifactFacts::OnDisk { size: artifact.size };
-    }
-    if let Some(secret) = &wish.secret
-        && let Err(CredentialsError::Problem(problem)) =
-            credentials::artifact(&context.api, &resource.namespace().unwrap_or_default(), secret).await
-    {
-        return ArtifactFacts::Unreadable(problem);
-    }
-    let look_now = desired.requests.look(status);
-    match context.memory.download(&uid(resource), &download_key(wish)) {
-        None => ArtifactFacts::Absent,
-        Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
-        Some(DownloadMemory::Retrying) => ArtifactFacts::Retrying,
-        // A person wants it looked at now.
-        Some(DownloadMemory::Failed(..)) if look_now => ArtifactFacts::Absent,
-        Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
-    }
-}
-
 /// Whether a release may be due, as far as that is known without a look at the Space.
 fn release_is_due(desired: &Desired, seen: &Observation, status: &KonigleSpaceStatus) -> bool {
     let may_be_released = match &desired.wish {
@@ -216,12 +185,6 @@ fn may_be_needed(desired: &Desired, digest: &str, status: &KonigleSpaceStatus) -
     // A digest that runs is released once more where its last attempt, a redeploy, came to nothing.
     let failed = last_sent(status).is_some_and(|last| last.digest == digest && last.result != AttemptResult::Succeeded);
     status.attempt.is_none() && (asked || !runs || failed)
-}
-
-/// What a failed download is remembered by: another URL, digest or Secret is tried at once.
-#[must_use]
-pub fn download_key(wish: &HttpWish) -> String {
-    format!("{} {} {}", wish.url, wish.digest, wish.secret.as_deref().unwrap_or_default())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]

@@ -27,6 +27,7 @@ use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::observation::SourceFacts;
+use crate::sources::Sources;
 use crate::test_facts::*;
 use crate::turns::Turns;
 
@@ -34,7 +35,7 @@ const TOKEN: &str = "canary-0123456789";
 
 /// A Context whose API server answers a question for a Secret so. The folder must outlive it, and the store's writer.
 struct Bench {
-    context: Context,
+    context: Arc<Context>,
     store: Writer<Watched>,
     _directory: TempDir,
 }
@@ -55,17 +56,19 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
     let settings = Settings { rate, burst, guard: guard.clone(), limits: Limits::default() };
     let metrics = Arc::new(Metrics::default());
     let store = Writer::<Watched>::default();
-    let context = Context {
+    let context = Arc::new(Context {
         api,
         konigle: Clients::new(settings, metrics.clone()),
         base_url,
         guard,
         artifacts: Store::open(directory.path(), artifact::Limits::default(), metrics.clone()).unwrap(),
         downloads: Turns::new(1, false),
+        lookups: Turns::new(1, false),
         turns: Turns::new(1, false),
         memory: Memory::default(),
         metrics,
         store: store.as_reader(),
+        sources: Sources::default(),
         live_lists: LiveLists::default(),
         reporter: Reporter { controller: "test".to_owned(), instance: None },
         settle: SETTLE,
@@ -75,7 +78,7 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
         failed: CancellationToken::new(),
         fingerprints: Mutex::default(),
         wakes: unbounded().0,
-    };
+    });
     Bench { context, store, _directory: directory }
 }
 

@@ -15,7 +15,8 @@ use crate::commands::write_key;
 use crate::desired::{Desired, Wish};
 use crate::judge::words::{Class, class};
 use crate::judge::{Judged, last_sent};
-use crate::observation::{ArtifactFacts, Observation, PairProof, Problem, Refusal};
+use crate::observation::{ArtifactFacts, Observation, OriginFacts, PairProof, Problem, Refusal};
+use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, from_production, gate, short};
@@ -65,7 +66,7 @@ pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, ca
             Some(Gate::Closed(problem)) => wait(Reason::AwaitingSource, problem.message),
             None => wait(Reason::Progressing, ""),
         },
-        Wish::Deploy(_) => deploy(desired, seen, cause, wanted),
+        Wish::Deploy(origin) => deploy(desired, seen, origin, (cause, wanted)),
     }
 }
 
@@ -198,19 +199,29 @@ fn promote(desired: &Desired, seen: &Observation, source: BaselineSource, cause:
     Step::Start(Release { cause, wanted, kind: ReleaseKind::Promote { source } })
 }
 
-fn deploy(desired: &Desired, seen: &Observation, cause: Cause, wanted: Wanted) -> Step {
+fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted): (Cause, Wanted)) -> Step {
     match &seen.artifact {
-        ArtifactFacts::OnDisk { size } => {
+        // It is being looked up, and may name something else by now.
+        ArtifactFacts::OnDisk { .. } if let OriginFacts::Unnamed { problem, looking: true, .. } = &seen.origin => {
+            Step::Wait(problem.clone())
+        }
+        ArtifactFacts::OnDisk { size, .. } => {
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
+        }
+        // What Flux has it under is not known now: it would be asked for in vain.
+        ArtifactFacts::Absent
+            if let (Origin::Flux(_), OriginFacts::Unnamed { problem, looking: false, .. }) = (origin, &seen.origin) =>
+        {
+            wait(problem.reason, problem.message.clone())
         }
         ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
-        ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, (error, *ago)),
+        ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, origin, (error, *ago)),
     }
 }
 
 /// The artifact could not be fetched, so long ago.
-fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError, Duration)) -> Step {
+fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, ago): (&FetchError, Duration)) -> Step {
     let unavailable = |advice: &str| match artifact_retry(seen) {
         Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min{advice}")),
         None => Step::Fetch,
@@ -220,24 +231,16 @@ fn not_fetched(desired: &Desired, seen: &Observation, (error, ago): (&FetchError
         FetchError::DigestMismatch { .. } => {
             (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), then_look())
         }
-        FetchError::Rejected { .. } => (
-            Reason::ArtifactRejected,
-            Duration::MAX,
-            "publish another one, and write its digest into spec.source.http.digest".to_owned(),
-        ),
+        FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, origin.publish_help().to_owned()),
         FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), then_look()),
-        FetchError::Refused { .. } => (
-            Reason::InvalidSpec,
-            Duration::MAX,
-            "write spec.source.http.url as https://host/path with a public host".to_owned(),
-        ),
+        FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX, origin.refused_help().to_owned()),
         FetchError::CertificateInvalid { .. } => {
-            (Reason::SecretInvalid, REJECTED_AFTER, "the Secret is that of spec.source.http.secretRef".to_owned())
+            (Reason::SecretInvalid, REJECTED_AFTER, format!("the Secret is that of {}", origin.secret_field()))
         }
         FetchError::Unavailable { .. } => {
-            return unavailable("; if the address is wrong, correct spec.source.http.url");
+            return unavailable(&format!("; if the address is wrong, {}", origin.address_help()));
         }
-        FetchError::Disk { .. } | FetchError::Stopped => return unavailable(""),
+        FetchError::Disk { .. } | FetchError::DiskFull | FetchError::Stopped => return unavailable(""),
     };
     if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
 }

@@ -34,6 +34,7 @@ pub fn claim(judged: &Judged, desired: &Desired, seen: &Observation, release: &R
         digest: release.wanted.digest.clone(),
         revision: release.wanted.revision.clone(),
         size,
+        upload: None,
         nonce,
         cause: release.cause,
         started_at: time::text(seen.now),

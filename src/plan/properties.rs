@@ -11,8 +11,8 @@ use crate::api::{
     Condition, DriftPolicy, HeldBy, HistoryEntry, KonigleSpaceStatus, PairStatus, Quarantined, ReleaseStatus, SentTo,
     SpaceStatus, UnknownOutcomePolicy,
 };
-use crate::artifact::FetchError;
-use crate::desired::{Approval, Desired, Requests};
+use crate::artifact::{Digest, FetchError};
+use crate::desired::{Approval, Desired, Requests, Wish};
 use crate::judge::{last_sent, tells_of};
 use crate::konigle::model::{Job, JobStatus};
 use crate::konigle::{Answer, Rejection};
@@ -20,6 +20,7 @@ use crate::observation::*;
 use crate::plan::{Step, look_again};
 use crate::reason::Reason;
 use crate::test_facts::*;
+use crate::wish::artifact_name;
 use crate::{status, time};
 
 fn digest() -> impl Strategy<Value = String> {
@@ -228,6 +229,7 @@ fn wishes() -> BoxedStrategy<Desired> {
     let wish = select(vec![
         deploys(A),
         deploys(B),
+        deploys_tag(),
         promotes(approved(A)),
         promotes(Approval::Manual(None)),
         promotes(Approval::Automatic),
@@ -322,9 +324,19 @@ fn artifacts() -> BoxedStrategy<ArtifactFacts> {
     ]);
     let failed =
         (errors, duration(), any::<u32>()).prop_map(|(error, ago, times)| ArtifactFacts::Failed { error, ago, times });
-    let size = any::<u64>().prop_map(|size| ArtifactFacts::OnDisk { size });
+    let size = any::<u64>().prop_map(|size| ArtifactFacts::OnDisk { upload: Digest::of(b"zip"), size });
     prop_oneof![4 => size, 1 => Just(ArtifactFacts::Absent), 1 => failed, 1 => problems().prop_map(ArtifactFacts::Unreadable)]
 .boxed()
+}
+
+fn origins() -> BoxedStrategy<OriginFacts> {
+    let names = || select(vec![named_digest(A), named_digest(B)]);
+    let unnamed = (problems(), of(names()), any::<bool>()).prop_map(|(problem, last, looking)| OriginFacts::Unnamed {
+        problem,
+        last,
+        looking,
+    });
+    prop_oneof![1 => Just(OriginFacts::NotLooked), 4 => names().prop_map(OriginFacts::Named), 2 => unnamed].boxed()
 }
 
 fn source_facts() -> BoxedStrategy<SourceFacts> {
@@ -365,32 +377,41 @@ fn observations() -> BoxedStrategy<Observation> {
         prop::bool::weighted(0.1),
     );
     let others = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1));
-    let beside = (holder, refusals, artifacts(), others, of(problems()));
+    let beside = (holder, refusals, (artifacts(), origins()), others, of(problems()));
     (remote, own, beside)
-        .prop_map(|((space, last_job, attempt, source, pair), own, (holder, refusal, artifact, others, account))| {
-            let (promoting, releasing, left_open) = others;
-            let (now, settle, failing_for, unauthorized_for, conflict) = own;
-            Observation {
-                now,
-                settle,
-                account: account.filter(|problem| problem.message.is_empty()).map_or(Facts::uat().seen.account, Err),
-                space,
-                conflict: conflict.then(|| "shop/other".to_owned()),
-                failing_for,
-                unauthorized_for,
-                attempt,
-                last_job,
-                artifact,
-                source,
-                pair,
-                holder,
-                promotions: promoting.then(|| "shop-production".to_owned()).into_iter().collect(),
-                rivals: releasing.then(|| "other/shop".to_owned()).into_iter().collect(),
-                predecessor: left_open.then(predecessor),
-                refusal,
-                ..Facts::uat().seen
-            }
-        })
+        .prop_map(
+            |(
+                (space, last_job, attempt, source, pair),
+                own,
+                (holder, refusal, (artifact, origin), others, account),
+            )| {
+                let (promoting, releasing, left_open) = others;
+                let (now, settle, failing_for, unauthorized_for, conflict) = own;
+                Observation {
+                    now,
+                    settle,
+                    account: account
+                        .filter(|problem| problem.message.is_empty())
+                        .map_or(Facts::uat().seen.account, Err),
+                    space,
+                    conflict: conflict.then(|| "shop/other".to_owned()),
+                    failing_for,
+                    unauthorized_for,
+                    attempt,
+                    last_job,
+                    artifact,
+                    origin,
+                    source,
+                    pair,
+                    holder,
+                    promotions: promoting.then(|| "shop-production".to_owned()).into_iter().collect(),
+                    rivals: releasing.then(|| "other/shop".to_owned()).into_iter().collect(),
+                    predecessor: left_open.then(predecessor),
+                    refusal,
+                    ..Facts::uat().seen
+                }
+            },
+        )
         .boxed()
 }
 
@@ -450,6 +471,10 @@ fn assert_may_start(facts: &Facts, digest: &str, cause: Cause) -> Result<(), Tes
     prop_assert!(left_open.is_none() || facts.status.attempt.is_some(), "a job is under way that no status tells of");
     prop_assert!(status.quarantined.iter().all(|quarantined| quarantined.digest != digest), "quarantined");
     prop_assert!(facts.seen.account.is_ok() && matches!(facts.seen.space, Some(Ok(_))), "no baseline");
+    if let Wish::Deploy(origin) = &facts.desired.wish {
+        let name = artifact_name(origin, &facts.seen).map(|name| name.digest.to_string());
+        prop_assert_eq!(name.as_deref(), Some(digest), "it is not what the origin names");
+    }
     let retry = status.next_retry_time.as_deref().and_then(time::parse);
     prop_assert!(retry.is_none_or(|retry| retry <= facts.seen.now), "before the next retry");
     let runs = status.release.as_ref().is_some_and(|release| release.digest == digest);

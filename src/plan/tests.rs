@@ -1,5 +1,7 @@
 //! Which step follows from which facts. Each row is one sentence of the contract; the last column says why it must be so.
 
+mod origins;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -559,6 +561,7 @@ pub fn all_rows() -> Vec<(Facts, &'static str, &'static str)> {
         spaces(),
         looks_that_fail(),
         downloads(),
+        origins::origins(),
         open_attempts(),
         drifts(),
         promotions(),

@@ -18,6 +18,7 @@ use super::reading::{State, ago, attribution, called, state};
 use super::requests::{manager_of, selection};
 use super::screen::{Mark, Screen};
 use super::wait::until_ready;
+use super::wanted::parts;
 use crate::api::{KonigleSpace, Promotion, PromotionPolicy, ReleaseStatus};
 use crate::clock;
 use crate::cluster::ClusterError;
@@ -79,6 +80,8 @@ struct Approval {
     from: String,
     /// What it runs.
     release: ReleaseStatus,
+    /// What its digest stands for, where that is a folder of what was published.
+    parts: Option<String>,
     /// The UID of the production resource.
     uid: String,
     /// `spec.promotion` as it was shown.
@@ -104,6 +107,7 @@ fn approval(production: &KonigleSpace, namespace: &[KonigleSpace]) -> Result<App
     let uat = namespace.iter().find(|space| space.name_any() == promotion.from.name);
     let source = uat.map_or_else(SourceFacts::default, source_facts);
     let release = source.status.release.clone();
+    let parts = release.as_ref().and_then(|release| parts(&source.status, &release.digest));
     // The gate as it will be once what uat runs is approved.
     let mut approved = production.clone();
     let digest = release.as_ref().map(|release| release.digest.clone());
@@ -124,6 +128,7 @@ fn approval(production: &KonigleSpace, namespace: &[KonigleSpace]) -> Result<App
                 from: promotion.from.name.clone(),
                 is_written: promotion.approved_digest.as_ref() == Some(&release.digest),
                 release,
+                parts,
                 uid,
                 promotion: serde_json::to_value(promotion).map_err(|error| Failure::failed(error.to_string()))?,
             })
@@ -149,13 +154,10 @@ impl Approval {
             .as_ref()
             .map_or_else(|| "  now   nothing that is known".to_owned(), |release| side("now", release));
         let url = status.url.map_or_else(String::new, |url| format!(" ({url})"));
-        [
-            format!("{}: promote what {} runs to production{url}", production.name_any(), self.from),
-            before,
-            side("then", &self.release),
-            format!("        {}", self.release.digest),
-        ]
-        .join("\n")
+        let title = format!("{}: promote what {} runs to production{url}", production.name_any(), self.from);
+        let digest = format!("        {}", self.release.digest);
+        let parts = self.parts.as_ref().map(|parts| format!("        {parts}"));
+        [title, before, side("then", &self.release), digest].into_iter().chain(parts).collect::<Vec<_>>().join("\n")
     }
 
     /// Writes it, onto the very promotion that was shown.

@@ -144,17 +144,20 @@ fn place(selection: &Selection, namespace: &str) -> String {
 
 /// That there is no such KonigleSpace, and which one may be meant.
 fn no_such(name: &str, namespace: &str, names: &[String]) -> String {
-    let near = names
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= name.len().max(known.len()) / 3 || known.starts_with(name))
-        .min();
-    let advice = match near {
-        Some((_, known)) => format!("did you mean {known}?"),
+    let advice = match nearest(name, names.iter().map(String::as_str)) {
+        Some(known) => format!("did you mean {known}?"),
         None if names.is_empty() => "there is none at all there: see -n and -A".to_owned(),
         None => format!("there are: {}", names.join(", ")),
     };
     format!("there is no KonigleSpace {name} in namespace {namespace}; {advice}")
+}
+
+/// The known name that may be meant by another, if one is near.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, known), known));
+    let is_near =
+        |(distance, known): &(usize, &str)| *distance <= name.len().max(known.len()) / 3 || known.starts_with(name);
+    known.filter(is_near).min().map(|(_, known)| known)
 }
 
 async fn config(global: &Global) -> Result<Config, Failure> {

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::outlook::{Closed, Outlook, outlook};
 use super::reading::{self, Pending, Runs, ago, attribution, called, headline, is_current, kind, length, pending};
 use super::screen::{Look, Screen, Tone, in_one_line};
+use super::wanted;
 use crate::api::{Cause, KonigleSpace};
 use crate::clock;
 use crate::plan::{ReleaseKind, Step};
@@ -46,6 +47,9 @@ pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, lo
     }
     if let Some(runs) = runs(space, now) {
         line("Runs", &runs);
+    }
+    if let Some(wanted) = wanted::explained(space) {
+        line("Wanted", &wanted);
     }
     if let Some(attempt) = attempt(space, now) {
         line("Attempt", &attempt);
@@ -185,8 +189,15 @@ fn waits(space: &KonigleSpace, reason: Reason, closed: Option<&Closed>) -> Strin
     }
 }
 
-/// What a promotion waits for that may not be sent now.
+/// What a promotion waits for that may not be sent now, or a deploy of what Flux hands out.
 fn awaits_source(space: &KonigleSpace, closed: Option<&Closed>) -> String {
+    if let Some(source) = wanted::watched(space) {
+        let namespace = space.namespace().unwrap_or_default();
+        return format!(
+            "it goes on by itself once Flux has an artifact of {source}: `kubectl describe {} -n {namespace}` says what it lacks",
+            source.to_lowercase()
+        );
+    }
     let from = space.spec.promotion.as_ref().map(|promotion| promotion.from.name.as_str()).unwrap_or_default();
     let Some(Closed { reason, opens_by_itself }) = closed else { return "it goes on by itself".to_owned() };
     let command = |word: &str| format!("`kubectl konigle {word} {from} -n {}`", space.namespace().unwrap_or_default());
@@ -221,8 +232,9 @@ fn why(cause: Cause) -> &'static str {
 
 /// When the operator looks again.
 fn when(space: &KonigleSpace, outlook: &Outlook, now: Timestamp) -> String {
-    let edits = match &space.spec.promotion {
-        Some(promotion) => format!("at once when the spec, an annotation or {} changes", promotion.from.name),
+    let watched = space.spec.promotion.as_ref().map(|promotion| promotion.from.name.clone());
+    let edits = match watched.or_else(|| wanted::watched(space)) {
+        Some(watched) => format!("at once when the spec, an annotation or {watched} changes"),
         None => "at once when the spec or an annotation changes".to_owned(),
     };
     let retry = space.status.as_ref().and_then(|status| status.next_retry_time.as_deref());

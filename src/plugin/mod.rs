@@ -19,10 +19,11 @@ mod reading;
 mod requests;
 pub mod schema;
 mod screen;
-
 mod status;
+mod transfer;
 mod validate;
 mod wait;
+mod wanted;
 mod watch;
 
 use std::ffi::OsString;

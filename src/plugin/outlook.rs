@@ -11,14 +11,16 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::api::{Attempt, BaselineSource, KonigleSpace, KonigleSpaceStatus};
+use crate::artifact::Digest;
 use crate::desired::{Approval, Desired, Wish};
 use crate::footprint::Footprint;
 use crate::judge::{Judged, Open, holder_now, holder_timeout, judge, wait_ends};
 use crate::konigle::model::{Job, JobStatus};
 use crate::observation::{
-    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, NamedBy, Observation, PairProof, Problem, SourceFacts,
-    SpaceFacts,
+    AccountFacts, ArtifactFacts, AttemptFacts, HolderFacts, NamedBy, Observation, OriginFacts, PairProof, Problem,
+    SourceFacts, SpaceFacts,
 };
+use crate::origin::ArtifactName;
 use crate::plan::{Step, look_again, next_step};
 use crate::plugin::reading::is_mended_by_a_request;
 use crate::reason::Reason;
@@ -88,7 +90,7 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], (now, settle): 
     let said = said(space, &status, &desired);
     let (step, afterwards, is_said) = match said {
         Some(said) if reason(&said) == reason(&planned) => (in_its_words(planned, said), None, true),
-        Some(said) if reason(&said).is_some_and(|reason| is_seen_by_the_operator_alone(reason, &status)) => {
+        Some(said) if reason(&said).is_some_and(|reason| is_seen_by_the_operator_alone(reason, &desired, &status)) => {
             let afterwards = Some(planned).filter(|planned| is_foretold(&said, planned, &seen));
             (said, afterwards, true)
         }
@@ -122,7 +124,9 @@ fn is_foretold(said: &Step, planned: &Step, seen: &Observation) -> bool {
                 | Reason::PairNotProven
         )
     );
-    !is_of_another_wish && reason(planned) != Some(Reason::ResolvingOutcome) && seen.space_seen().is_some()
+    // Of an origin it is not known what it will name.
+    let is_open = matches!(reason(planned), Some(Reason::ResolvingOutcome | Reason::Progressing));
+    !is_of_another_wish && !is_open && seen.space_seen().is_some()
 }
 
 /// Why nothing may be promoted now, and whether the uat resource gets there by itself.
@@ -142,7 +146,11 @@ fn closed(
         matches!(outlook(uat, namespace, moment).step, Step::Fetch | Step::Start(_) | Step::Wait(_))
     };
     let brings = |uat: &KonigleSpace| match (approval, Desired::parse(uat).map(|desired| desired.wish)) {
-        (Approval::Manual(Some(approved)), Ok(Wish::Deploy(wish))) => wish.digest == *approved,
+        (Approval::Manual(Some(approved)), Ok(Wish::Deploy(origin))) => {
+            let known = uat.status.as_ref().and_then(|status| status.artifact.as_ref());
+            let name = origin.fixed_name().or_else(|| ArtifactName::last_of(&origin, known));
+            name.is_none_or(|name| name.digest == *approved)
+        }
         _ => true,
     };
     Some(Closed {
@@ -173,7 +181,8 @@ fn assumed(
         created_at: space.creation_timestamp().map(|time| time.0),
         account: Ok(AccountFacts { base_url: sent_to.unwrap_or_default(), named_by: NamedBy::Nobody }),
         space: remote.map(|remote| Ok(SpaceFacts { status: remote, url: status.url.clone() })),
-        artifact: ArtifactFacts::OnDisk { size: wanted_size(status) },
+        origin: last_named(desired, status),
+        artifact: on_disk(status),
         pair: PairProof::Proven,
         ..unlooked
     };
@@ -198,8 +207,29 @@ fn assumed(
     seen
 }
 
-fn wanted_size(status: &KonigleSpaceStatus) -> u64 {
-    status.artifact.as_ref().and_then(|artifact| artifact.size).and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
+/// What the status last told that the origin names.
+fn last_named(desired: &Desired, status: &KonigleSpaceStatus) -> OriginFacts {
+    let Wish::Deploy(origin) = &desired.wish else { return OriginFacts::NotLooked };
+    if origin.fixed_name().is_some() {
+        return OriginFacts::NotLooked;
+    }
+    if let Some(name) = ArtifactName::last_of(origin, status.artifact.as_ref()) {
+        return OriginFacts::Named(name);
+    }
+    // It never named anything, and why not was told.
+    let told = status.condition("Ready").filter(|ready| ready.reason == Reason::AwaitingSource.word());
+    told.map_or(OriginFacts::NotLooked, |ready| OriginFacts::Unnamed {
+        problem: Problem { reason: Reason::AwaitingSource, message: ready.message.clone() },
+        last: None,
+        looking: false,
+    })
+}
+
+/// The wanted artifact as if it were on disk, of the size that the status tells.
+fn on_disk(status: &KonigleSpaceStatus) -> ArtifactFacts {
+    let upload = status.artifact.as_ref().and_then(|artifact| artifact.upload.clone()).unwrap_or_default();
+    let digest = upload.digest.parse().unwrap_or_else(|_| Digest::of(b""));
+    ArtifactFacts::OnDisk { upload: digest, size: u64::try_from(upload.size).unwrap_or(0) }
 }
 
 /// The job as the status last told, and the uat side as its resource last told.
@@ -254,7 +284,7 @@ fn said(space: &KonigleSpace, status: &KonigleSpaceStatus, desired: &Desired) ->
     let problem = Problem { reason: Reason::of(&ready.reason)?, message: ready.message.clone() };
     let asks = requests.reset(status) || requests.redeploy(status);
     let stands_in_the_way =
-        is_seen_by_the_operator_alone(problem.reason, status) && !is_mended_by_a_request(problem.reason);
+        is_seen_by_the_operator_alone(problem.reason, desired, status) && !is_mended_by_a_request(problem.reason);
     if asks && !stands_in_the_way {
         return None;
     }
@@ -299,8 +329,10 @@ fn in_its_words(planned: Step, said: Step) -> Step {
 }
 
 /// Whether the operator says so because of something that the cluster does not show.
-fn is_seen_by_the_operator_alone(reason: Reason, status: &KonigleSpaceStatus) -> bool {
+fn is_seen_by_the_operator_alone(reason: Reason, desired: &Desired, status: &KonigleSpaceStatus) -> bool {
     match reason {
+        // What Flux says of a source is not read here.
+        Reason::AwaitingSource => !desired.promotes(),
         // Konigle, Secrets, hosts of artifacts.
         Reason::Progressing
         | Reason::Downloading
@@ -336,7 +368,6 @@ fn is_seen_by_the_operator_alone(reason: Reason, status: &KonigleSpaceStatus) ->
         | Reason::ResolvingOutcome
         | Reason::ProgressingWithRetry
         | Reason::HeldByPromotion
-        | Reason::AwaitingSource
         | Reason::SpaceProvisioning
         | Reason::Suspended
         | Reason::SpaceStopped

@@ -1,6 +1,7 @@
 //! How progress looks: a block that is redrawn in place, or one plain line for each change.
 //!
-//! Pure. A job tells no percentage, so none is shown: its status, how long it has run of what it may, and its log.
+//! Pure. A job tells no percentage, so none is shown: its status, how long it has run of what it may, and its log. Of a
+//! download and an upload bytes are known, and shown as a bar ([`super::transfer`]).
 
 use std::collections::HashMap;
 
@@ -9,7 +10,9 @@ use kube::ResourceExt;
 
 use super::reading::{between, called, full_name, headline, kind, release};
 use super::screen::{Look, Mark, Tone, in_one_line};
-use crate::api::{Attempt, KonigleSpace};
+use super::transfer::{Stage, Transfer};
+use crate::api::{ArtifactStatus, Attempt, KonigleSpace};
+use crate::reason::Reason;
 use crate::time;
 
 /// How many lines of a job's log the live view shows.
@@ -38,8 +41,11 @@ fn block(space: &KonigleSpace, name_width: usize, now: Timestamp, look: Look) ->
         Some(attempt) if mark == Mark::Waiting => SPINNER[seconds_since(&attempt.started_at, now) % SPINNER.len()],
         _ => mark.sign(),
     };
-    let text = match &status.attempt {
-        Some(attempt) if mark == Mark::Waiting => running(attempt, now),
+    let transfer = Transfer::of(&status).filter(|_| mark == Mark::Waiting);
+    let text = match (&status.attempt, &status.artifact) {
+        (Some(attempt), _) if mark == Mark::Waiting => running(attempt, now),
+        // How far it is is told below.
+        (None, Some(artifact)) if transfer.is_some() && reason == Reason::Downloading.word() => downloading(artifact),
         _ => message,
     };
     let taken = 2 + name_width + 2 + reason.chars().count() + 2;
@@ -53,7 +59,14 @@ fn block(space: &KonigleSpace, name_width: usize, now: Timestamp, look: Look) ->
     let lines = log.map(|log| log.lines.as_slice()).unwrap_or_default();
     let shown = lines.iter().skip(lines.len().saturating_sub(LOG_LINES));
     let shown = shown.map(|line| look.paint(Tone::Dim, &format!("  │ {}", look.cut(line, 4))));
-    std::iter::once(first).chain(shown).collect()
+    let bar = transfer.map(|transfer| look.paint(Tone::Busy, &transfer.bar(look)));
+    std::iter::once(first).chain(bar).chain(shown).collect()
+}
+
+/// What is being downloaded, in one line.
+fn downloading(artifact: &ArtifactStatus) -> String {
+    let from = artifact.origin.as_ref().map_or_else(String::new, |origin| format!(" from {origin}"));
+    format!("downloading {}{from}", called(artifact.revision.as_deref(), &artifact.digest))
 }
 
 /// The attempt that is under way, in one line.
@@ -87,6 +100,9 @@ struct Told {
     message: String,
     attempt: i64,
     log_lines: i64,
+    /// The digest of the wanted artifact.
+    wanted: String,
+    stage: Option<Stage>,
 }
 
 /// One thing to tell.
@@ -115,13 +131,28 @@ impl Teller {
         let job = status.attempt.as_ref().and_then(|attempt| attempt.job_status.as_ref());
         let job = job.map(|word| format!(" (job {})", in_one_line(word))).unwrap_or_default();
         let step = format!("{reason}{job}");
-        // The message of a running job ends with the newest line of its log, which stands above already.
-        let is_told = told.step == step && !lines.is_empty();
-        if (told.step != step || told.message != message) && !is_told {
+        let transfer = Transfer::of(&status);
+        let stage = transfer.as_ref().map(Transfer::stage);
+        let wanted = status.artifact.as_ref().map(|artifact| artifact.digest.clone()).unwrap_or_default();
+        let is_download = reason == Reason::Downloading.word();
+        let goes_on = told.step == step && told.wanted == wanted && (stage.is_some() || is_download);
+        let is_told = if goes_on {
+            // The message of a download tells each percent: a tenth is enough for a line.
+            stage.is_none() || stage == told.stage
+        } else {
+            // That of a running job ends with the newest line of its log, which stands above already.
+            told.step == step && (told.message == message || !lines.is_empty())
+        };
+        if !is_told {
             let runs = if mark == Mark::Done { format!(" [{}]", release(&status)) } else { String::new() };
-            lines.push(Line::State(mark, format!("{step}{runs}: {message}")));
+            let far = match transfer {
+                Some(upload) if upload.is_upload() => format!(": {}", upload.words()),
+                Some(download) if !is_download => format!("; once more: {}", download.words()),
+                Some(_) | None => String::new(),
+            };
+            lines.push(Line::State(mark, format!("{step}{runs}: {message}{far}")));
         }
-        (told.step, told.message) = (step, message);
+        *told = Told { step, message, wanted, stage: stage.or(told.stage), ..*told };
         lines
     }
 }
@@ -137,9 +168,12 @@ pub fn new_log_lines(attempt: &Attempt, told: &mut i64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::api::LogTail;
+    use crate::api::{LogTail, TransferStatus};
     use crate::konigle::model::JobStatus;
+    use crate::observation::{ArtifactFacts, DownloadFacts};
     use crate::plugin::outlook::tests::resource;
     use crate::test_facts::*;
 
@@ -168,6 +202,69 @@ mod tests {
             assert!(lines.len() <= height, "{name}");
             insta::assert_snapshot!(name, lines.join("\n").replace('\u{1b}', "\\e"));
         }
+    }
+
+    /// A uat resource whose download is so far, in MiB.
+    fn downloading_with(bytes: u64, total: Option<u64>) -> KonigleSpace {
+        let facts = Facts::uat().but(|facts| {
+            facts.seen.artifact = ArtifactFacts::Downloading;
+            facts.seen.download = Some(DownloadFacts {
+                progress: TransferStatus::of(bytes << 20, total.map(|total| total << 20)),
+                running_for: Duration::from_secs(3),
+            });
+        });
+        resource(&facts.next())
+    }
+
+    /// One whose upload is so far, in MiB.
+    fn uploading_with(bytes: u64) -> KonigleSpace {
+        let mut space = resource(&Facts::uat().next());
+        let attempt = space.status.as_mut().unwrap().attempt.as_mut().unwrap();
+        attempt.upload = Some(TransferStatus::of(bytes << 20, Some(100 << 20)));
+        space
+    }
+
+    #[test]
+    fn transfers_have_a_bar() {
+        let mut tagged = downloading_with(430, Some(1024));
+        let artifact = tagged.status.as_mut().unwrap().artifact.as_mut().unwrap();
+        artifact.origin = Some("registry.example.com/team/shop:v1".to_owned());
+        let spaces = [&tagged, &downloading_with(430, None), &uploading_with(25)];
+        let shown = |colour, width| {
+            let lines = view(&spaces, now(), Look { colour, width: Some(width) }, 40);
+            lines.join("\n").replace('\u{1b}', "\\e")
+        };
+        insta::assert_snapshot!("transfers", shown(false, 100));
+        insta::assert_snapshot!("transfers_in_colour", shown(true, 100));
+        insta::assert_snapshot!("transfers_narrow", shown(false, 30));
+    }
+
+    #[test]
+    fn a_transfer_is_told_now_and_then() {
+        let mut teller = Teller::default();
+        let mut told = |space: &KonigleSpace| match &teller.news(space)[..] {
+            [] => String::new(),
+            [Line::State(mark, text)] => format!("{} {text}", mark.sign()),
+            other => panic!("{other:?}"),
+        };
+        let at = |bytes| downloading_with(bytes, Some(200));
+        assert_eq!(told(&at(1)), "◎ Downloading: downloading sha256:aaaaaaaaaaaa: 0 %, 1 of 200 MiB");
+        assert_eq!(told(&at(19)), "", "the same tenth");
+        assert_eq!(told(&at(20)), "◎ Downloading: downloading sha256:aaaaaaaaaaaa: 10 %, 20 of 200 MiB");
+        // It is packed.
+        assert_eq!(
+            told(&resource(&Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Downloading).next())),
+            ""
+        );
+        let upload = "◎ DeployRunning: attempt 1 of sha256:aaaaaaaaaaaa is on its way to Konigle";
+        assert_eq!(told(&resource(&Facts::uat().next())), upload);
+        assert_eq!(told(&uploading_with(25)), format!("{upload}: 25 %, 25 MiB of 100 MiB"));
+        assert_eq!(told(&uploading_with(29)), "");
+        assert_eq!(told(&uploading_with(30)), format!("{upload}: 30 %, 30 MiB of 100 MiB"));
+
+        let mut teller = Teller::default();
+        let lines = (0..=1000).filter(|bytes| !teller.news(&downloading_with(*bytes, None)).is_empty()).count();
+        assert_eq!(lines, 11, "each time that it has doubled");
     }
 
     #[test]

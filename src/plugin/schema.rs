@@ -3,6 +3,8 @@
 //! Pure. The schema's keywords are few, and so are their words here: those of kube-apiserver 1.36, so that a check in a
 //! pull request reads as the refusal would. `tests/it/manifests.rs` gives each of its manifests to both.
 
+mod hint;
+
 use kube_cel::{ErrorKind, Validator};
 use serde_json::{Map, Value};
 
@@ -41,6 +43,8 @@ pub struct Fault {
     pub field: String,
     /// What is wrong with it.
     pub message: String,
+    /// What may be meant instead; the API server says nothing of it.
+    pub hint: Option<String>,
     /// Whether the rules were not looked at because of it.
     is_blocking: bool,
 }
@@ -56,11 +60,21 @@ impl std::fmt::Display for Fault {
 
 impl Fault {
     fn new(field: &str, message: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), message: message.into(), is_blocking: false }
+        Self { field: field.to_owned(), message: message.into(), hint: None, is_blocking: false }
     }
 
     fn blocking(field: &str, message: impl Into<String>) -> Self {
         Self { is_blocking: true, ..Self::new(field, message) }
+    }
+
+    fn hinting(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+
+    /// All of it, for people.
+    #[must_use]
+    pub fn told(&self) -> String {
+        self.hint.as_ref().map_or_else(|| self.to_string(), |hint| format!("{self}: {hint}"))
     }
 }
 
@@ -120,17 +134,18 @@ fn refused_by_the_operator(manifest: &Value) -> Option<Fault> {
 
 /// Fields that nobody declared, as a strict API server names them.
 fn unknown_fields(schema: &Value, manifest: &Value) -> Vec<Fault> {
-    let mut names = Vec::new();
-    undeclared(schema, manifest, "", &mut names);
+    let mut unknown = Vec::new();
+    undeclared(schema, manifest, "", &mut unknown);
     if let Value::Object(metadata) = &manifest["metadata"] {
-        names.extend(
-            metadata.keys().filter(|key| !METADATA.contains(&key.as_str())).map(|key| format!("metadata.{key}")),
-        );
+        let names = metadata.keys().filter(|key| !METADATA.contains(&key.as_str()));
+        unknown.extend(names.map(|key| (format!("metadata.{key}"), hint::for_field("metadata", key, METADATA))));
     }
-    names.iter().map(|name| Fault::new("", format!("unknown field \"{name}\""))).collect()
+    let fault = |(name, hint)| Fault::new("", format!("unknown field \"{name}\"")).hinting(hint);
+    unknown.into_iter().map(fault).collect()
 }
 
-fn undeclared(schema: &Value, value: &Value, path: &str, names: &mut Vec<String>) {
+/// The paths of fields that are not in the schema, each with what may be meant.
+fn undeclared(schema: &Value, value: &Value, path: &str, unknown: &mut Vec<(String, Option<String>)>) {
     match value {
         Value::Object(fields) => {
             let Some(properties) = schema["properties"].as_object() else { return };
@@ -139,14 +154,17 @@ fn undeclared(schema: &Value, value: &Value, path: &str, names: &mut Vec<String>
                 match properties.get(key) {
                     // The metadata and the words before it are those of every object.
                     _ if path.is_empty() && matches!(key.as_str(), "apiVersion" | "kind" | "metadata") => {}
-                    Some(schema) => undeclared(schema, value, &at, names),
-                    None => names.push(at),
+                    Some(schema) => undeclared(schema, value, &at, unknown),
+                    None => {
+                        let hint = hint::for_field(path, key, properties.keys().map(String::as_str));
+                        unknown.push((at, hint));
+                    }
                 }
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                undeclared(&schema["items"], item, &format!("{path}[{index}]"), names);
+                undeclared(&schema["items"], item, &format!("{path}[{index}]"), unknown);
             }
         }
         _ => {}
@@ -247,9 +265,10 @@ fn string(schema: &Value, text: &str, path: &str, faults: &mut Vec<Fault>) {
         faults.push(Fault::new(path, message));
     }
     if let Some(words) = schema["enum"].as_array().filter(|words| !words.iter().any(|word| word == text)) {
+        let hint = hint::for_word(path, text, words.iter().filter_map(Value::as_str));
         let words: Vec<String> = words.iter().map(Value::to_string).collect();
         let message = format!("Unsupported value: {text:?}: supported values: {}", words.join(", "));
-        faults.push(Fault::blocking(path, message));
+        faults.push(Fault::blocking(path, message).hinting(hint));
     }
 }
 

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::arguments::{Data, Listing, Output};
 use super::connection::Connection;
 use super::failure::Failure;
-use super::reading::{Pending, ago, headline, pending, release};
+use super::reading::{Pending, ago, called, headline, pending, release};
 use super::screen::{Cell, Column, Look, Mark, Screen, table};
+use super::wanted;
 use crate::api::KonigleSpace;
 use crate::clock;
 
@@ -44,6 +45,9 @@ pub(super) fn render(spaces: &[KonigleSpace], shape: Shape, now: Timestamp, look
     const WIDE: &[Column] = &[
         Column { title: "SPACE", from_width: 0 },
         Column { title: "JOB", from_width: 0 },
+        Column { title: "ORIGIN", from_width: 0 },
+        Column { title: "SOURCE", from_width: 0 },
+        Column { title: "UPLOAD", from_width: 0 },
         Column { title: "URL", from_width: 0 },
         Column { title: "AGE", from_width: 0 },
     ];
@@ -89,11 +93,15 @@ fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
     }
     if shape.wide {
         let job = status.attempt.as_ref().and_then(|attempt| attempt.job_id.clone());
+        let short = |digest: Option<&str>| digest.map_or_else(|| "-".to_owned(), |digest| called(None, digest));
         let created = space.creation_timestamp().map(|at| at.0.to_string());
         cells.extend(
             [
                 or_dash(remote.id),
                 job.unwrap_or_else(|| "-".to_owned()),
+                wanted::origin(space).unwrap_or_else(|| "-".to_owned()),
+                short(wanted::source_digest(&status)),
+                short(wanted::upload_digest(&status)),
                 status.url.clone().unwrap_or_else(|| "-".to_owned()),
             ]
             .map(Cell::new),
@@ -141,6 +149,7 @@ mod tests {
             resource(&Facts::uat().in_flight(A).next().reset("1")),
             resource(&Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next()),
             resource(&unverified()),
+            packed(),
         ]
     }
 
@@ -153,6 +162,22 @@ mod tests {
             facts.status.conditions.push(condition);
         };
         Facts::production().runs(A).attributed(crate::api::Attribution::Inferred).next().but(changed)
+    }
+
+    /// One that deploys a folder of what Flux hands out.
+    fn packed() -> KonigleSpace {
+        let mut space = resource(&Facts::uat().runs(A).next());
+        space.spec.source = Some(crate::api::Source {
+            source_ref: Some(crate::api::FluxSourceReference {
+                kind: crate::api::FluxKind::GitRepository,
+                name: "shop".to_owned(),
+                path: Some("apps/shop".to_owned()),
+            }),
+            ..crate::api::Source::default()
+        });
+        let artifact = space.status.as_mut().unwrap().artifact.as_mut().unwrap();
+        artifact.source_digest = Some(B.to_owned());
+        space
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_saphyr::UserMessageFormatter;
 
 use super::arguments::Validating;
 use super::failure::Failure;
-use super::schema::{faults, is_ours};
+use super::schema::{Fault, faults, is_ours};
 use super::screen::{Mark, Screen};
 
 /// Checks them all, and says of each what it is.
@@ -101,7 +101,7 @@ fn judge(object: &Value) -> Verdict {
     if !is_ours(object) {
         return Verdict::Skipped(name);
     }
-    let faults: Vec<String> = faults(object).iter().map(ToString::to_string).collect();
+    let faults: Vec<String> = faults(object).iter().map(Fault::told).collect();
     if faults.is_empty() { Verdict::Valid(name) } else { Verdict::Invalid(name, faults) }
 }
 
@@ -130,7 +130,7 @@ items:
     metadata: {name: shop}
     spec: {space: {id: '7'}, credentials: {secretRef: {name: konigle}}, promotion: {from: {nam: uat}}}
 ";
-        let invalid = vec!["unknown field \"spec.promotion.from.nam\"".to_owned()];
+        let invalid = vec!["unknown field \"spec.promotion.from.nam\": did you mean name?".to_owned()];
         assert_eq!(
             check(text),
             Ok(vec![

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::desired::{Approval, Wish};
+use crate::origin::{OciOrigin, OciReference, Origin};
 use crate::plan::tests::all_rows;
 use crate::test_facts::*;
 
@@ -30,9 +31,13 @@ fn manifest(facts: &Facts, status: Option<&KonigleSpaceStatus>) -> Value {
         },
     });
     match &facts.desired.wish {
-        Wish::Deploy(wish) => {
-            resource["spec"]["source"] = json!({"http": {"url": wish.url.as_str(), "digest": wish.digest.to_string()}});
+        Wish::Deploy(Origin::Http(http)) => {
+            resource["spec"]["source"] = json!({"http": {"url": http.url.as_str(), "digest": http.digest.to_string()}});
         }
+        Wish::Deploy(Origin::Oci(OciOrigin { repository, reference: OciReference::Tag(tag), .. })) => {
+            resource["spec"]["source"] = json!({"oci": {"repository": repository.to_string(), "tag": tag}});
+        }
+        Wish::Deploy(origin) => panic!("{origin} is not among the facts"),
         Wish::Promote { from, approval } => {
             let mut promotion = json!({"from": {"name": from}});
             match approval {

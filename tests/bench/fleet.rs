@@ -1,18 +1,18 @@
 //! A thousand resources that are as they should be: how soon they are known, what they cost in memory and in requests.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::ListParams;
 use serde_json::json;
 
+use crate::memory::Memory;
 use crate::report::{Report, count, short};
 use crate::stage::{NO_RATE_LIMIT, Stage, spec};
 use crate::support::namespace::{Namespace, ready_reason, wait_for};
 use crate::support::operator::Operator;
 use crate::support::process::POLL;
-use crate::support::{Context, Failure, Result};
+use crate::support::{Failure, Result};
 
 const RESOURCES: usize = 1000;
 /// `spec.interval`, in seconds.
@@ -61,7 +61,7 @@ impl Fleet {
             "first start until all are settled, a status written for each",
             format!("{} s", short(began.elapsed().as_secs_f64())),
         );
-        report.row("memory then, and at its highest", memory(&mut operator)?.to_string());
+        report.row("memory then, and at its highest", Memory::of(operator.process())?.to_string());
 
         let before = stage.looks(&spaces).await?;
         let began = Instant::now();
@@ -95,7 +95,7 @@ impl Fleet {
         };
         let minutes = self.settled.elapsed().as_secs_f64() / 60.0;
         report.row("requests to Konigle a minute", short(count(made)? / minutes));
-        let memory = memory(&mut self.operator)?;
+        let memory = Memory::of(self.operator.process())?;
         report.aim("resident memory", (memory.resident, 40.0), " MiB");
         report.row("resident memory at its highest since the restart", format!("{} MiB", short(memory.highest)));
         match all_settled(&self.namespace).await? {
@@ -110,27 +110,4 @@ async fn all_settled(namespace: &Namespace) -> Result<Option<()>> {
     let list = namespace.spaces().list(&ListParams::default()).await?;
     let settled = list.iter().filter(|space| ready_reason(space) == Some("Assumed")).count();
     Ok((settled == RESOURCES).then_some(()))
-}
-
-/// A process's memory, in MiB.
-struct Memory {
-    resident: f64,
-    highest: f64,
-}
-
-impl std::fmt::Display for Memory {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} and {} MiB", short(self.resident), short(self.highest))
-    }
-}
-
-fn memory(operator: &mut Operator) -> Result<Memory> {
-    let path = format!("/proc/{}/status", operator.process().id());
-    let status = fs::read_to_string(&path).context("reading the operator's memory")?;
-    let mebibytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next()?.parse::<f64>().ok());
-        number.map(|kibibytes| kibibytes / 1024.0).ok_or_else(|| Failure::new(format!("the kernel tells no {name}")))
-    };
-    Ok(Memory { resident: mebibytes("VmRSS")?, highest: mebibytes("VmHWM")? })
 }

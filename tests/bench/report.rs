@@ -37,8 +37,17 @@ impl Report {
 
     /// A figure that should not be above `aim`.
     pub(crate) fn aim(&mut self, what: &str, (figure, aim): (f64, f64), unit: &str) {
-        let verdict = if figure <= aim { "met" } else { "MISSED" };
-        self.push(what, format!("{}{unit}", short(figure)), format!("at most {}{unit}: {verdict}", short(aim)));
+        self.judge(what, figure, (figure <= aim, "at most", aim), unit);
+    }
+
+    /// A figure that should not be below `aim`.
+    pub(crate) fn at_least(&mut self, what: &str, (figure, aim): (f64, f64), unit: &str) {
+        self.judge(what, figure, (figure >= aim, "at least", aim), unit);
+    }
+
+    fn judge(&mut self, what: &str, figure: f64, (holds, bound, aim): (bool, &str, f64), unit: &str) {
+        let verdict = if holds { "met" } else { "MISSED" };
+        self.push(what, format!("{}{unit}", short(figure)), format!("{bound} {}{unit}: {verdict}", short(aim)));
     }
 
     /// The whole table. `took` is how long all measurements took.

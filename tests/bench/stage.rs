@@ -27,9 +27,9 @@ pub(crate) struct Stage {
     pub(crate) artifact: Artifact,
     /// Its bytes.
     pub(crate) zip: Vec<u8>,
+    /// Serves it, and others.
+    pub(crate) artifacts: Artifacts,
     control_plane: ControlPlane,
-    /// Serves it.
-    _artifacts: Artifacts,
 }
 
 impl Stage {
@@ -41,7 +41,7 @@ impl Stage {
         let artifacts = Artifacts::start().await?;
         let zip = crate::support::artifacts::application("1")?;
         let artifact = artifacts.serve("/shop-1.zip", zip.clone());
-        Ok(Self { simulator, artifact, zip, control_plane, _artifacts: artifacts })
+        Ok(Self { simulator, artifact, zip, artifacts, control_plane })
     }
 
     /// A namespace with the Secret of the tenant of the same name.

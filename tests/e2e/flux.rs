@@ -2,7 +2,7 @@
 //! its Kustomizations are Ready when, and only when, what the commit asks for runs.
 //!
 //! What is not real of Flux is source-controller: its part is to put what a repository holds on a web server and to say
-//! so in the `GitRepository`'s status, which [`source`] does.
+//! so in the `GitRepository`'s status, which the test bed does.
 
 mod controller;
 mod kustomization;
@@ -10,10 +10,9 @@ mod operator;
 mod scene;
 mod scenes;
 mod source;
+mod sources;
 
 use std::time::Instant;
-
-use kube::api::{Api, DynamicObject};
 
 use crate::cluster::Cluster;
 use crate::history::{History, objects};
@@ -30,7 +29,6 @@ struct Flux {
     began: Instant,
     kustomizations: History,
     spaces: History,
-    repositories: Api<DynamicObject>,
     controller: Process,
     cluster: Cluster,
 }
@@ -39,8 +37,8 @@ impl Flux {
     async fn start() -> Result<Self> {
         let began = Instant::now();
         let steps = Steps::new("flux", began);
-        let cluster =
-            Cluster::start("flux", JOB_SECONDS, &["suspended", "stalled", "automatic", "pruned", "byhand"]).await?;
+        let webapps = ["suspended", "stalled", "automatic", "pruned", "byhand", "monorepo", "missing"];
+        let cluster = Cluster::start("flux", JOB_SECONDS, &webapps).await?;
         steps.saw("etcd, kube-apiserver, kube-controller-manager, konigle-sim and the operator run");
         let controller = controller::start(&cluster).await?;
         steps.saw("kustomize-controller runs, with the CRDs of its and source-controller's release");
@@ -50,7 +48,6 @@ impl Flux {
             began,
             kustomizations: History::start(api(kustomization::API_VERSION, "Kustomization")).await?,
             spaces: History::start(api("cloud.konigle.com/v1alpha1", "KonigleSpace")).await?,
-            repositories: api(source::API_VERSION, "GitRepository"),
             controller,
             cluster,
         })
@@ -71,6 +68,8 @@ pub(crate) async fn kustomizations() -> Result<()> {
         scenes::automatic(&flux),
         scenes::pruned(&flux),
         scenes::by_hand(&flux),
+        sources::brought_along(&flux),
+        sources::missing(&flux),
         operator::installed(&flux),
     );
     let log = flux.controller.see_log();

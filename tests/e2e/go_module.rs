@@ -29,8 +29,7 @@ pub(crate) async fn install_crds(kubectl: &Kubectl, part: &str, module: &str, fo
     wait_for("all CRDs served", async || Ok(kubectl.run(&established).await.ok())).await.map(drop)
 }
 
-/// Where the files of a module are: fetched once per machine, in the version that the part's `go.mod` has unless
-/// `module` names one.
+/// Where the files of a module are: fetched once per machine, in the version that the part's `go.mod` has.
 fn module_folder(part: &str, module: &str) -> Result<PathBuf> {
     let asking = || format!("go mod download -json {module}");
     let mut command = Command::new("go");

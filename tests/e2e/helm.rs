@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use konigle_operator::api::FluxKind;
 use kube::api::{Api, PostParams};
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ use crate::say;
 use crate::shop::Shop;
 use crate::support::artifacts::Artifacts;
 use crate::support::control_plane::ControlPlane;
+use crate::support::flux_source::install_crds;
 use crate::support::helm::{Helm, chart, copy_of_chart};
 use crate::support::namespace::{deploys, wait_for};
 use crate::support::operator::{Operator, OperatorOptions};
@@ -205,10 +207,23 @@ impl Bed {
         let known = async || Ok(account.may_all(&client, &granted).await?.then_some(()));
         wait_for("all rights known to the API server", known).await?;
 
+        install_crds(&self.cluster.kubectl).await?;
+        for shop in shops {
+            shop.use_sources().await?;
+        }
         let mut operator = self.operator(&deployment).await?;
         for shop in shops {
             shop.live(&self.artifacts).await?;
         }
+        wait_for("all of Flux's kinds watched", async || {
+            let log = fs::read_to_string(operator.log())?;
+            Ok(FluxKind::ALL
+                .iter()
+                .all(|kind| log.contains(&format!("Flux's {} is listed", kind.word())))
+                .then_some(()))
+        })
+        .await?;
+        say("with Flux's CRDs installed, and KonigleSpaces that name each kind of source, it watches these");
         let leases: Api<Lease> = Api::namespaced(client, OPERATOR_NAMESPACE);
         let holder = leases.get(ACCOUNT).await?.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
         is_equal(&holder.as_str(), &POD)?;
@@ -222,7 +237,8 @@ impl Bed {
         compare(&granted, &used.rights(&granted))?;
         let urls: Vec<&str> = used.urls.iter().map(String::as_str).collect();
         say(&format!("beside these, open to every account: {}", urls.join(", ")));
-        is_equal(&urls, &vec!["/openapi/v3/apis/cloud.konigle.com/v1alpha1"])
+        let flux = ["/apis/source.toolkit.fluxcd.io", "/apis/source.toolkit.fluxcd.io/v1"];
+        is_equal(&urls, &[&flux[..], &["/openapi/v3/apis/cloud.konigle.com/v1alpha1"]].concat())
     }
 
     async fn deployment(&self) -> Result<Deployment> {

@@ -1,7 +1,7 @@
 //! A shop in a namespace of its own: a uat and a production Space, and the whole of what the operator does for them.
 
 use k8s_openapi::api::events::v1::Event;
-use konigle_operator::api::{KonigleSpace, RELEASED};
+use konigle_operator::api::{FluxKind, KonigleSpace, RELEASED};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use reqwest::Method;
@@ -46,6 +46,17 @@ impl Shop {
         let namespace = Namespace::create(control_plane, "shop").await?;
         namespace.write_token(TOKEN).await?;
         Ok(Self { namespace, uat: uat.to_owned(), production: production.to_owned() })
+    }
+
+    /// Applies KonigleSpaces that name a source of each kind that Flux has. They are not to be acted on, and of no Space.
+    pub(crate) async fn use_sources(&self) -> Result<()> {
+        for kind in FluxKind::ALL {
+            let mut spec = deploys("1", "", "");
+            spec["source"] = json!({"sourceRef": {"kind": kind, "name": "shop"}});
+            spec["suspend"] = json!(true);
+            self.namespace.apply(&format!("from-{}", kind.word().to_lowercase()), &spec).await?;
+        }
+        Ok(())
     }
 
     /// Deploys a version, promotes it, and deploys another one; all that follows is written when it returns.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::artifacts::Artifact;
-use crate::support::run_folder::{new_folder, package};
+use crate::support::run_folder::{copy_folder, new_folder, package};
 use crate::support::{Context, Result};
 
 /// The files, in a folder.
@@ -37,6 +37,11 @@ impl Tree {
         format!("{}shop-production", self.prefix)
     }
 
+    /// The name of the source that [`Tree::write_uat_from_flux`] brings along.
+    pub(crate) fn source(&self) -> String {
+        format!("{}shop", self.prefix)
+    }
+
     /// uat runs this artifact; `more` are further changes by their path.
     pub(crate) fn write_uat(&self, artifact: &Artifact, more: &[(&str, Value)]) -> Result<()> {
         let http = "/spec/source/http";
@@ -48,6 +53,37 @@ impl Tree {
     /// Production is promoted from that uat; `more` are further changes by their path.
     pub(crate) fn write_production(&self, more: &[(&str, Value)]) -> Result<()> {
         self.write("production", &[("/spec/promotion/from/name".to_owned(), json!(self.uat()))], more)
+    }
+
+    /// uat runs what a source of Flux hands out, as `deploy/examples/sources/flux` has it, and production beside it follows by
+    /// itself. The source is left out where somebody forgot it.
+    pub(crate) fn write_uat_from_flux(&self, brings_its_source: bool) -> Result<()> {
+        let example = self.folder.join("example");
+        if !example.exists() {
+            copy_folder(&package().join("deploy/examples/sources/flux"), &example)?;
+        }
+        let replace = |path: &str, value: Value| json!({"op": "replace", "path": path, "value": value});
+        let webapp = replace("/spec/space/webapp", json!(self.webapp));
+        let uat = [webapp.clone(), replace("/spec/source/sourceRef/name", json!(self.source()))];
+        let production = [
+            webapp,
+            replace("/spec/promotion/from/name", json!(self.uat())),
+            replace("/spec/promotion/policy", json!("Automatic")),
+        ];
+        let patch = |target: Value, patch: Value| json!({"target": target, "patch": patch.to_string()});
+        let mut patches = vec![
+            patch(json!({"kind": "KonigleSpace", "name": "shop-uat"}), json!(uat)),
+            patch(json!({"kind": "KonigleSpace", "name": "shop-production"}), json!(production)),
+        ];
+        if !brings_its_source {
+            let removed = json!({"kind": "GitRepository", "metadata": {"name": "shop"}, "$patch": "delete"});
+            patches.push(patch(json!({"kind": "GitRepository"}), removed));
+        }
+        let file = "production.yaml";
+        let manifest = fs::read_to_string(package().join("deploy/examples").join(file)).context(file)?;
+        self.write_file(&format!("uat/{file}"), &manifest)?;
+        let kustomization = self.kustomization(&json!(["../example", file]), &json!(patches));
+        self.write_file("uat/kustomization.yaml", &kustomization.to_string())
     }
 
     /// Takes a resource away, and leaves something else in its folder.
@@ -75,16 +111,21 @@ impl Tree {
             .map(|(path, value)| json!({"op": "add", "path": path, "value": value}))
             .collect();
         let file = format!("{environment}.yaml");
-        let kustomization = json!({
+        let patches = json!([{"target": {"kind": "KonigleSpace"}, "patch": json!(changes).to_string()}]);
+        let kustomization = self.kustomization(&json!([file]), &patches);
+        self.write_file(&format!("{environment}/{file}"), &manifest)?;
+        self.write_file(&format!("{environment}/kustomization.yaml"), &kustomization.to_string())
+    }
+
+    fn kustomization(&self, resources: &Value, patches: &Value) -> Value {
+        json!({
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": self.namespace,
             "namePrefix": self.prefix,
-            "resources": [file],
-            "patches": [{"target": {"kind": "KonigleSpace"}, "patch": json!(changes).to_string()}],
-        });
-        self.write_file(&format!("{environment}/{file}"), &manifest)?;
-        self.write_file(&format!("{environment}/kustomization.yaml"), &kustomization.to_string())
+            "resources": resources,
+            "patches": patches,
+        })
     }
 
     fn write_file(&self, path: &str, text: &str) -> Result<()> {

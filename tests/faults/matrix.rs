@@ -13,7 +13,7 @@ use crate::support::run_folder::package;
 use crate::support::{Context, Failure, Result};
 
 /// The numbers of the matrix; a row that is tried in several ways has one row with a letter for each.
-const NUMBERS: std::ops::RangeInclusive<u32> = 1..=55;
+const NUMBERS: std::ops::RangeInclusive<u32> = 1..=61;
 
 /// One fault, and what must come of it.
 pub(crate) struct Row {

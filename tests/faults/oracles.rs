@@ -44,14 +44,25 @@ pub(crate) async fn posted_once(stage: &Stage, digest: &str) -> Result<Value> {
 
 /// LEDGER and CR: the resource is Ready with this digest, which was deployed once, and a further look changes nothing.
 pub(crate) async fn deployed_once(stage: &Stage, digest: &str) -> Result<KonigleSpace> {
+    deployed_as(stage, digest, Some(digest)).await
+}
+
+/// As [`deployed_once`], where what is sent has a digest of its own, which the status tells.
+pub(crate) async fn packed_once(stage: &Stage, digest: &str) -> Result<KonigleSpace> {
+    deployed_as(stage, digest, None).await
+}
+
+async fn deployed_as(stage: &Stage, digest: &str, sent: Option<&str>) -> Result<KonigleSpace> {
     let deployed = |space: &KonigleSpace| is_ready(space) && runs(space, digest);
-    stage.namespace.wait_longer_for(SHOP, "deployed", LONGEST_OUTCOME, deployed).await?;
-    posted_once(stage, digest).await?;
+    let space = stage.namespace.wait_longer_for(SHOP, "deployed", LONGEST_OUTCOME, deployed).await?;
+    let upload = space.status.and_then(|status| status.artifact?.upload).map(|upload| upload.digest);
+    let sent = sent.map_or_else(|| upload.unwrap_or_default(), str::to_owned);
+    posted_once(stage, &sent).await?;
     let looked = stage.look_now(SHOP).await?;
     let status = looked.status.clone().unwrap_or_default();
     check(deployed(&looked), || format!("it did not stay Ready: {status:?}"))?;
     check(status.condition("Drifted").is_none(), || format!("our own job is taken for somebody else's: {status:?}"))?;
-    let entry = posted_once(stage, digest).await?;
+    let entry = posted_once(stage, &sent).await?;
     check(entry["outcome"] == "success", || format!("Ready before the job ended: {entry}"))?;
     let job = status.release.and_then(|release| release.job_id);
     check(job.is_none() || job.as_deref() == entry["job"].as_str(), || {

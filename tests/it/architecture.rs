@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["konigle", "artifact", "health"],
     // Decisions, all pure.
     &["footprint", "released"],
+    &["origin"],
     &["desired"],
     &["observation"],
     &["wish"],
@@ -30,9 +31,10 @@ const LAYERS: &[&[&str]] = &[
     &["status"],
     &["tally"],
     // What a pass is given.
-    &["credentials", "memory", "live_lists", "turns"],
+    &["credentials", "memory", "live_lists", "sources", "turns"],
     &["context"],
     // The steps of a pass, and the pass.
+    &["lookup"],
     &["observe", "record"],
     &["download", "release"],
     &["reconcile"],
@@ -50,6 +52,7 @@ const PURE: &[&str] = &[
     "text",
     "redact",
     "commands",
+    "origin",
     "desired",
     "observation",
     "wish",
@@ -63,6 +66,8 @@ const PURE: &[&str] = &[
     "plugin::progress",
     "plugin::reading",
     "plugin::schema",
+    "plugin::transfer",
+    "plugin::wanted",
 ];
 
 /// What makes a file impure, and the reason to say.

@@ -1,7 +1,11 @@
 //! The artifact store against hosts on loopback that behave well, badly, and not at all.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{Cursor, Read, Write};
+mod registries;
+mod resuming;
+mod tokens;
+
+use std::io::{Cursor, Write};
 use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +21,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream;
-use konigle_operator::artifact::{Artifact, Auth, Digest, FetchError, HttpSource, Limits, Store};
+use konigle_operator::artifact::{
+    Artifact, ArtifactCredentials, Auth, Digest, FetchError, Key, Limits, Part, Place, Repository, Scope, Source,
+    SourceField, Store,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,14 +47,23 @@ fn archive(marker: &str) -> Vec<u8> {
 }
 
 fn limits() -> Limits {
-    Limits { allow_insecure: true, ..Limits::default() }
+    Limits { allow_insecure: true, resume_delay: Duration::from_millis(1), ..Limits::default() }
 }
 
-fn source(url: &str, digest: Digest) -> HttpSource {
-    HttpSource { url: Url::parse(url).unwrap(), digest, auth: None, ca: None }
+fn key(digest: Digest) -> Key {
+    Key { scope: Scope::Public, digest, part: Part::Whole }
 }
 
-async fn fetch(store: &Store, source: &HttpSource) -> Result<Artifact, FetchError> {
+fn source(url: &str, digest: Digest) -> Source {
+    let place = Place::Url(Url::parse(url).unwrap(), SourceField::Http);
+    Source { key: key(digest), place, credentials: ArtifactCredentials::default() }
+}
+
+fn with_auth(source: Source, auth: Option<Auth>) -> Source {
+    Source { credentials: ArtifactCredentials { auth, ca: None }, ..source }
+}
+
+async fn fetch(store: &Store, source: &Source) -> Result<Artifact, FetchError> {
     store.fetch(source, &CancellationToken::new()).await
 }
 
@@ -200,7 +216,7 @@ async fn a_file_is_fetched_once_and_kept() {
     let digest = Digest::of(&bytes);
     let host = Host::with_file(bytes.clone()).await;
     let fixture = Fixture::new(limits());
-    assert_eq!(fixture.store.get(&digest).await, None);
+    assert_eq!(fixture.store.get(&key(digest)).await, None);
     let from_host = source(&host.url("/shop.zip"), digest);
     let artifact = fetch(&fixture.store, &from_host).await.unwrap();
     assert_eq!((artifact.digest, artifact.size), (digest, bytes.len() as u64));
@@ -214,9 +230,9 @@ async fn a_file_is_fetched_once_and_kept() {
     let elsewhere = source("http://127.0.0.1:1/gone.zip", digest);
     assert_eq!(fetch(&fixture.store, &elsewhere).await.as_ref(), Ok(&artifact), "no request is made");
     let fixture = fixture.reopened(limits());
-    assert_eq!(fixture.store.get(&digest).await, None, "this process has not hashed it, and a look does not");
+    assert_eq!(fixture.store.get(&key(digest)).await, None, "this process has not hashed it, and a look does not");
     assert_eq!(fetch(&fixture.store, &elsewhere).await.as_ref(), Ok(&artifact), "it outlives the process");
-    assert_eq!(fixture.store.get(&digest).await, Some(artifact));
+    assert_eq!(fixture.store.get(&key(digest)).await, Some(artifact));
 }
 
 #[tokio::test]
@@ -241,6 +257,48 @@ async fn callers_share_one_download_and_its_failure() {
     assert_unavailable(outcomes[0].as_ref().unwrap_err(), "404");
     assert!(outcomes[1..].iter().all(Result::is_ok), "another source's failure is not theirs: {outcomes:?}");
     assert_eq!(host.requests(), 3);
+}
+
+#[tokio::test]
+async fn what_was_fetched_with_credentials_serves_its_namespace_alone() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let host = Host::with_file(bytes).await;
+    let fixture = Fixture::new(limits());
+    let of = |namespace: &str| Key { scope: Scope::Namespace(namespace.to_owned()), digest, part: Part::Whole };
+    let from_host = |namespace: &str| Source { key: of(namespace), ..source(&host.url("/shop.zip"), digest) };
+    fetch(&fixture.store, &from_host("shop")).await.unwrap();
+    assert_eq!(fixture.store.get(&of("other")).await, None, "who knows the digest alone gets nothing");
+    assert_eq!(fixture.store.get(&key(digest)).await, None);
+    let nowhere = Source { key: of("other"), ..source("http://127.0.0.1:1/gone.zip", digest) };
+    assert_unavailable(&fetch(&fixture.store, &nowhere).await.unwrap_err(), "cannot be connected to");
+    fetch(&fixture.store, &from_host("other")).await.unwrap();
+    assert_eq!(host.requests(), 2, "each namespace shows that it may have it");
+
+    // Another process keeps them apart as well.
+    let fixture = fixture.reopened(limits());
+    let again = Source { key: of("shop"), ..source("http://127.0.0.1:1/gone.zip", digest) };
+    let artifact = fetch(&fixture.store, &again).await.unwrap();
+    assert!(artifact.path.starts_with(fixture.directory.path().join("namespaces/shop")), "{artifact:?}");
+    let third = Source { key: of("third"), ..again };
+    assert_unavailable(&fetch(&fixture.store, &third).await.unwrap_err(), "cannot be connected to");
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_taken_for_a_file_is_still_a_manifest() {
+    let manifest = b"{\"layers\": []}".to_vec();
+    let digest = Digest::of(&manifest);
+    let host = Host::with_file(manifest).await;
+    let fixture = Fixture::new(limits());
+    let error = fetch(&fixture.store, &source(&host.url("/manifest"), digest)).await.unwrap_err();
+    assert!(matches!(error, FetchError::Rejected { .. }), "{error:?}");
+    let repository = Repository::parse("127.0.0.1:1/shop").unwrap();
+    let layer = Source {
+        key: Key { part: Part::Layer(None), ..key(digest) },
+        place: Place::Oci(repository),
+        ..source(&host.url("/"), digest)
+    };
+    assert_unavailable(&fetch(&fixture.store, &layer).await.unwrap_err(), "cannot be connected to");
 }
 
 #[tokio::test]
@@ -393,7 +451,7 @@ async fn credentials_go_to_their_origin_only() {
         host.seen.lock().unwrap().clear();
         other.seen.lock().unwrap().clear();
         let url = host.url(&format!("{path}?signature={SECRET}"));
-        let source = HttpSource { auth: Some(auth.clone()), ..source(&url, digest) };
+        let source = with_auth(source(&url, digest), Some(auth.clone()));
         assert!(!format!("{source:?}").contains(SECRET), "{source:?}");
         fetch(&Fixture::new(limits()).store, &source).await.unwrap();
         let here: Vec<_> = host.authorization().into_iter().flatten().collect();
@@ -422,7 +480,7 @@ async fn credentials_do_not_come_back_after_a_detour() {
     .await;
     host.address.clone_into(&mut address.lock().unwrap());
     let auth = Some(Auth::Bearer(SECRET.to_owned().into()));
-    let source = HttpSource { auth, ..source(&host.url("/"), Digest::of(b"")) };
+    let source = with_auth(source(&host.url("/"), Digest::of(b"")), auth);
     let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
     assert_unavailable(&error, "are not sent");
     assert_eq!(host.authorization(), [Some(format!("Bearer {SECRET}")), None]);
@@ -432,7 +490,7 @@ async fn credentials_do_not_come_back_after_a_detour() {
 async fn refused_credentials_name_their_secret() {
     let host = Host::start(|_| StatusCode::FORBIDDEN.into_response()).await;
     let auth = Some(Auth::Bearer(SECRET.to_owned().into()));
-    let source = HttpSource { auth, ..source(&host.url("/"), Digest::of(b"")) };
+    let source = with_auth(source(&host.url("/"), Digest::of(b"")), auth);
     let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
     assert_unavailable(&error, "answered 403; check the credentials in spec.source.http.secretRef");
 }
@@ -495,7 +553,8 @@ async fn addresses_that_are_not_public_see_no_connection() {
 #[tokio::test]
 async fn a_ca_that_is_none_is_named() {
     for ca in [&b""[..], b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        let source = HttpSource { ca: Some(ca.to_vec()), ..source("https://127.0.0.1:1/x", Digest::of(b"")) };
+        let credentials = ArtifactCredentials { auth: None, ca: Some(ca.to_vec()) };
+        let source = Source { credentials, ..source("https://127.0.0.1:1/x", Digest::of(b"")) };
         let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
         assert!(matches!(error, FetchError::CertificateInvalid { .. }), "{error:?}");
     }
@@ -569,17 +628,17 @@ async fn a_corrupt_file_is_downloaded_again() {
         let artifact = fetch(&fixture.store, &from_host).await.unwrap();
         std::fs::write(&artifact.path, content).unwrap();
         let fixture = fixture.reopened(limits());
-        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &source("http://127.0.0.1:1/gone.zip", digest)).await.unwrap_err();
         assert_eq!(fixture.files(), Vec::<String>::new(), "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
         assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes, "{because}");
         // Without a restart: another size is seen at once, and so is a file that is gone.
         std::fs::write(&artifact.path, "short").unwrap();
-        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
         std::fs::remove_file(&artifact.path).unwrap();
-        assert_eq!(fixture.store.get(&digest).await, None, "{because}");
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
     }
 }
@@ -600,20 +659,22 @@ async fn the_budget_evicts_what_was_used_longest_ago() {
     for (number, digest) in [(0, a), (1, b)] {
         fetched.push(fetch(&fixture.store, &source(&host.url(&format!("/{number}")), digest)).await.unwrap());
     }
-    fixture.store.get(&a).await.unwrap();
-    let mut open = std::fs::File::open(&fetched[1].path).unwrap();
+    fixture.store.get(&key(a)).await.unwrap();
+    let used = fetched.remove(1);
+    drop(fetched);
     fetch(&fixture.store, &source(&host.url("/2"), c)).await.unwrap();
-    assert_eq!(fixture.store.get(&b).await, None);
-    assert!(fixture.store.get(&a).await.is_some());
-    assert!(fixture.store.get(&c).await.is_some());
-    let mut still = Vec::new();
-    open.read_to_end(&mut still).unwrap();
-    assert_eq!(Digest::of(&still), b, "who has it open goes on reading");
+    assert_eq!(fixture.store.get(&key(a)).await, None, "`b` was used before it, and is in use");
+    assert_eq!(Digest::of(&std::fs::read(&used.path).unwrap()), b);
+    drop(used);
+    fetch(&fixture.store, &source(&host.url("/0"), a)).await.unwrap();
+    assert_eq!(fixture.store.get(&key(b)).await, None, "nobody uses it any more");
+    assert!(fixture.store.get(&key(a)).await.is_some());
+    assert!(fixture.store.get(&key(c)).await.is_some());
 
     let fixture = fixture.reopened(Limits { store_budget: 1, ..limits });
     assert_eq!(fixture.files(), Vec::<String>::new(), "a smaller budget acts at the next start");
     fetch(&fixture.store, &source(&host.url("/0"), a)).await.unwrap();
-    assert!(fixture.store.get(&a).await.is_some(), "the artifact that was just fetched stays");
+    assert!(fixture.store.get(&key(a)).await.is_some(), "the artifact that was just fetched stays");
 }
 
 #[tokio::test]

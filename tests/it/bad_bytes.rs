@@ -16,14 +16,15 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::support::run_folder::package;
-use functions::{answers, archive, log, retry_after, urls};
+use functions::{answers, archive, log, packing, retry_after, urls};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     ("answers", answers::check),
     ("archive", archive::check),
     ("log", log::check),
+    ("packing", packing::check),
     ("retry_after", retry_after::check),
     ("urls", urls::check),
 ];
@@ -103,6 +104,17 @@ proptest! {
         files.extend(extra);
         let method = if deflated { CompressionMethod::Deflated } else { CompressionMethod::Stored };
         archive::check(&damaged(zipped(&files, method, &comment), &damage));
+    }
+
+    #[test]
+    fn tar_files_of_any_bytes(bytes in vec(any::<u8>(), 0..1500)) {
+        packing::check(&bytes);
+    }
+
+    #[test]
+    fn tar_files_that_are_nearly_right(kept in prop::sample::select(vec!["good", "pax-name", "gnu-name", "with-links"]), damage in damage()) {
+        let good = fs::read(package().join("tests/fuzz/corpus/packing").join(kept)).unwrap();
+        packing::check(&damaged(good, &damage));
     }
 
     #[test]

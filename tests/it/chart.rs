@@ -7,8 +7,9 @@ mod install;
 mod refusals;
 mod rendering;
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use konigle_operator::api::KonigleSpace;
-use kube::api::PostParams;
+use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
 use crate::support::Result;
@@ -99,6 +100,28 @@ async fn what_artifact_hub_shows_is_of_this_version() -> Result<()> {
         let example: KonigleSpace = serde_json::from_value(example)?;
         namespace.spaces().create(&PostParams { dry_run: true, ..PostParams::default() }, &example).await?;
     }
+    Ok(())
+}
+
+/// The NetworkPolicy by which Flux lets the operator in names the very pod that the chart makes.
+#[tokio::test]
+async fn the_operator_is_let_in_to_fluxs_artifacts() -> Result<()> {
+    let policy = manifest("deploy/flux/networkpolicy.yaml", "NetworkPolicy", "allow-konigle-operator")?;
+    let from = &policy["spec"]["ingress"][0]["from"][0];
+    let objects = Helm::offline().await?.template(&chart(), &[]).await?;
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    for (label, value) in from["podSelector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(&labels[label], value, "{label}");
+    }
+    let namespace = &from["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
+    assert_eq!(namespace, &deployment["metadata"]["namespace"]);
+
+    let client = ControlPlane::shared().await?.client().await?;
+    let mut policy: NetworkPolicy = serde_json::from_value(policy)?;
+    policy.metadata.namespace = Some("default".to_owned());
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    Api::<NetworkPolicy>::namespaced(client, "default").create(&dry_run, &policy).await?;
     Ok(())
 }
 

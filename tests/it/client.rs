@@ -85,6 +85,7 @@ fn upload(size: usize) -> (NamedTempFile, Upload) {
         display_name: "shop/shop-uat #7 [k3f2a9c1d]".to_owned(),
         file: file.path().to_owned(),
         size: size as u64,
+        sent: Arc::default(),
     };
     (file, upload)
 }

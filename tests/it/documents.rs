@@ -42,6 +42,7 @@ macro_rules! followed {
 }
 
 followed! {
+    artifacts: "docs/artifacts.md",
     backup_and_move: "docs/backup-and-move.md",
     conditions: "docs/conditions.md",
     credentials_and_tenancy: "docs/credentials-and-tenancy.md",

@@ -6,6 +6,7 @@
 
 mod panics;
 mod passes;
+mod sources;
 mod watch;
 
 use std::time::{Duration, Instant};

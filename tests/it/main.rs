@@ -7,6 +7,7 @@ mod support;
 
 mod architecture;
 mod artifact;
+mod artifact_sources;
 mod bad_bytes;
 mod bad_input;
 mod chart;

@@ -2,6 +2,7 @@
 
 mod approval;
 mod image;
+mod origins;
 
 use std::collections::BTreeSet;
 
@@ -60,6 +61,14 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
         ("patch", "cloud.konigle.com", "koniglespaces/status"),
         ("get", "", "secrets"),
         ("create", "events.k8s.io", "events"),
+        ("list", "source.toolkit.fluxcd.io", "gitrepositories"),
+        ("watch", "source.toolkit.fluxcd.io", "gitrepositories"),
+        ("list", "source.toolkit.fluxcd.io", "ocirepositories"),
+        ("watch", "source.toolkit.fluxcd.io", "ocirepositories"),
+        ("list", "source.toolkit.fluxcd.io", "buckets"),
+        ("watch", "source.toolkit.fluxcd.io", "buckets"),
+        ("list", "source.toolkit.fluxcd.io", "externalartifacts"),
+        ("watch", "source.toolkit.fluxcd.io", "externalartifacts"),
     ];
     const NOWHERE: &[(&str, &str, &str)] = &[
         ("list", "", "secrets"),
@@ -70,6 +79,8 @@ async fn the_operator_may_do_what_it_needs_and_no_more() -> Result<()> {
         ("delete", "cloud.konigle.com", "koniglespaces"),
         ("update", "cloud.konigle.com", "koniglespaces/status"),
         ("patch", "events.k8s.io", "events"),
+        ("patch", "source.toolkit.fluxcd.io", "gitrepositories"),
+        ("list", "source.toolkit.fluxcd.io", "helmrepositories"),
         ("get", "coordination.k8s.io", "leases"), // of any name
         ("create", "", "pods"),
         ("get", "", "configmaps"),

@@ -1,5 +1,8 @@
 //! The test bed itself: what other tests rely on and would not notice missing.
 
+mod flux_sources;
+mod registry;
+
 use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konigle_operator::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus, SpaceReference, SpaceStatus};
-use konigle_operator::desired::{Approval, Desired, HttpWish, Requests, Wish};
+use konigle_operator::artifact::Digest;
+use konigle_operator::desired::{Approval, Desired, Requests, Wish};
 use konigle_operator::observation::{AccountFacts, ArtifactFacts, NamedBy, Observation, SpaceFacts};
+use konigle_operator::origin::{HttpOrigin, Origin};
 use konigle_operator::released::Released;
 use konigle_operator::time;
 
@@ -79,7 +81,7 @@ pub fn desired(setting: &Setting, slot: u8, generation: u8, resets: u8, released
         Wish::Promote { from: name(UAT).to_owned(), approval }
     } else {
         let url = "https://ci.example.com/shop.zip".parse().expect("it is a URL");
-        Wish::Deploy(HttpWish { url, digest: content, revision: None, secret: None })
+        Wish::Deploy(Origin::Http(HttpOrigin { url, digest: content, revision: None, secret: None }))
     };
     Desired {
         generation: i64::from(generation),
@@ -136,7 +138,11 @@ pub fn blank(setting: &Setting, slot: u8, uid: u8, now: Timestamp) -> Observatio
     );
     Observation {
         account: Ok(AccountFacts { base_url: "https://tim.konigle.com".to_owned(), named_by: NamedBy::Flag }),
-        artifact: if setting.promotes(slot) { ArtifactFacts::Absent } else { ArtifactFacts::OnDisk { size: 10 } },
+        artifact: if setting.promotes(slot) {
+            ArtifactFacts::Absent
+        } else {
+            ArtifactFacts::OnDisk { upload: Digest::of(b"zip"), size: 10 }
+        },
         ..unlooked
     }
 }

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use konigle_operator::api::{Attribution, KonigleSpaceStatus};
 use konigle_operator::desired::{Desired, Wish};
 use konigle_operator::observation::{Observation, SourceFacts};
+use konigle_operator::origin::Origin;
 use konigle_operator::time;
 
 use crate::facts::ticks;
@@ -56,8 +57,8 @@ impl Mutant {
         if setting.mutant != Some(Self::AbandonForNewer) {
             return;
         }
-        let Wish::Deploy(wish) = &desired.wish else { return };
-        if before.attempt.as_ref().is_some_and(|attempt| attempt.digest != wish.digest.to_string()) {
+        let Wish::Deploy(Origin::Http(http)) = &desired.wish else { return };
+        if before.attempt.as_ref().is_some_and(|attempt| attempt.digest != http.digest.to_string()) {
             before.attempt = None;
         }
     }

@@ -5,14 +5,17 @@
 use std::collections::HashMap;
 use std::io::{Cursor, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures::{StreamExt, stream};
 use tokio::task::JoinHandle;
 use zip::ZipWriter;
@@ -65,6 +68,40 @@ struct Reply {
     body: Vec<u8>,
     /// How many bytes of the body are sent before the connection is closed; all without it.
     broken_after: Option<usize>,
+    /// How many more requests end in the middle of what is left.
+    breaks: usize,
+}
+
+impl Reply {
+    /// What a request is answered: all of it, or the bytes from one on, while the validator that it names still holds.
+    fn from(self, asked: &HeaderMap) -> Self {
+        let mut reply = self.in_range(asked);
+        if reply.breaks > 0 {
+            reply.broken_after = Some(reply.body.len() / 2);
+        }
+        reply
+    }
+
+    fn in_range(mut self, asked: &HeaderMap) -> Self {
+        let Some(validator) = self.headers.get(ETAG) else { return self };
+        let is_current = asked.get(IF_RANGE).is_none_or(|named| named == validator);
+        let range = asked.get(RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-'));
+        let Some(first) = range.and_then(|first| first.parse::<usize>().ok()).filter(|_| is_current) else {
+            return self;
+        };
+        let whole = self.body.len();
+        let range = if first < whole {
+            self.body.drain(..first);
+            self.status = StatusCode::PARTIAL_CONTENT;
+            format!("bytes {first}-{}/{whole}", whole - 1)
+        } else {
+            self.body.clear();
+            self.status = StatusCode::RANGE_NOT_SATISFIABLE;
+            format!("bytes */{whole}")
+        };
+        self.headers.extend(HeaderValue::try_from(range).ok().map(|range| (CONTENT_RANGE, range)));
+        self
+    }
 }
 
 impl Artifacts {
@@ -89,10 +126,13 @@ impl Artifacts {
         Ok(Self { address, store, task, _witness: witness })
     }
 
-    /// Serves these bytes under `path`, which starts with a slash.
+    /// Serves these bytes under `path`, which starts with a slash; from any byte on, with the digest as the validator.
     pub(crate) fn serve(&self, path: &str, body: Vec<u8>) -> Artifact {
         let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
-        self.answer_with(path, StatusCode::OK, HeaderMap::new(), body);
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.extend(HeaderValue::try_from(format!("{:?}", artifact.digest)).ok().map(|digest| (ETAG, digest)));
+        self.answer_with(path, StatusCode::OK, headers, body);
         artifact
     }
 
@@ -103,15 +143,25 @@ impl Artifacts {
 
     /// Answers every request for `path` like this, from now on.
     pub(crate) fn answer_with(&self, path: &str, status: StatusCode, headers: HeaderMap, body: Vec<u8>) {
-        self.store().files.insert(path.to_owned(), Reply { status, headers, body, broken_after: None });
+        self.store().files.insert(path.to_owned(), Reply { status, headers, body, broken_after: None, breaks: 0 });
     }
 
     /// Serves these bytes, but closes the connection of every request when half of them are sent.
     pub(crate) fn serve_broken(&self, path: &str, body: Vec<u8>) -> Artifact {
         let artifact = Artifact { url: self.url(path), digest: digest_of(&body), size: body.len() };
         let broken_after = Some(body.len() / 2);
-        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body, broken_after };
+        let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body, broken_after, breaks: 0 };
         self.store().files.insert(path.to_owned(), reply);
+        artifact
+    }
+
+    /// Serves these bytes with a validator and in ranges, but closes the connection of each of the first `times` requests
+    /// when half of what it is to send is sent.
+    pub(crate) fn serve_breaking(&self, path: &str, body: Vec<u8>, times: usize) -> Artifact {
+        let artifact = self.serve(path, body);
+        if let Some(reply) = self.store().files.get_mut(path) {
+            reply.breaks = times;
+        }
         artifact
     }
 
@@ -179,6 +229,27 @@ pub(crate) fn zip(files: &[(&str, &str)]) -> Result<Vec<u8>> {
         writer.write_all(content.as_bytes())?;
     }
     Ok(writer.finish()?.into_inner())
+}
+
+/// A tar.gz of all that is in a folder, as Flux's source-controller makes it: times and owners are left out.
+pub(crate) fn tar_gz_of(folder: &Path) -> Result<Vec<u8>> {
+    let mut writer = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+    writer.mode(tar::HeaderMode::Deterministic);
+    writer.append_dir_all("", folder).context(format!("packing {}", folder.display()))?;
+    Ok(writer.into_inner()?.finish()?)
+}
+
+/// A tar.gz of these files, by path and content, with the folders that lead to them left out. The same files give the
+/// same bytes.
+pub(crate) fn tar_gz(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut writer = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        writer.append_data(&mut header, path, content.as_bytes())?;
+    }
+    Ok(writer.into_inner()?.finish()?)
 }
 
 /// ZIPs that would unpack to far more than they should, or that lie about it, each with what it is.
@@ -259,9 +330,13 @@ fn write_over(bytes: &mut [u8], name: &str, at: usize, value: &[u8]) {
 async fn answer(State(store): State<Arc<Mutex<Store>>>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let path = uri.path().to_owned();
     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let reply = store.files.get(&path).cloned();
+    let reply = store.files.get_mut(&path).map(|file| {
+        let reply = file.clone().from(&headers);
+        file.breaks = file.breaks.saturating_sub(1);
+        reply
+    });
     store.heads.push(format!("{uri} {headers:?}"));
-    store.requests.entry(path).or_default().push(headers);
+    store.requests.entry(path).or_default().push(headers.clone());
     drop(store);
     let Some(reply) = reply else {
         let mut response = Response::new(Body::empty());

@@ -1,6 +1,7 @@
 //! The controller in the test's own process, on a client whose answers panic while they are read: a real panic in the
 //! code that ships, and nothing in that code knows of it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,21 +26,32 @@ struct Flags {
 
 /// What the operator of this stage would be started with.
 pub(crate) fn config(stage: &Stage) -> Result<Config> {
+    config_with(stage, &[])
+}
+
+/// As [`config`], with further flags.
+pub(crate) fn config_with(stage: &Stage, flags: &[&str]) -> Result<Config> {
     let artifacts = stage.kubeconfig.with_extension("artifacts");
-    let flags = Flags::try_parse_from([
+    let own = [
         "test".to_owned(),
         format!("--konigle-base-url={}", stage.simulator.base_url()),
         format!("--watch-namespace={}", stage.namespace.name()),
         format!("--artifact-dir={}", artifacts.display()),
         "--allow-insecure-artifacts".to_owned(),
         "--unknown-outcome-settle=3s".to_owned(),
-    ]);
-    Ok(flags.context("reading the flags")?.config)
+    ];
+    let all = own.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned()));
+    Ok(Flags::try_parse_from(all).context("reading the flags")?.config)
 }
 
 /// The clients of this stage's operator.
 pub(crate) async fn clients(stage: &Stage) -> Result<Clients> {
-    let kubeconfig = Kubeconfig::read_from(&stage.kubeconfig)?;
+    clients_of(&stage.kubeconfig).await
+}
+
+/// The clients of an operator with this kubeconfig file.
+pub(crate) async fn clients_of(kubeconfig: &Path) -> Result<Clients> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Clients::new(&config)?)
 }

@@ -8,9 +8,11 @@
 #![allow(dead_code, reason = "each of the programs that share these files uses a part of them")]
 
 pub(crate) mod artifacts;
+pub(crate) mod certificates;
 pub(crate) mod control_plane;
 pub(crate) mod exposition;
 pub(crate) mod failure;
+pub(crate) mod flux_source;
 pub(crate) mod helm;
 pub(crate) mod in_process;
 pub(crate) mod kubectl;
@@ -22,8 +24,10 @@ pub(crate) mod parts;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod recording;
+pub(crate) mod registry;
 pub(crate) mod rights;
 pub(crate) mod run_folder;
+pub(crate) mod sdk;
 pub(crate) mod simulator;
 pub(crate) mod stage;
 pub(crate) mod trace;

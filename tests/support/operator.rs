@@ -179,6 +179,18 @@ impl Operator {
         self.folder.join(ARTIFACTS)
     }
 
+    /// The files of its artifacts that are not whole: only a running download or packing may have one.
+    pub(crate) fn partials(&self) -> Result<Vec<PathBuf>> {
+        let is_partial =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".partial-"));
+        Ok(self.stored()?.into_iter().filter(is_partial).collect())
+    }
+
+    /// All files of its artifacts.
+    pub(crate) fn stored(&self) -> Result<Vec<PathBuf>> {
+        files_below(&self.artifacts())
+    }
+
     /// Its address for health, readiness and metrics.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
@@ -238,6 +250,22 @@ impl Drop for Operator {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// All files below a folder; none where it is not there.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        if !folder.is_dir() {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder).context(format!("reading {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    Ok(files)
 }
 
 fn spawn(options: &OperatorOptions, folder: &Path, port: &Port) -> Result<Process> {

@@ -110,6 +110,14 @@ impl Process {
         if status.success() { Ok(()) } else { Err(Failure::new(format!("sending {signal} to {} failed", self.name))) }
     }
 
+    /// Takes back what a shell's `ulimit -S -f` allowed it to write into one file.
+    pub(crate) fn may_write_large_files(&self) -> Result<()> {
+        let taking_back = || format!("letting {} write large files", self.name);
+        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let own = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+        rustix::process::prlimit(id, rustix::process::Resource::Fsize, own).context(taking_back()).map(drop)
+    }
+
     /// Ends it at once, as `kill -9` does, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         if self.ended.is_some() {
@@ -237,7 +245,7 @@ pub(crate) fn free_port() -> Result<Port> {
 }
 
 /// The folder of what outlives a clone of this repository, shared by all clones.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     Ok(cache.ok_or_else(|| Failure::new("neither XDG_CACHE_HOME nor HOME is set"))?.join("konigle-operator"))

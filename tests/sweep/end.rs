@@ -2,8 +2,9 @@
 //! state, and the number of writes).
 
 use std::fmt;
+use std::path::PathBuf;
 
-use konigle_operator::api::{AttemptResult, Attribution, KonigleSpaceStatus, RELEASED};
+use konigle_operator::api::{AttemptResult, Attribution, KonigleSpaceStatus, RELEASED, UploadStatus};
 use konigle_operator::released::Released;
 use kube::ResourceExt;
 use reqwest::Method;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::case::{Case, Losses, Run, TRIES};
 use crate::flow::Flow;
+use crate::point::Point;
 use crate::scene::Scene;
 use crate::support::recording::Recording;
 use crate::support::{Failure, Result};
@@ -38,10 +40,14 @@ pub(crate) struct End {
     accepted: usize,
     /// Requests to deploy and promote that reached Konigle.
     pub(crate) posts: usize,
-    /// Versions of the resources since the wish was applied.
+    /// Versions of the resources since the wish was applied, but for those that tell how far a transfer is.
     pub(crate) status_writes: usize,
     /// How often the resources' Events were told.
     events: usize,
+    /// The ZIP that was sent of its artifact, as its status has it.
+    upload: Option<UploadStatus>,
+    /// Files of its artifacts that are not whole.
+    partials: Vec<PathBuf>,
     /// What was noted on the resource whose wish was to be met.
     released: Option<String>,
     pub(crate) losses: Losses,
@@ -68,13 +74,16 @@ impl End {
         let mut status_writes = 0;
         for recording in recordings {
             for name in flow.resources() {
-                status_writes += recording.statuses(name).await?.windows(2).filter(|pair| pair[0] != pair[1]).count();
+                let statuses: Vec<_> = recording.statuses(name).await?.into_iter().map(without_progress).collect();
+                status_writes += statuses.windows(2).filter(|pair| pair[0] != pair[1]).count();
             }
         }
         let last = spaces.pop().ok_or_else(|| Failure::new("the resource is gone"))?;
         let simulator = &scene.stage.simulator;
         let all = simulator.control(Method::GET, "ledger", &Value::Null).await?;
         Ok(Self {
+            upload: last.status.as_ref().and_then(|status| status.artifact.as_ref()?.upload.clone()),
+            partials: scene.stage.operator.partials()?,
             released: last.annotations().get(RELEASED).cloned(),
             status: last.status.unwrap_or_default(),
             conditions,
@@ -101,7 +110,11 @@ impl End {
         let losses = self.losses.receipts + usize::from(self.losses.memory);
         // A run that passes a point so often may be one that sees a state of the job more than the run without a fault.
         let by_chance = usize::from(case.crashes.iter().any(|point| point.hit > 1));
+        // The end of the listing of Flux's sources is a look more, at a job that may have moved.
+        let is_listed = |point: &Point| case.flow == Flow::Flux && point.call() == "write-the-receipt";
+        let by_listing = case.crashes.iter().filter(|point| is_listed(point)).count();
         by_chance
+            + by_listing
             + case.crashes.len() * case.flow.count() * WRITES_A_RESTART
             + losses * (WRITES_A_LOSS + hold)
             + retreats * WRITES_A_RETREAT
@@ -129,6 +142,20 @@ impl End {
     }
 }
 
+/// A status without how far a transfer is: that is told every few seconds, so how often depends on the machine.
+fn without_progress(mut status: KonigleSpaceStatus) -> KonigleSpaceStatus {
+    if let Some(artifact) = &mut status.artifact {
+        artifact.download = None;
+    }
+    if let Some(attempt) = &mut status.attempt {
+        attempt.upload = None;
+    }
+    for condition in status.conditions.iter_mut().filter(|condition| condition.reason == "Downloading") {
+        condition.message.clear();
+    }
+    status
+}
+
 impl Run {
     /// Whether this run came to the same end as the one without a fault.
     pub(crate) fn judge(&self, case: &Case, reference: &Run) -> Result<()> {
@@ -151,6 +178,7 @@ impl Run {
         must(events <= limit, format!("{events} Events, at most {limit} may be"));
         self.judge_history(case.crashes.len(), &reference.end, &mut must);
         self.judge_release(&reference.end, &mut must);
+        self.judge_files(&reference.end, &mut must);
         let end = &self.end;
         let conditions = |of: &End| -> Vec<String> {
             let due = of.conditions(case.flow, end.is_inferred(), end.losses.receipts > 0);
@@ -185,6 +213,18 @@ impl Run {
             right && found.len() <= expected.len() + crashes,
             format!("history {found:?}, without a fault {expected:?}"),
         );
+    }
+
+    /// Every process makes the same ZIP of an artifact, that is what was sent, and none leaves a file that is not whole.
+    fn judge_files(&self, expected: &End, must: &mut impl FnMut(bool, String)) {
+        let End { upload, partials, ledger, .. } = &self.end;
+        must(*upload == expected.upload, format!("upload {upload:?}, without a fault {:?}", expected.upload));
+        if let Some(upload) = upload {
+            let sent = ledger.iter().map(|entry| format!("sha256:{}", entry["sha256"].as_str().unwrap_or_default()));
+            let sent: Vec<String> = sent.collect();
+            must(sent.iter().all(|sent| *sent == upload.digest), format!("{sent:?} was sent, not {}", upload.digest));
+        }
+        must(partials.is_empty(), format!("files that are not whole: {partials:?}"));
     }
 
     /// The release: what was wished for, and known as well as it can be.

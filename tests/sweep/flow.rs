@@ -10,7 +10,7 @@ use crate::point::{Point, Points};
 use crate::scene::Scene;
 use crate::support::Result;
 use crate::support::artifacts::large_application;
-use crate::support::namespace::{deploys, promotes, ready_reason};
+use crate::support::namespace::{SECRET, deploys, promotes, ready_reason};
 use crate::support::operator::OperatorOptions;
 use crate::support::simulator::{PRODUCTION, UAT};
 use crate::support::stage::{SHOP, digest_of_wish, is_ready, runs};
@@ -22,7 +22,7 @@ const ARTIFACT_BYTES: usize = 3 << 20;
 /// A job that ends when it is told to.
 const ENDLESS_SECONDS: u32 = 600;
 
-/// One way from a wish to its fulfilment.
+/// One way from a wish to its fulfilment. Those whose cases wait longest stand last, and begin first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flow {
     /// A first deploy to uat; the list of jobs is not served, so that what became of a request must show in the Space.
@@ -42,6 +42,12 @@ pub(crate) enum Flow {
     MadeAnewUnseen,
     /// Resources of two namespaces, made in the same second, want to deploy to one Space.
     Rivals,
+    /// A deploy of a folder of a Flux source, whose archive is packed. The points of the watch, of the store and of the packing
+    /// are tried, and the two after which a request's outcome is looked for.
+    Flux,
+    /// A deploy of what a tag names in a registry, over a wire so slow that the upload's progress is told. Only the points of
+    /// the registry and of the progress are tried.
+    Tag,
     /// A deploy whose answer is lost after it took effect.
     ResolveLost,
     /// A deploy that Konigle never took in, and whose answer is lost.
@@ -49,7 +55,7 @@ pub(crate) enum Flow {
 }
 
 impl Flow {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Deploy,
         Self::Hindered,
         Self::Elected,
@@ -57,6 +63,8 @@ impl Flow {
         Self::MadeAnew,
         Self::MadeAnewUnseen,
         Self::Rivals,
+        Self::Flux,
+        Self::Tag,
         Self::ResolveLost,
         Self::ResolveNever,
     ];
@@ -64,6 +72,8 @@ impl Flow {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Deploy => "deploy",
+            Self::Flux => "flux",
+            Self::Tag => "tag",
             Self::Hindered => "hindered",
             Self::Elected => "elected",
             Self::Promote => "promote",
@@ -110,9 +120,23 @@ impl Flow {
         if self == Self::Promote { PRODUCTION } else { UAT }
     }
 
-    /// The calls that only this flow makes, where it is there for them.
+    /// The calls that this flow is there for, where it is not there for all that it makes.
     fn calls(self) -> Option<&'static [&'static str]> {
         match self {
+            Self::Flux => Some(&[
+                "download",
+                "find-the-flux-api",
+                "find-the-flux-kinds",
+                "keep",
+                "list-flux-sources",
+                "make-a-partial",
+                "pack",
+                "tell-the-format",
+                "watch-flux-sources",
+                "write-the-claim",
+                "write-the-receipt",
+            ]),
+            Self::Tag => Some(&["read-a-manifest", "resolve-a-tag", "tell-of-the-upload"]),
             Self::Hindered => Some(&["compare-koniglespaces", "discard", "read-the-attempt"]),
             Self::Elected => Some(&["let-the-lease-go", "make-the-lease", "read-the-lease", "write-the-lease"]),
             _ => None,
@@ -125,20 +149,28 @@ impl Flow {
         match self {
             Self::Hindered | Self::Elected => self.to_try_after_a_crash(passed),
             Self::MadeAnewUnseen => passed.from("write-the-claim.after").to_try(),
-            _ => passed.to_try(),
+            _ => self.of_its_calls(passed.to_try()),
         }
     }
 
     /// The points at which it is worth to die once more.
     pub(crate) fn to_try_after_a_crash(self, passed: &Points) -> Vec<Point> {
-        let mut points = passed.firsts();
+        self.of_its_calls(passed.firsts())
+    }
+
+    fn of_its_calls(self, mut points: Vec<Point>) -> Vec<Point> {
         points.retain(|point| self.calls().is_none_or(|calls| calls.contains(&point.call())));
         points
     }
 
-    /// How long a job takes: longer than until a comparison of the watch, or the Lease's renewal, where that must come.
+    /// Whether a comparison of the watch, or the Lease's renewal, must come while its job runs.
+    fn job_is_long(self) -> bool {
+        matches!(self, Self::Hindered | Self::Elected)
+    }
+
+    /// How long a job takes.
     pub(crate) fn job_seconds(self) -> f64 {
-        if self.calls().is_some() { 6.0 } else { 1.0 }
+        if self.job_is_long() { 6.0 } else { 1.0 }
     }
 
     /// What its operators are started with.
@@ -162,6 +194,8 @@ impl Flow {
         let lost = |when: &str| json!({"operation": "deploy", "when": when, "action": "drop"});
         match self {
             Self::Deploy => Ok(()),
+            Self::Flux => scene.store_in_flux().await,
+            Self::Tag => scene.push_to_a_registry().await,
             Self::Hindered => scene.hinder(self).await,
             Self::Elected => {
                 // So that there is none, and it makes the Lease.
@@ -199,13 +233,18 @@ impl Flow {
             spec["space"] = json!({"computer": "web-1", "webapp": "shop", "type": "production"});
             spec["promotion"]["approvedDigest"] = json!(digest);
             (spec, digest)
+        } else if let Some((source, digest)) = &scene.source {
+            (
+                json!({"space": {"id": UAT}, "credentials": {"secretRef": {"name": SECRET}}, "source": source}),
+                digest.clone(),
+            )
         } else {
             let artifact = stage.artifacts.serve("/shop.zip", large_application(ARTIFACT_BYTES)?);
             let spec: Value = deploys(UAT, &artifact.url, &artifact.digest);
             let digest = digest_of_wish(&spec);
             (spec, digest)
         };
-        let job_is_long = self.makes_anew() || self.calls().is_some();
+        let job_is_long = self.makes_anew() || self.job_is_long();
         // Short waits; a promotion that needs no person after a crash, and attempts enough for two lost ones beside the
         // one whose answer is lost in any case. Where the job ends when it is told to, a machine may be slow to tell it.
         spec["timeout"] = json!(if job_is_long { "30s" } else { "5s" });

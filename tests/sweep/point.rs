@@ -11,7 +11,8 @@ const MOST_WRITES: u32 = 6;
 /// How often one point of any other call is tried, where it is passed more often than that.
 const MOST_READS: u32 = 2;
 /// How the names of calls begin that change something.
-const WRITES: [&str; 8] = ["write-", "take-", "note-", "publish-", "submit", "download", "keep", "open-store"];
+const WRITES: [&str; 9] =
+    ["write-", "take-", "note-", "publish-", "submit", "download", "make-a-partial", "keep", "open-store"];
 
 /// A point, when it is passed for the so-manieth time in the life of a process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,26 +2,37 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use k8s_openapi::api::events::v1::Event;
 use konigle_operator::api::{KonigleSpace, RECONCILE_AT};
+use konigle_operator::artifact::Digest;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::flow::Flow;
+use crate::support::artifacts::tar_gz;
 use crate::support::control_plane::ControlPlane;
+use crate::support::flux_source::{FluxSource, install_crds};
 use crate::support::namespace::{Namespace, wait_for};
 use crate::support::operator::OperatorOptions;
 use crate::support::proxy::{Proxy, receipts};
 use crate::support::recording::Recording;
+use crate::support::registry::Registry;
+use crate::support::run_folder::new_folder;
 use crate::support::simulator::{TOKEN, UAT};
 use crate::support::stage::{SHOP, Stage};
+use crate::support::wire::{Fault, Wire};
 use crate::support::{Context, Failure, Result};
 
 /// The look that is asked for while the first job runs.
 const EARLY_LOOK: &str = "while-it-runs";
+/// Where the application is in the archive of the Flux source.
+const FOLDER: &str = "apps/shop";
+/// Of each piece of a slow request and of its answer: together longer than until progress is told for the first time.
+const LATENCY: Duration = Duration::from_secs(2);
 
 /// The parts of a case. Dropping it stops them.
 pub(crate) struct Scene {
@@ -32,8 +43,13 @@ pub(crate) struct Scene {
     wish: Option<(Value, String)>,
     /// The resource was deleted while its attempt was open, and made anew.
     pub(crate) made_anew: bool,
+    /// What `spec.source` has, and the artifact's digest, where it is no ZIP on a web server.
+    pub(crate) source: Option<(Value, String)>,
     /// Before the API server, where some answers are not its own.
     proxy: Option<Proxy>,
+    /// Before Konigle, where requests are slow.
+    wire: Option<Wire>,
+    registry: Option<Registry>,
 }
 
 impl Scene {
@@ -42,7 +58,7 @@ impl Scene {
         if flow != Flow::Rivals {
             let options = |options| flow.options(options);
             let stage = Stage::open_unready(flow.name(), flow.job_seconds(), options).await?;
-            return Ok(Self { stage, elsewhere: None, wish: None, made_anew: false, proxy: None });
+            return Ok(Self::of(stage, None));
         }
         // It watches all namespaces, and of them the resources of this case only.
         let label = format!("rivals-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -55,7 +71,38 @@ impl Scene {
         let stage = Stage::open_unready(flow.name(), flow.job_seconds(), of_all).await?;
         let elsewhere = Namespace::create(control_plane, "rivals-elsewhere").await?;
         elsewhere.write_token(TOKEN).await?;
-        Ok(Self { stage, elsewhere: Some((elsewhere, label)), wish: None, made_anew: false, proxy: None })
+        Ok(Self::of(stage, Some((elsewhere, label))))
+    }
+
+    fn of(stage: Stage, elsewhere: Option<(Namespace, String)>) -> Self {
+        Self { stage, elsewhere, wish: None, made_anew: false, source: None, proxy: None, wire: None, registry: None }
+    }
+
+    /// Has Flux hand out an archive with the application in a folder.
+    pub(crate) async fn store_in_flux(&mut self) -> Result<()> {
+        install_crds(&self.stage.kubectl).await?;
+        let source = FluxSource::create(&self.stage.namespace, "GitRepository", "mono").await?;
+        let stored = source.store(&self.stage.artifacts, archive(&format!("{FOLDER}/"))?, "main@sha1:1").await?;
+        let mut reference = source.reference();
+        reference["path"] = json!(FOLDER);
+        let digest = Digest::of(format!("{}\n{FOLDER}", stored.digest).as_bytes()).to_string();
+        self.source = Some((json!({"sourceRef": reference}), digest));
+        Ok(())
+    }
+
+    /// Has a registry with the application under a tag, and everything of the first request to Konigle come so late that its
+    /// progress is told.
+    pub(crate) async fn push_to_a_registry(&mut self) -> Result<()> {
+        let registry = Registry::start().await?;
+        let layer = new_folder("layer")?.join("shop.tar.gz");
+        fs::write(&layer, archive("")?).context("writing a layer")?;
+        let digest = registry.push_image(&layer, "shop:live").await?;
+        self.source = Some((json!({"oci": {"repository": registry.reference("shop"), "tag": "live"}}), digest));
+        self.registry = Some(registry);
+        let wire = self.stage.put_wire_before_konigle().await?;
+        wire.next("POST", 1, Fault::Latency(LATENCY));
+        self.wire = Some(wire);
+        Ok(())
     }
 
     /// Puts something else in the place of the artifact, and has the first receipt refused.
@@ -205,4 +252,17 @@ async fn in_one_second(one: &Namespace, other: &Namespace, spec: &Value, label: 
         }
     }
     Err(Failure::new("two resources could not be made in one second"))
+}
+
+/// The same tar.gz of an application each time, below a folder that is named with a slash at its end.
+fn archive(folder: &str) -> Result<Vec<u8>> {
+    let files = [
+        ("Dockerfile", "FROM scratch\n"),
+        ("bentocloud.toml", "[processes.web]\ncommand = \"serve\"\n"),
+        (".bentocloudignore", "*.log\n"),
+        ("src/serve.py", "print('served')\n"),
+        ("src/serve.log", "never sent\n"),
+    ];
+    let files = files.map(|(path, content)| (format!("{folder}{path}"), content));
+    tar_gz(&files.each_ref().map(|(path, content)| (path.as_str(), *content)))
 }

@@ -84,6 +84,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.rbac.fluxSources }}
+- apiGroups: [source.toolkit.fluxcd.io]
+  resources: [gitrepositories, ocirepositories, buckets, externalartifacts]
+  verbs: [list, watch] # for spec.source.sourceRef; asked for only once a KonigleSpace names one
+{{- end }}
 {{- end }}
 
 {{- define "konigle-operator.subject" -}}
@@ -111,6 +116,9 @@ Whether an object of another project's kind is made; empty when not. Takes a dic
 {{- define "konigle-operator.validate" -}}
 {{- if and (gt (int .Values.replicaCount) 1) (not .Values.leaderElection.enabled) }}
 {{- fail "replicaCount: more than one replica needs leaderElection.enabled: true" }}
+{{- end }}
+{{- if and (gt (int .Values.replicaCount) 1) .Values.artifacts.existingClaim }}
+{{- fail "artifacts.existingClaim: one replica uses it at a time; leave it empty with more than one" }}
 {{- end }}
 {{- if and .Values.extraCA.configMap .Values.extraCA.secret }}
 {{- fail "extraCA: set either configMap or secret" }}

@@ -51,6 +51,12 @@ fn what_the_gate_refuses_is_refused_with_its_words() {
 fn what_changes_is_shown_before() {
     let shown = |facts: &Facts| judged(facts).unwrap().shown(&namespace(facts)[0], now());
     insta::assert_snapshot!("the_first_promotion", shown(&unapproved()));
+    let folder = unapproved().but(|facts| {
+        let artifact = facts.seen.source.as_mut().unwrap().status.artifact.as_mut().unwrap();
+        artifact.source_digest = Some(B.to_owned());
+        artifact.path = Some("apps/shop".to_owned());
+    });
+    insta::assert_snapshot!("a_folder", shown(&folder));
     let later = Facts::production().runs(B).but(|facts| facts.desired.wish = promotes(approved(B))).next();
     insta::assert_snapshot!("a_later_promotion", shown(&later));
     assert!(!judged(&later).unwrap().is_written);

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{Attribution, DriftPolicy, RESET_AT, UnknownOutcomePolicy};
-use crate::desired::{Approval, HttpWish};
+use crate::desired::Approval;
 use crate::konigle::Answer;
 use crate::observation::LookError;
+use crate::origin::{HttpOrigin, OciOrigin, OciReference, Origin};
 use crate::plugin::screen::Look;
 use crate::plugin::status::Shape;
 use crate::plugin::{explain, progress, status};
@@ -34,9 +35,13 @@ pub(crate) fn resource(facts: &Facts) -> KonigleSpace {
         "historyLimit": desired.history_limit,
     });
     match &desired.wish {
-        Wish::Deploy(HttpWish { url, digest, revision, secret: _ }) => {
+        Wish::Deploy(Origin::Http(HttpOrigin { url, digest, revision, secret: _ })) => {
             spec["source"] = json!({"http": {"url": url.as_str(), "digest": digest.to_string(), "revision": revision}});
         }
+        Wish::Deploy(Origin::Oci(OciOrigin { repository, reference: OciReference::Tag(tag), .. })) => {
+            spec["source"] = json!({"oci": {"repository": repository.to_string(), "tag": tag}});
+        }
+        Wish::Deploy(origin) => panic!("{origin} is not among the facts"),
         Wish::Promote { from, approval } => {
             let mut promotion = json!({"from": {"name": from}});
             match approval {

@@ -4,21 +4,21 @@ use std::process::Command;
 
 use crate::cluster::Cluster;
 use crate::go_module::install_crds;
+use crate::support::flux_source;
 use crate::support::parts::part;
 use crate::support::process::{Process, free_port};
 use crate::support::run_folder::new_folder;
 use crate::support::{Result, http_client};
 
 const PART: &str = "kustomize-controller";
-/// Of the same release of Flux. Its program is not built, only its CRDs are installed.
-const SOURCE_CONTROLLER: &str = "github.com/fluxcd/source-controller@v1.9.6";
 const CRDS: &str = "config/crd/bases";
 
 /// Installs the CRDs, starts it, and waits until it is ready.
 pub(super) async fn start(cluster: &Cluster) -> Result<Process> {
     let kubectl = cluster.control_plane.kubectl();
     install_crds(&kubectl, PART, "github.com/fluxcd/kustomize-controller", CRDS).await?;
-    install_crds(&kubectl, PART, SOURCE_CONTROLLER, CRDS).await?;
+    // Of the same release of Flux.
+    flux_source::install_crds(&kubectl).await?;
     let folder = new_folder(PART)?;
     let (metrics, health) = (free_port()?, free_port()?);
     let mut command = Command::new(part(PART)?);

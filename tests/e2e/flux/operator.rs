@@ -2,6 +2,7 @@
 //!
 //! Nothing runs pods here, so its Kustomization waits for the Deployment, and for that alone.
 
+use konigle_operator::api::FluxKind;
 use serde_json::{Value, json};
 
 use super::Flux;
@@ -9,9 +10,9 @@ use super::kustomization::failure;
 use super::source::Source;
 use crate::steps::Steps;
 use crate::support::namespace::wait_for;
-use crate::support::rights::{OPERATOR_NAMESPACE, manifest};
+use crate::support::rights::{ACCOUNT, OPERATOR_NAMESPACE, manifest};
 use crate::support::run_folder::{copy_folder, package};
-use crate::support::{Failure, Result};
+use crate::support::{Context, Failure, Result};
 use crate::tree::Tree;
 
 const EXAMPLE: &str = "deploy/flux/operator.yaml";
@@ -45,7 +46,9 @@ pub(super) async fn installed(flux: &Flux) -> Result<()> {
     if image != "registry.example.com/konigle-operator:0.1.0" {
         return Err(Failure::new(format!("the image that was named is not in the Deployment, but {image}")));
     }
+    may_watch_sources(flux).await?;
     steps.saw(&format!("{EXAMPLE} is applied, with the image that was named; all is well but pods: {message:?}"));
+    steps.saw("what it installed may list and watch each kind of Flux's sources, in all namespaces");
 
     kubectl.run(&["delete", "kustomization", NAME, "-n", namespace]).await?;
     let gone = async || {
@@ -58,5 +61,18 @@ pub(super) async fn installed(flux: &Flux) -> Result<()> {
         return Err(Failure::new("the CRD is being deleted with the Kustomization"));
     }
     steps.saw("the Kustomization is removed, and the operator with it; the CRD stays");
+    Ok(())
+}
+
+/// Whether what Flux installed lets the operator see the sources that a KonigleSpace may name.
+async fn may_watch_sources(flux: &Flux) -> Result<()> {
+    let account = format!("--as=system:serviceaccount:{OPERATOR_NAMESPACE}:{ACCOUNT}");
+    for kind in FluxKind::ALL {
+        for verb in ["list", "watch"] {
+            let resource = format!("{}.source.toolkit.fluxcd.io", kind.word().to_lowercase());
+            let asked = ["auth", "can-i", verb, &resource, "--all-namespaces", &account];
+            flux.stage().kubectl.run(&asked).await.context(format!("{ACCOUNT} may not {verb} {resource}"))?;
+        }
+    }
     Ok(())
 }

@@ -113,17 +113,30 @@ impl<'flux> Scene<'flux> {
 
     /// Whenever the Kustomization was Ready for this revision, which it was, the resource was as it should be.
     pub(super) async fn judge_revision(&self, name: &str, revision: &str, what: &str, meets: &Meets) -> Result<()> {
-        let kustomizations = self.flux.kustomizations.versions(name).await?;
-        let spaces = self.flux.spaces.versions(name).await?;
+        self.judge_ready_only_when((name, revision), name, what, meets).await
+    }
+
+    /// As [`Scene::judge_revision`], of a resource that has another name than its Kustomization.
+    pub(super) async fn judge_ready_only_when(
+        &self,
+        (kustomization, revision): (&str, &str),
+        resource: &str,
+        what: &str,
+        meets: &Meets,
+    ) -> Result<()> {
+        let kustomizations = self.flux.kustomizations.versions(kustomization).await?;
+        let spaces = self.flux.spaces.versions(resource).await?;
         let ready: Vec<_> = kustomizations.iter().filter(|it| is_ready_for(&it.object, revision)).collect();
         if ready.is_empty() {
-            return Err(Failure::new(format!("{name} was never recorded as Ready for {revision}")));
+            return Err(Failure::new(format!("{kustomization} was never recorded as Ready for {revision}")));
         }
         for version in ready {
             let space = History::at(&spaces, version.at).map(|space| &space.object);
             if !space.is_some_and(meets) {
                 let status = space.map(|space| space["status"].to_string());
-                return Err(Failure::new(format!("{name} was Ready for {revision} before {what}: {status:?}")));
+                return Err(Failure::new(format!(
+                    "{kustomization} was Ready for {revision} before {what}: {status:?}"
+                )));
             }
         }
         Ok(())

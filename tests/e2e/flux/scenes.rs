@@ -265,7 +265,7 @@ async fn suspend_and_annotate(flux: &Flux, resource: &str) -> Result<()> {
 }
 
 /// Has Flux apply this Kustomization now, and waits until it has.
-async fn reconcile(flux: &Flux, kustomization: &str, request: &str) -> Result<()> {
+pub(super) async fn reconcile(flux: &Flux, kustomization: &str, request: &str) -> Result<()> {
     let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
     let namespace = flux.stage().namespace.name();
     let annotate = ["-n", namespace, "annotate", "kustomization", kustomization, "--overwrite", &annotation];
@@ -280,12 +280,12 @@ fn broken(scene: &Scene<'_>) -> Result<Artifact> {
     Ok(Artifact { digest: format!("sha256:{}", "0".repeat(64)), ..artifact })
 }
 
-async fn space_id(flux: &Flux, resource: &str) -> Result<String> {
+pub(super) async fn space_id(flux: &Flux, resource: &str) -> Result<String> {
     let space = flux.stage().namespace.spaces().get(resource).await?;
     let space = space.status.and_then(|status| status.space);
     space.map(|space| space.id).ok_or_else(|| Failure::new(format!("{resource} has not found its Space")))
 }
 
-fn is_equal<T: PartialEq + std::fmt::Debug>(seen: &T, expected: &T) -> Result<()> {
+pub(super) fn is_equal<T: PartialEq + std::fmt::Debug>(seen: &T, expected: &T) -> Result<()> {
     if seen == expected { Ok(()) } else { Err(Failure::new(format!("{seen:?} is not {expected:?}"))) }
 }

@@ -6,6 +6,7 @@ mod artifacts;
 mod claim;
 mod jobs;
 mod kubernetes;
+mod origins;
 mod people;
 mod process;
 mod promotion;
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<Row> {
         resources::rows(),
         anew::rows(),
         artifacts::rows(),
+        origins::rows(),
         texts::rows(),
         process::rows(),
         surroundings::rows(),

@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod archive;
 pub mod log;
+pub mod packing;
 pub mod retry_after;
 pub mod secret;
 pub mod urls;

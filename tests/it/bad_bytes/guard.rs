@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use konigle_operator::address::{PublicResolver, find_cause};
-use konigle_operator::artifact::{self, Digest, FetchError, HttpSource, Store};
+use konigle_operator::artifact::{
+    self, ArtifactCredentials, Digest, FetchError, Key, Part, Place, Scope, Source, SourceField, Store,
+};
 use konigle_operator::konigle::{Account, Clients, Guard, Limits, ReadError, Settings, parse_token};
 use konigle_operator::metrics::Metrics;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -143,8 +145,10 @@ fn hostile_urls(port: u16) -> BTreeSet<String> {
     urls
 }
 
-fn no_source(url: &Url) -> HttpSource {
-    HttpSource { url: url.clone(), digest: Digest::of(b"none"), auth: None, ca: None }
+fn no_source(url: &Url) -> Source {
+    let key = Key { scope: Scope::Public, digest: Digest::of(b"none"), part: Part::Whole };
+    let place = Place::Url(url.clone(), SourceField::Http);
+    Source { key, place, credentials: ArtifactCredentials::default() }
 }
 
 #[tokio::test]

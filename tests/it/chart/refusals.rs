@@ -52,7 +52,10 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["config.allowedBaseURLs={ftp://x}"], "at '/config/allowedBaseURLs/0': 'ftp://x' does not match"),
     (&["config.logFormat=xml"], "at '/config/logFormat': value must be one of 'json', 'text'"),
     (&["config.allowInsecureArtifacts=perhaps"], "at '/config/allowInsecureArtifacts': got string, want boolean"),
+    (&["config.privateArtifactHosts={https://x}"], "at '/config/privateArtifactHosts/0': 'https://x' does not match"),
+    (&["config.fluxArtifactHosts={a/b}"], "at '/config/fluxArtifactHosts/0': 'a/b' does not match"),
     (&["artifacts.maxSize=1GB"], "at '/artifacts/maxSize': '1GB' does not match"),
+    (&["artifacts.existingClaim=My Claim"], "at '/artifacts/existingClaim': 'My Claim' does not match"),
     (&["artifacts.dir=cache"], "at '/artifacts/dir': 'cache' does not match"),
     (&["image.digest=9f86d081"], "at '/image/digest': '9f86d081' does not match"),
     (&["image.pullPolicy=Sometimes"], "at '/image/pullPolicy': value must be one of"),
@@ -73,6 +76,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["replicaCount=2", "leaderElection.enabled=false"],
         "replicaCount: more than one replica needs leaderElection.enabled",
     ),
+    (&["replicaCount=2", "artifacts.existingClaim=a"], "artifacts.existingClaim: one replica uses it at a time"),
     (&["extraCA.configMap=a", "extraCA.secret=b"], "extraCA: set either configMap or secret"),
     (&["serviceAccount.create=false"], "serviceAccount.name: name the ServiceAccount to use"),
     (

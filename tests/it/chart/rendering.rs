@@ -36,6 +36,15 @@ const BY_DEFAULT: &[&str] = &[
     "ServiceAccount konigle-system/konigle-operator",
 ];
 
+/// The rule for Flux's sources.
+fn flux_sources() -> Value {
+    json!({
+        "apiGroups": ["source.toolkit.fluxcd.io"],
+        "resources": ["gitrepositories", "ocirepositories", "buckets", "externalartifacts"],
+        "verbs": ["list", "watch"],
+    })
+}
+
 fn cases() -> Vec<Case> {
     vec![
         Case {
@@ -48,8 +57,10 @@ fn cases() -> Vec<Case> {
                     "/rules/2",
                     json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}),
                 ),
+                ("ClusterRole konigle-operator", "/rules/4", flux_sources()),
                 ("NetworkPolicy konigle-system/konigle-operator", "/spec/policyTypes", json!(["Ingress"])),
                 (DEPLOYMENT, "/spec/replicas", json!(1)),
+                (DEPLOYMENT, "/spec/strategy", Value::Null),
                 (DEPLOYMENT, "/spec/template/spec/terminationGracePeriodSeconds", json!(90)),
                 (DEPLOYMENT, "/spec/template/spec/containers/0/image", json!("konigle-operator:0.1.0")),
                 (DEPLOYMENT, "/spec/template/spec/volumes/0/emptyDir/sizeLimit", json!("8192Mi")),
@@ -74,8 +85,15 @@ fn cases() -> Vec<Case> {
             ],
             fields: vec![
                 ("Role shop/konigle-operator", "/rules/2/resourceNames", json!(["konigle"])),
+                ("Role shop/konigle-operator", "/rules/4", flux_sources()),
                 ("RoleBinding shop/konigle-operator", "/subjects/0/namespace", json!("konigle-system")),
                 ("RoleBinding shop/konigle-operator", "/roleRef/kind", json!("Role")),
+                (DEPLOYMENT, "/spec/strategy", json!({"type": "Recreate"})),
+                (
+                    DEPLOYMENT,
+                    "/spec/template/spec/volumes/0",
+                    json!({"name": "artifacts", "persistentVolumeClaim": {"claimName": "artifacts"}}),
+                ),
             ],
         },
         Case {
@@ -131,6 +149,8 @@ fn everything() -> Case {
             (CRD, "/metadata/annotations", json!({"example.com/owner": "platform"})),
             (CRD, "/metadata/labels", json!({"team": "platform"})),
             ("Role leases/konigle-all-leader-election", "/rules/1/resourceNames", json!(["shard-1"])),
+            ("Role shop/konigle-all", "/rules/3/resources", json!(["events"])),
+            ("Role shop/konigle-all", "/rules/4", Value::Null), // rbac.fluxSources is false
             ("RoleBinding shop/konigle-all", "/subjects/0/name", json!("deployer")),
             (
                 "ServiceAccount konigle-system/deployer",

@@ -43,7 +43,12 @@ fn artifact() -> (NamedTempFile, Upload) {
     }
     archive.finish().unwrap();
     let size = file.as_file().metadata().unwrap().len();
-    let upload = Upload { display_name: "shop/uat #1 ü [k3f2a9c1d]".to_owned(), file: file.path().to_owned(), size };
+    let upload = Upload {
+        display_name: "shop/uat #1 ü [k3f2a9c1d]".to_owned(),
+        file: file.path().to_owned(),
+        size,
+        sent: Arc::default(),
+    };
     (file, upload)
 }
 

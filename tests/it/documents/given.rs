@@ -6,6 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::reader::{NAMESPACE, Reader};
+use crate::support::artifacts::tar_gz;
+use crate::support::flux_source::{FluxSource, install_crds};
 use crate::support::namespace::{Namespace, promotes, wait_for};
 use crate::support::simulator::{PRODUCTION, TOKEN, UAT};
 use crate::support::stage::{SHOP, digest_of_wish};
@@ -16,6 +18,22 @@ const BLOG: &str = "7301962442809343013";
 const SHOP_DEV: &str = "7301962442809343023";
 /// A digest that nothing has.
 const NO_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The Flux source that documents speak of.
+const SHOP_SOURCE: &str = "shop";
+
+/// The files of an application below a folder, by path and content.
+fn files_of(folder: &str, version: &str) -> Vec<(String, String)> {
+    let manifest =
+        "[app]\nname = \"shop\"\nruntime = \"python3\"\n\n[processes.web]\ncommand = \"serve\"\nhttp = true\n";
+    [("Dockerfile", "FROM scratch\n"), ("bentocloud.toml", manifest), ("version.txt", version)]
+        .map(|(name, content)| (format!("{folder}{name}"), content.to_owned()))
+        .into()
+}
+
+fn as_texts(files: &[(String, String)]) -> Vec<(&str, &str)> {
+    files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect()
+}
 
 impl Reader<'_> {
     /// Brings about a state by the words of a document.
@@ -43,6 +61,11 @@ impl Reader<'_> {
             "people have deployed v1.4.2 to shop by hand, in uat and production, and something else to the uat Space of blog" => {
                 self.deploy_by_hand().await
             }
+
+            "the application is in the folder shop, and its tar.gz at ci.example.com" => self.publish_a_folder(),
+            "the registry registry.example.com answers robot only" => self.open_registry().await,
+            "Flux is installed" => install_crds(&self.stage.kubectl).await,
+            "Flux has fetched a commit" => self.fetch_a_commit().await,
 
             "nothing was deployed but v1.4.2, once" => self.is_deployed_once().await,
             "another cluster with an operator; the contexts are old and new" => self.open_another_cluster().await,
@@ -156,6 +179,25 @@ impl Reader<'_> {
             self.stage.simulator.change_space(space, &deploy).await?;
         }
         Ok(())
+    }
+
+    fn publish_a_folder(&self) -> Result<()> {
+        let files = files_of("", "1.4.2");
+        for (path, content) in &files {
+            self.write(&format!("shop/{path}"), content)?;
+        }
+        let archive = tar_gz(&as_texts(&files))?;
+        self.write_bytes("shop-1.4.2.tar.gz", &archive)?;
+        self.stage.artifacts.serve("/shop-1.4.2.tar.gz", archive);
+        Ok(())
+    }
+
+    async fn fetch_a_commit(&self) -> Result<()> {
+        let mut files = files_of("apps/shop/", "1.6.0");
+        files.push(("README.md".to_owned(), "All that the shop is made of.\n".to_owned()));
+        let source = FluxSource::named(&self.stage.namespace, "GitRepository", SHOP_SOURCE);
+        let revision = "main@sha1:5c1e0ba2c1a8d6a2a2a7b6d6e3a2d7e9f0c4b8a1";
+        source.store(&self.stage.artifacts, tar_gz(&as_texts(&files))?, revision).await.map(drop)
     }
 
     async fn is_deployed_once(&self) -> Result<()> {

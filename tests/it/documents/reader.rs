@@ -15,6 +15,8 @@ use crate::support::kubectl::Kubectl;
 use crate::support::markdown::{Part, parts};
 use crate::support::namespace::Namespace;
 use crate::support::operator::{Operator, OperatorOptions};
+use crate::support::parts::part;
+use crate::support::registry::{PASSWORD, Registry, RegistryOptions};
 use crate::support::rights::install;
 use crate::support::run_folder::{new_folder, package};
 use crate::support::simulator::TOKEN;
@@ -82,6 +84,8 @@ pub(super) struct Reader<'a> {
     folder: PathBuf,
     /// What the commands so far have set, for the shell of the next.
     environment: PathBuf,
+    /// Where documents say that registry.example.com is.
+    registry: Option<Registry>,
     /// In the order in which they are dropped.
     other: Option<(Operator, ControlPlane)>,
 }
@@ -112,7 +116,7 @@ impl<'a> Reader<'a> {
         }
         let kubeconfig = control_plane.write_admin_kubeconfig("default")?;
         let kubectl = control_plane.kubectl().with_kubeconfig(kubeconfig);
-        Ok(Self { control_plane, stage, kubectl, folder, environment, other: None })
+        Ok(Self { control_plane, stage, kubectl, folder, environment, registry: None, other: None })
     }
 
     /// Another cluster with an operator, beside the first in the kubeconfig file: `new` beside `old`.
@@ -137,6 +141,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// A real registry, and `oras` with an account of it among the programs.
+    pub(super) async fn open_registry(&mut self) -> Result<()> {
+        let registry = Registry::start_with(RegistryOptions::default().with_tokens()).await?;
+        let oras = tokio::task::spawn_blocking(|| part("oras")).await??;
+        let programs = oras.parent().unwrap_or(&self.folder).display();
+        let account = registry.folder().display();
+        let kept = fs::read_to_string(&self.environment)?;
+        let more = format!("export PATH='{programs}':\"$PATH\"\nexport DOCKER_CONFIG='{account}'\n");
+        fs::write(&self.environment, kept + &more)?;
+        self.registry = Some(registry);
+        Ok(())
+    }
+
     /// Writes the file of this name that another document shows.
     pub(super) fn take_over(&self, document: &str, file: &str) -> Result<()> {
         let text = fs::read_to_string(package().join(document))?;
@@ -148,10 +165,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Writes a file into the folder.
-    fn write(&self, name: &str, text: &str) -> Result<()> {
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<()> {
+        self.write_bytes(name, self.in_the_test_bed(text).as_bytes())
+    }
+
+    /// Writes a file into the folder, whatever is in it.
+    pub(super) fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.folder.join(name);
         fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
-        fs::write(&path, self.in_the_test_bed(text)).context(format!("writing {name}"))
+        fs::write(&path, bytes).context(format!("writing {name}"))
     }
 
     /// Runs commands that must succeed.
@@ -186,8 +208,12 @@ impl<'a> Reader<'a> {
     }
 
     /// What documents say, and what it is here.
-    fn names(&self) -> [(&'static str, String); 2] {
-        [(ARTIFACT_HOST, self.stage.artifacts.url("")), ("https://tim.konigle.com", self.stage.simulator.base_url())]
+    fn names(&self) -> Vec<(&'static str, String)> {
+        let registry = self.registry.as_ref().map(|registry| ("registry.example.com", registry.host()));
+        let password = self.registry.as_ref().map(|_| ("REGISTRY-PASSWORD", PASSWORD.to_owned()));
+        let artifacts = (ARTIFACT_HOST, self.stage.artifacts.url(""));
+        let konigle = ("https://tim.konigle.com", self.stage.simulator.base_url());
+        [artifacts, konigle].into_iter().chain(registry).chain(password).collect()
     }
 }
 

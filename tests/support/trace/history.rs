@@ -239,6 +239,18 @@ impl Trace {
         self.jobs.iter().find(|job| job.id == id)
     }
 
+    /// Whether this job sent what is called `digest`: that very file, or the one ZIP that every status names for it.
+    pub(crate) fn sent(&self, job: &Job, digest: &str) -> bool {
+        if job.digest() == digest {
+            return true;
+        }
+        let artifacts = self.versions.iter().filter_map(|version| version.status.artifact.as_ref());
+        let named =
+            artifacts.filter(|artifact| artifact.digest == digest).filter_map(|artifact| artifact.upload.as_ref());
+        let uploads: BTreeSet<&str> = named.map(|upload| upload.digest.as_str()).collect();
+        uploads == BTreeSet::from([job.digest().as_str()])
+    }
+
     /// The web app of a Space, or the Space where that is not known.
     pub(crate) fn pair_of(&self, run: usize, space: &str) -> (usize, String) {
         (run, self.webapps.get(&(run, space.to_owned())).map_or(space, String::as_str).to_owned())

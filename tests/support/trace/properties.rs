@@ -344,7 +344,7 @@ fn confirmed_is_ours(trace: &Trace, versions: &[&Version], mut report: Report<'_
         };
         let space = version.status.space.as_ref().map(|space| space.id.as_str());
         let is_right = !job.by_person && job.succeeded() && space.is_none_or(|space| space == job.space);
-        if !is_right || (job.kind == "deploy" && job.digest() != digest) {
+        if !is_right || (job.kind == "deploy" && !trace.sent(job, digest)) {
             report.say_of(&version.name, format!("{says}, which was {job:?}"));
         }
         let late = LATE_MS + trace.read_lag_ms;
@@ -365,7 +365,7 @@ fn promoted_is_what_runs(trace: &Trace, versions: &[&Version], mut report: Repor
     for version in versions.iter().filter(|version| version.status.is_true("ContentVerified")) {
         let Some(release) = &version.status.release else { continue };
         let job = release.job_id.as_deref().and_then(|id| trace.job(id)).filter(|job| job.kind == "promote");
-        if let Some(job) = job.filter(|job| job.digest() != release.digest && told != Some(job.id.as_str())) {
+        if let Some(job) = job.filter(|job| !trace.sent(job, &release.digest) && told != Some(job.id.as_str())) {
             told = Some(job.id.as_str());
             report.say(format!("{} says that {} runs; it is {}", version.name, release.digest, job.digest()));
         }

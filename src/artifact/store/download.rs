@@ -1,0 +1,114 @@
+//! One download: from its host into a file of the store, hashed on the way.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
+
+use super::index::FileKey;
+use super::{BUFFER, Store, Verified, Wanted, disk};
+use crate::artifact::digest::Hasher;
+use crate::artifact::http::{Body, Chunk};
+use crate::artifact::{FetchError, Place, Source};
+use crate::crash;
+
+/// How far a download is.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    since: Mutex<Option<Instant>>,
+    bytes: AtomicU64,
+    /// Zero where it is not known.
+    total: AtomicU64,
+}
+
+/// How far a download is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Downloaded {
+    /// The bytes that came.
+    pub bytes: u64,
+    /// The bytes that there are, where the server said so.
+    pub total: Option<u64>,
+    /// How long it has run.
+    pub running_for: Duration,
+}
+
+impl Store {
+    /// Downloads the wanted file. The caller holds its lock.
+    pub(super) async fn download(
+        &self,
+        source: &Source,
+        wanted: &Wanted,
+        file: &FileKey,
+        progress: &Progress,
+    ) -> Result<Verified, FetchError> {
+        let mut body = crash::around("download", self.open_body(source, wanted)).await?;
+        let length = body.length().unwrap_or(0);
+        progress.total.store(length, Ordering::Relaxed);
+        let room = self.reserve(length).await?;
+
+        let (partial, path) = crash::around("make-a-partial", self.partial(file)).await?;
+        let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(partial));
+        let mut hasher = Hasher::new();
+        let mut size = 0;
+        while let Some(chunk) = body.next().await? {
+            let Chunk::Bytes(bytes) = chunk else {
+                progress.total.store(body.length().unwrap_or(0), Ordering::Relaxed);
+                (hasher, size) = (Hasher::new(), 0);
+                writer.rewind().await.map_err(|error| disk(&error))?;
+                continue;
+            };
+            hasher.update(&bytes);
+            size += bytes.len() as u64;
+            progress.bytes.store(size, Ordering::Relaxed);
+            self.metrics.downloaded(bytes.len() as u64);
+            writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
+            if (size - bytes.len() as u64..size).contains(&(length / 2)) {
+                crash::point("download", "half");
+            }
+        }
+        writer.flush().await.map_err(|error| disk(&error))?;
+        let got = hasher.finish();
+        crash::point("download", "hashed");
+        if got != wanted.file {
+            return Err(body.mismatch(wanted.file, got));
+        }
+        let whole = writer.into_inner().into_std().await;
+        // From here on the file itself counts.
+        drop(room);
+        self.keep(file.clone(), whole, path, size).await
+    }
+
+    async fn open_body(&self, source: &Source, wanted: &Wanted) -> Result<Body, FetchError> {
+        let credentials = &source.credentials;
+        match (&source.place, &wanted.layer) {
+            (Place::Oci(repository), Some(layer)) => self.registries.blob(repository, layer, credentials).await,
+            (Place::Oci(_), None) => Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }),
+            (Place::Url(url, field), _) => Body::open(url, *field, credentials, &self.limits).await,
+        }
+    }
+}
+
+/// Marks a download as running for as long as it lives.
+pub(super) struct Running<'a>(&'a Progress);
+
+impl Progress {
+    pub(super) fn begin(&self) -> Running<'_> {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.total.store(0, Ordering::Relaxed);
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Running(self)
+    }
+
+    pub(super) fn read(&self) -> Option<Downloaded> {
+        let since = (*self.since.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
+        Some(Downloaded { bytes: self.bytes.load(Ordering::Relaxed), total, running_for: since.elapsed() })
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

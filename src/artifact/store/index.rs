@@ -1,0 +1,200 @@
+//! Which files the store has, where they are, and which of them goes first.
+//!
+//! Absent: reading them. What a file holds is looked at by [`super`].
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::artifact::{Digest, Lease, Scope};
+use crate::crash;
+
+/// How the name of a file begins that is not whole yet.
+pub(super) const PARTIAL: &str = ".partial-";
+/// Files by digest; below [`NAMESPACES`] once more for each namespace.
+const FILES: &str = "sha256";
+const NAMESPACES: &str = "namespaces";
+
+/// A file of the store: whose it is, and what it hashes to.
+pub(super) type FileKey = (Scope, Digest);
+
+/// The files of the store, by name only.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    files: HashMap<FileKey, Entry>,
+    /// Counts uses: the entry with the smallest number was used longest ago.
+    uses: u64,
+    /// The bytes that downloads are about to write.
+    pub(super) reserved: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    size: u64,
+    used: u64,
+    /// Whether this process has hashed it.
+    verified: bool,
+    lease: Lease,
+}
+
+/// What is known of a file without reading it.
+pub(super) struct Known {
+    pub(super) size: u64,
+    pub(super) verified: bool,
+    pub(super) lease: Lease,
+}
+
+impl Index {
+    /// Lists the directory, and removes what a crash left behind.
+    pub(super) fn scan(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory.join(FILES))?;
+        let mut found = Vec::new();
+        scan_scope(&directory.join(FILES), &Scope::Public, &mut found)?;
+        let namespaces = directory.join(NAMESPACES);
+        if namespaces.is_dir() {
+            for namespace in fs::read_dir(namespaces)? {
+                let namespace = namespace?;
+                let Ok(name) = namespace.file_name().into_string() else { continue };
+                let files = namespace.path().join(FILES);
+                if files.is_dir() {
+                    scan_scope(&files, &Scope::Namespace(name), &mut found)?;
+                }
+            }
+        }
+        found.sort_unstable_by_key(|(_, _, modified)| *modified);
+        let mut index = Self::default();
+        for (key, size, _) in found {
+            index.insert(key, size, false);
+        }
+        Ok(index)
+    }
+
+    /// Takes in a file; whoever holds the lease of one that it replaces holds that of the new one.
+    pub(super) fn insert(&mut self, key: FileKey, size: u64, verified: bool) -> Lease {
+        self.uses += 1;
+        let lease = self.files.get(&key).map_or_else(Lease::default, |before| before.lease.clone());
+        self.files.insert(key, Entry { size, used: self.uses, verified, lease: lease.clone() });
+        lease
+    }
+
+    pub(super) fn used(&mut self, key: &FileKey) -> Option<Known> {
+        self.uses += 1;
+        let entry = self.files.get_mut(key)?;
+        entry.used = self.uses;
+        Some(Known { size: entry.size, verified: entry.verified, lease: entry.lease.clone() })
+    }
+
+    /// Whether nobody uses it.
+    pub(super) fn is_idle(&self, key: &FileKey) -> bool {
+        self.files.get(key).is_none_or(|entry| Arc::strong_count(&entry.lease) == 1)
+    }
+
+    /// The bytes that cannot be evicted now: of files in use, and of downloads that run.
+    pub(super) fn in_use(&self) -> u64 {
+        let used = self.files.values().filter(|entry| Arc::strong_count(&entry.lease) > 1);
+        used.map(|entry| entry.size).sum::<u64>().saturating_add(self.reserved)
+    }
+
+    pub(super) fn remove(&mut self, key: &FileKey) {
+        self.files.remove(key);
+    }
+
+    /// The file that was used longest ago of those that nobody uses now, if all together are over `budget`.
+    pub(super) fn surplus(&self, budget: u64) -> Option<FileKey> {
+        let total: u64 = self.files.values().map(|entry| entry.size).sum();
+        if total.saturating_add(self.reserved) <= budget {
+            return None;
+        }
+        let idle = self.files.iter().filter(|(_, entry)| Arc::strong_count(&entry.lease) == 1);
+        idle.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone())
+    }
+}
+
+/// The folder that a file is in.
+pub(super) fn shard(directory: &Path, (scope, digest): &FileKey) -> PathBuf {
+    let files = match scope {
+        Scope::Public => directory.join(FILES),
+        // The name of a namespace is a DNS label: no separator, no dots.
+        Scope::Namespace(namespace) => directory.join(NAMESPACES).join(namespace).join(FILES),
+    };
+    files.join(shard_name(digest))
+}
+
+/// Where a file is.
+pub(super) fn path(directory: &Path, key: &FileKey) -> PathBuf {
+    shard(directory, key).join(key.1.hex())
+}
+
+fn shard_name(digest: &Digest) -> String {
+    format!("{:.2}", digest.hex())
+}
+
+type Found = (FileKey, u64, SystemTime);
+
+fn scan_scope(files: &Path, scope: &Scope, found: &mut Vec<Found>) -> io::Result<()> {
+    for shard in fs::read_dir(files)? {
+        let shard = shard?;
+        if shard.file_type()?.is_dir() {
+            scan_shard(&shard.path(), scope, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Finds the files of one folder and removes the leftovers of a crash. Foreign files are left alone.
+fn scan_shard(shard: &Path, scope: &Scope, found: &mut Vec<Found>) -> io::Result<()> {
+    for file in fs::read_dir(shard)? {
+        let file = file?;
+        let name = file.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with(PARTIAL) {
+            fs::remove_file(file.path())?;
+            crash::point("open-store", "swept");
+            continue;
+        }
+        let Ok(digest) = Digest::parse(&format!("sha256:{name}")) else { continue };
+        let metadata = file.metadata()?;
+        if metadata.is_file() && shard.file_name().is_some_and(|name| name == shard_name(&digest).as_str()) {
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            found.push(((scope.clone(), digest), metadata.len(), modified));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first_and_nothing_that_is_in_use() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| (Scope::Public, Digest::of(bytes)));
+        let mut index = Index::default();
+        for key in [&a, &b, &c] {
+            index.insert(key.clone(), 10, true);
+        }
+        drop(index.used(&a));
+        assert_eq!(index.surplus(30), None, "all fit");
+        assert_eq!(index.surplus(29), Some(b.clone()), "`a` was used since");
+        let lease = index.used(&b).map(|known| known.lease);
+        assert_eq!(index.surplus(29), Some(c.clone()), "`b` is in use");
+        let other = index.insert(c.clone(), 10, true);
+        assert_eq!(index.surplus(0), Some(a.clone()), "`b` and `c` are in use");
+        drop((lease, other));
+        assert_eq!(index.surplus(0), Some(a), "nobody uses anything, and `a` was used before the others");
+    }
+
+    #[test]
+    fn whoever_uses_a_file_uses_what_replaces_it() {
+        let key = (Scope::Public, Digest::of(b"a"));
+        let mut index = Index::default();
+        let lease = index.insert(key.clone(), 10, true);
+        drop(index.insert(key.clone(), 12, true));
+        assert_eq!(index.surplus(0), None);
+        drop(lease);
+        assert_eq!(index.surplus(0), Some(key));
+    }
+}

@@ -1,0 +1,225 @@
+//! Looks at the wanted artifact: what its origin names now, and whether it is on disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use crate::api::{FluxKind, KonigleSpace, KonigleSpaceStatus, TransferStatus};
+use crate::artifact::{Digest, Key, Part, Scope};
+use crate::context::Context;
+use crate::credentials::{CredentialsError, credentials_for};
+use crate::desired::{Desired, Wish};
+use crate::lookup;
+use crate::memory::{DownloadMemory, uid};
+use crate::observation::{ArtifactFacts, DownloadFacts, Observation, OriginFacts, Problem};
+use crate::origin::{ArtifactName, FluxOrigin, OciOrigin, OciReference, Origin};
+use crate::reason::Reason;
+use crate::redact::Redactor;
+use crate::sources::{FluxSource, SourceLook};
+use crate::text::cut;
+use crate::wish::artifact_name;
+
+use super::may_be_needed;
+
+/// How long a pass waits for the look at a tag that it cannot go on without.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+/// The longest words of another controller that are shown, in bytes.
+const LONGEST_WORDS: usize = 256;
+
+/// What the origin names now. A tag is looked up beside the passes, once an interval.
+pub(super) async fn look_at_origin(
+    context: &Arc<Context>,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    status: &KonigleSpaceStatus,
+) -> OriginFacts {
+    let Wish::Deploy(origin) = &desired.wish else { return OriginFacts::NotLooked };
+    let last = ArtifactName::last_of(origin, status.artifact.as_ref());
+    match origin {
+        Origin::Http(_) | Origin::Oci(OciOrigin { reference: OciReference::Digest(_), .. }) => OriginFacts::NotLooked,
+        Origin::Flux(flux) => look_at_source(context, &resource.namespace().unwrap_or_default(), flux, last),
+        Origin::Oci(oci) => {
+            let key = lookup_key(oci);
+            let known = context.memory.lookup(&uid(resource), &key).and_then(|known| known.named);
+            let looking = lookup::begin(context, resource, desired, oci, &key);
+            // What it named before may be about to be released, although it names something else by now.
+            let digest = known.map(|digest| digest.to_string()).or(last.as_ref().map(|last| last.digest.to_string()));
+            let cannot_go_on =
+                desired.requests.look(status) || digest.is_none_or(|digest| may_be_needed(desired, &digest, status));
+            if let Some(looking) = looking.filter(|_| cannot_go_on) {
+                // It goes on by itself where it takes longer, and wakes the resource.
+                let _ = tokio::time::timeout(LOOK_WITHIN, looking).await;
+            }
+            look_at_tag(context, resource, (oci, &key), last)
+        }
+    }
+}
+
+/// What is known of a tag. One that cannot be looked at names what it named before.
+fn look_at_tag(
+    context: &Context,
+    resource: &KonigleSpace,
+    (oci, key): (&OciOrigin, &str),
+    last: Option<ArtifactName>,
+) -> OriginFacts {
+    let OciReference::Tag(tag) = &oci.reference else { return OriginFacts::NotLooked };
+    let name = |digest| ArtifactName { digest, revision: Some(tag.clone()), part: None };
+    let known = context.memory.lookup(&uid(resource), key);
+    let named = known.as_ref().and_then(|known| known.named).map(name);
+    let last = named.clone().or(last);
+    let running = known.as_ref().is_some_and(|known| known.running);
+    match (known.and_then(|known| known.problem), named.filter(|_| !running)) {
+        // What was said of the last look stays until this one tells something else.
+        (Some(problem), _) => OriginFacts::Unnamed { problem, last, looking: running },
+        (None, Some(name)) => OriginFacts::Named(name),
+        (None, None) => {
+            let message = format!("tag {tag} of {} is being looked up", oci.repository);
+            OriginFacts::Unnamed { problem: Problem { reason: Reason::Progressing, message }, last, looking: true }
+        }
+    }
+}
+
+fn look_at_source(context: &Context, namespace: &str, flux: &FluxOrigin, last: Option<ArtifactName>) -> OriginFacts {
+    let FluxOrigin { kind, name, path } = flux;
+    let word = kind.word();
+    let (reason, message) = match context.sources.look(*kind, namespace, name) {
+        SourceLook::Found(source) => match named_by(*kind, name, path, &source) {
+            Ok(artifact) => return OriginFacts::Named(artifact),
+            Err(problem) => problem,
+        },
+        SourceLook::Absent => (
+            Reason::SourceNotFound,
+            format!("there is no {word} {name} in this namespace: create it, or correct spec.source.sourceRef"),
+        ),
+        SourceLook::NotInstalled => (Reason::SourceNotFound, not_installed(*kind)),
+        SourceLook::NotListed(None) => {
+            (Reason::Progressing, format!("the {word} objects of the cluster are being listed"))
+        }
+        SourceLook::NotListed(Some(why)) => (Reason::AwaitingSource, why),
+    };
+    let looking = reason == Reason::Progressing;
+    OriginFacts::Unnamed { problem: Problem { reason, message }, last, looking }
+}
+
+/// What a source says that its artifact is called, or why it says nothing that can be deployed.
+fn named_by(kind: FluxKind, name: &str, path: &str, source: &FluxSource) -> Result<ArtifactName, (Reason, String)> {
+    let word = kind.word();
+    let Some(artifact) = &source.artifact else {
+        let why = source
+            .ready
+            .as_ref()
+            .filter(|ready| ready.status != "True")
+            .map_or_else(String::new, |ready| format!(": {} ({})", shown(&ready.message), shown(&ready.reason)));
+        let besides = match source {
+            FluxSource { deleting: true, .. } => ", and is being deleted",
+            FluxSource { suspended: true, .. } => ", and is suspended",
+            source if source.observed_generation < source.generation => {
+                ", and its controller has not seen its newest spec (does it run?)"
+            }
+            _ => "",
+        };
+        return Err((Reason::AwaitingSource, format!("{word} {name} has no artifact yet{besides}{why}")));
+    };
+    let digest = artifact.digest.parse().map_err(|_| {
+        let message = format!(
+            "{word} {name} names its artifact by {}, and only sha256 is taken: run Flux's controller with --artifact-digest-algo=sha256",
+            shown(&artifact.digest)
+        );
+        (Reason::ArtifactRejected, message)
+    })?;
+    let revision = Some(shown(&artifact.revision)).filter(|revision| !revision.is_empty());
+    Ok(ArtifactName::of_folder(digest, path, revision))
+}
+
+fn not_installed(kind: FluxKind) -> String {
+    format!(
+        "this cluster has no {} of Flux: install Flux's controllers, or name another origin in spec.source; it is seen by itself when it comes",
+        kind.word()
+    )
+}
+
+/// The words of another controller, fit for a status.
+fn shown(text: &str) -> String {
+    cut(&Redactor::default().clean(&text.replace(char::is_control, " ")), LONGEST_WORDS)
+}
+
+/// The wanted artifact; looked for only where it may be needed, so that a resource in sync never touches it.
+pub(super) async fn look_at_artifact(
+    context: &Context,
+    resource: &KonigleSpace,
+    desired: &Desired,
+    (status, may_be_needed): (&KonigleSpaceStatus, bool),
+    seen: &mut Observation,
+) {
+    let Wish::Deploy(origin) = &desired.wish else { return };
+    let Some(name) = artifact_name(origin, seen) else { return };
+    let moved = match (&seen.space, &status.settled) {
+        (Some(Ok(space)), Some(settled)) => space.pair() != *settled,
+        _ => false,
+    };
+    if status.attempt.is_some() || !(moved || may_be_needed) {
+        return;
+    }
+    let namespace = resource.namespace().unwrap_or_default();
+    let key = artifact_key(&namespace, origin, &name);
+    // What was not hashed before the look at the Space is hashed beside the passes.
+    if let Some(artifact) = context.artifacts.get(&key).await {
+        seen.artifact = ArtifactFacts::OnDisk { upload: artifact.digest, size: artifact.size };
+        return;
+    }
+    if let Err(CredentialsError::Problem(problem)) = credentials_for(&context.api, &namespace, origin).await {
+        seen.artifact = ArtifactFacts::Unreadable(problem);
+        return;
+    }
+    let look_now = desired.requests.look(status);
+    let memory = context.memory.download(&uid(resource), &download_key(origin, &name));
+    seen.artifact = match memory {
+        None => ArtifactFacts::Absent,
+        Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
+        Some(DownloadMemory::Retrying) => ArtifactFacts::Retrying,
+        // A person wants it looked at now.
+        Some(DownloadMemory::Failed(..)) if look_now => ArtifactFacts::Absent,
+        Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
+    };
+    if matches!(seen.artifact, ArtifactFacts::Downloading | ArtifactFacts::Retrying) {
+        seen.download = context.artifacts.progress(&key).map(|downloaded| DownloadFacts {
+            progress: TransferStatus::of(downloaded.bytes, downloaded.total),
+            running_for: downloaded.running_for,
+        });
+    }
+}
+
+/// What the artifact is known by in the store.
+#[must_use]
+pub fn artifact_key(namespace: &str, origin: &Origin, name: &ArtifactName) -> Key {
+    let own = || Scope::Namespace(namespace.to_owned());
+    let (digest, part) = match &name.part {
+        Some((source, path)) => (*source, Part::Folder(path.clone())),
+        None => (name.digest, Part::Whole),
+    };
+    match origin {
+        // A query may hold a signature.
+        Origin::Http(http) if http.secret.is_none() && http.url.query().is_none() => {
+            Key { scope: Scope::Public, digest, part }
+        }
+        Origin::Http(_) | Origin::Flux(_) => Key { scope: own(), digest, part },
+        Origin::Oci(oci) => Key {
+            scope: if oci.secret.is_none() { Scope::Public } else { own() },
+            digest,
+            part: Part::Layer(oci.layer_media_type.clone()),
+        },
+    }
+}
+
+/// What a failed download is remembered by: another address, digest or Secret is tried at once.
+#[must_use]
+pub fn download_key(origin: &Origin, name: &ArtifactName) -> String {
+    // By its digest: a URL may be signed.
+    Digest::of(format!("{origin:?} {} {}", origin.address(), name.digest).as_bytes()).to_string()
+}
+
+/// What a look at a tag is remembered by.
+fn lookup_key(oci: &OciOrigin) -> String {
+    format!("{oci:?}")
+}

@@ -1,0 +1,324 @@
+//! Where a wanted artifact comes from, and what it is called: parsed from `spec.source`, valid ever after.
+//!
+//! Pure: no clock, no I/O, no log. The name of an artifact is what is recorded, approved and compared. It hangs on what was
+//! published alone, and never on how this operator packs it: a newer operator must not redeploy a fleet.
+
+use std::fmt;
+
+use crate::api::{ArtifactStatus, FluxKind, Source};
+use crate::artifact::{Digest, Repository};
+
+/// Where the artifact comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file behind a URL.
+    Http(HttpOrigin),
+    /// An artifact in a registry.
+    Oci(OciOrigin),
+    /// A source of Flux.
+    Flux(FluxOrigin),
+}
+
+/// A file behind a URL.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpOrigin {
+    /// Where it is.
+    pub url: url::Url,
+    /// What it is.
+    pub digest: Digest,
+    /// What people call it.
+    pub revision: Option<String>,
+    /// The Secret with the credentials of its host.
+    pub secret: Option<String>,
+}
+
+/// An artifact in a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OciOrigin {
+    /// Registry and repository.
+    pub repository: Repository,
+    /// Which of its manifests.
+    pub reference: OciReference,
+    /// The media type of the layer to deploy, where there are several.
+    pub layer_media_type: Option<String>,
+    /// The Secret with the credentials of the registry.
+    pub secret: Option<String>,
+}
+
+/// Which manifest of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OciReference {
+    /// What this tag names now.
+    Tag(String),
+    /// This one.
+    Digest(Digest),
+}
+
+/// A source of Flux, in the resource's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FluxOrigin {
+    /// What it is.
+    pub kind: FluxKind,
+    /// Its name.
+    pub name: String,
+    /// The folder inside its artifact, without slashes at its ends; empty for the whole.
+    pub path: String,
+}
+
+/// What an artifact is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactName {
+    /// What is recorded, approved and compared.
+    pub digest: Digest,
+    /// What people call it.
+    pub revision: Option<String>,
+    /// The digest of what was published, and the folder inside, where the artifact is a folder of it.
+    pub part: Option<(Digest, String)>,
+}
+
+impl ArtifactName {
+    /// The name of a folder of what was published under `source`; of the whole, where `path` is empty.
+    ///
+    /// The digest of a folder is `sha256(<source digest> + "\n" + <path>)`: a person can work it out as well.
+    #[must_use]
+    pub fn of_folder(source: Digest, path: &str, revision: Option<String>) -> Self {
+        if path.is_empty() {
+            return Self { digest: source, revision, part: None };
+        }
+        let digest = Digest::of(format!("{source}\n{path}").as_bytes());
+        Self { digest, revision, part: Some((source, path.to_owned())) }
+    }
+
+    /// The name that a status holds for this origin, if it speaks of it.
+    #[must_use]
+    pub fn last_of(origin: &Origin, status: Option<&ArtifactStatus>) -> Option<Self> {
+        let status = status?;
+        let path = match origin {
+            Origin::Flux(flux) => flux.path.as_str(),
+            Origin::Http(_) | Origin::Oci(_) => "",
+        };
+        if status.origin.as_deref() != Some(&origin.to_string()) || status.path.as_deref().unwrap_or_default() != path {
+            return None;
+        }
+        let part = match &status.source_digest {
+            Some(source) => Some((source.parse().ok()?, path.to_owned())),
+            None => None,
+        };
+        Some(Self { digest: status.digest.parse().ok()?, revision: status.revision.clone(), part })
+    }
+}
+
+impl fmt::Debug for HttpOrigin {
+    // A URL may be pre-signed, so its query is a secret.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = format!("{}{}", self.url.host_str().unwrap_or_default(), self.url.path());
+        formatter
+            .debug_struct("HttpOrigin")
+            .field("url", &place)
+            .field("digest", &self.digest)
+            .field("revision", &self.revision)
+            .field("secret", &self.secret)
+            .finish()
+    }
+}
+
+impl Origin {
+    /// The whole address of a file behind a URL, signature included; empty for the others.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Http(http) => http.url.as_str(),
+            Self::Oci(_) | Self::Flux(_) => "",
+        }
+    }
+
+    /// Parses `spec.source`.
+    ///
+    /// # Errors
+    ///
+    /// What to write instead.
+    pub fn parse(source: &Source) -> Result<Self, String> {
+        match (&source.http, &source.oci, &source.source_ref) {
+            (Some(http), None, None) => Ok(Self::Http(HttpOrigin {
+                url: http.url.parse().map_err(|_| "write spec.source.http.url as https://host/path")?,
+                digest: parse_digest("spec.source.http.digest", &http.digest)?,
+                revision: http.revision.clone().filter(|revision| !revision.is_empty()),
+                secret: http.secret_ref.as_ref().map(|secret| secret.name.clone()),
+            })),
+            (None, Some(oci), None) => Ok(Self::Oci(OciOrigin {
+                repository: Repository::parse(&oci.repository)
+                    .map_err(|why| format!("spec.source.oci.repository: {why}"))?,
+                reference: match (&oci.tag, &oci.digest) {
+                    (Some(tag), None) => OciReference::Tag(tag.clone()),
+                    (None, Some(digest)) => OciReference::Digest(parse_digest("spec.source.oci.digest", digest)?),
+                    _ => return Err("write exactly one of spec.source.oci.tag and spec.source.oci.digest".to_owned()),
+                },
+                layer_media_type: oci.layer_media_type.clone().filter(|media_type| !media_type.is_empty()),
+                secret: oci.secret_ref.as_ref().map(|secret| secret.name.clone()),
+            })),
+            (None, None, Some(flux)) => Ok(Self::Flux(FluxOrigin {
+                kind: flux.kind,
+                name: flux.name.clone(),
+                path: clean_path(flux.path.as_deref().unwrap_or_default())?,
+            })),
+            _ => Err("write exactly one of spec.source.http, spec.source.oci and spec.source.sourceRef".to_owned()),
+        }
+    }
+
+    /// What the spec itself calls the artifact; `None` where that must be looked up.
+    #[must_use]
+    pub fn fixed_name(&self) -> Option<ArtifactName> {
+        match self {
+            Self::Http(http) => Some(ArtifactName { digest: http.digest, revision: http.revision.clone(), part: None }),
+            Self::Oci(OciOrigin { reference: OciReference::Digest(digest), .. }) => {
+                Some(ArtifactName { digest: *digest, revision: None, part: None })
+            }
+            Self::Oci(_) | Self::Flux(_) => None,
+        }
+    }
+
+    /// The Secret with the credentials of its host.
+    #[must_use]
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Http(http) => http.secret.as_deref(),
+            Self::Oci(oci) => oci.secret.as_deref(),
+            Self::Flux(_) => None,
+        }
+    }
+
+    /// The field that says where it is, and what to write there.
+    #[must_use]
+    pub fn address_help(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "correct spec.source.http.url",
+            Self::Oci(_) => "correct spec.source.oci",
+            Self::Flux(_) => "see what Flux says of the source",
+        }
+    }
+
+    /// What to do where its address may not be asked.
+    #[must_use]
+    pub fn refused_help(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "write spec.source.http.url as https://host/path with a public host",
+            Self::Oci(_) => "write spec.source.oci.repository with a public registry",
+            Self::Flux(_) => "have the operator allow the host with `--flux-artifact-hosts`",
+        }
+    }
+
+    /// The field that names the Secret with the credentials of its host.
+    #[must_use]
+    pub fn secret_field(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "spec.source.http.secretRef",
+            Self::Oci(_) => "spec.source.oci.secretRef",
+            Self::Flux(_) => "the source",
+        }
+    }
+
+    /// How another artifact is published.
+    #[must_use]
+    pub fn publish_help(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "publish another one, and write its digest into spec.source.http.digest",
+            Self::Oci(OciOrigin { reference: OciReference::Tag(_), .. }) => "push another one under the tag",
+            Self::Oci(_) => "push another one, and write its digest into spec.source.oci.digest",
+            Self::Flux(_) => "mend it where the source takes it from, or correct spec.source.sourceRef.path",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// For people, and to know it again: no URL, which may hold a signature.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(http) => {
+                write!(formatter, "{}{}", http.url.host_str().unwrap_or_default(), http.url.path())
+            }
+            Self::Oci(OciOrigin { repository, reference, .. }) => match reference {
+                OciReference::Tag(tag) => write!(formatter, "{repository}:{tag}"),
+                OciReference::Digest(digest) => write!(formatter, "{repository}@{digest}"),
+            },
+            Self::Flux(flux) => write!(formatter, "{}/{}", flux.kind.word(), flux.name),
+        }
+    }
+}
+
+/// Parses the digest in a field.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn parse_digest(field: &str, text: &str) -> Result<Digest, String> {
+    text.parse().map_err(|_| format!("write {field} as sha256: and 64 lower-case hexadecimal digits"))
+}
+
+/// A folder without `.`, empty parts and slashes at its ends.
+fn clean_path(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if text.starts_with('/') || text.contains('\\') || parts.contains(&"..") {
+        return Err("write spec.source.sourceRef.path as a folder inside the artifact, such as apps/shop".to_owned());
+    }
+    Ok(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+
+    #[test]
+    fn a_folder_is_named_by_what_was_published_and_where_it_is_inside() {
+        let source: Digest = A.parse().unwrap();
+        let whole = ArtifactName::of_folder(source, "", None);
+        assert_eq!((whole.digest, whole.part), (source, None));
+        let folder = ArtifactName::of_folder(source, "apps/shop", None);
+        // printf '%s\n%s' sha256:ca97… apps/shop | sha256sum
+        assert_eq!(
+            folder.digest.to_string(),
+            "sha256:b3c8d1f9984d460f8ec49e510fabeee1e532b9fe30f2bb82a6887831443fc417"
+        );
+        assert_eq!(folder.part, Some((source, "apps/shop".to_owned())));
+    }
+
+    #[test]
+    fn paths_are_read_as_people_write_them() {
+        for (text, clean) in [
+            ("", ""),
+            (".", ""),
+            ("./", ""),
+            ("apps/shop", "apps/shop"),
+            ("./apps/shop/", "apps/shop"),
+            ("apps//shop", "apps/shop"),
+            ("..apps", "..apps"),
+        ] {
+            assert_eq!(clean_path(text).as_deref(), Ok(clean), "{text}");
+        }
+        for text in ["/apps", "../apps", "apps/../../x", "apps\\shop"] {
+            assert!(clean_path(text).is_err(), "{text} was accepted");
+        }
+    }
+
+    #[test]
+    fn what_was_last_known_counts_only_for_the_same_origin() {
+        let flux = |name: &str, path: &str| {
+            Origin::Flux(FluxOrigin { kind: FluxKind::GitRepository, name: name.to_owned(), path: path.to_owned() })
+        };
+        let named = ArtifactName::of_folder(A.parse().unwrap(), "apps/shop", Some("main@sha1:1".to_owned()));
+        let status = ArtifactStatus {
+            digest: named.digest.to_string(),
+            revision: named.revision.clone(),
+            origin: Some("GitRepository/shop".to_owned()),
+            source_digest: Some(A.to_owned()),
+            path: Some("apps/shop".to_owned()),
+            ..ArtifactStatus::default()
+        };
+        let last = |origin: &Origin| ArtifactName::last_of(origin, Some(&status));
+        assert_eq!(last(&flux("shop", "apps/shop")), Some(named));
+        assert_eq!(last(&flux("other", "apps/shop")), None);
+        assert_eq!(last(&flux("shop", "apps")), None);
+        assert_eq!(ArtifactName::last_of(&flux("shop", "apps/shop"), None), None);
+    }
+}
