@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use kube::ResourceExt;
@@ -13,29 +14,26 @@ use crate::api::KonigleSpace;
 use crate::artifact::{Digest, FetchError};
 use crate::context::Context;
 use crate::credentials::{CredentialsError, credentials_for};
-use crate::desired::Desired;
 use crate::memory::uid;
 use crate::observation::Problem;
-use crate::origin::{OciOrigin, OciReference, Origin};
+use crate::origin::{OciOrigin, Origin};
 use crate::reason::Reason;
 use crate::telemetry;
 
-/// Starts a look at a tag, unless one runs already or the next is not due. Where it tells something new, its end wakes the
-/// resource. `None`: nothing was started.
+/// Starts a look at a tag, unless one runs already or the next is not due; a person may have asked for it. Where it tells
+/// something new, its end wakes the resource. `None`: nothing was started.
 pub fn begin(
     context: &Arc<Context>,
     resource: &KonigleSpace,
-    desired: &Desired,
-    oci: &OciOrigin,
+    (oci, tag): (&OciOrigin, &str),
     key: &str,
+    (every, asked): (Duration, bool),
 ) -> Option<JoinHandle<()>> {
-    let OciReference::Tag(tag) = &oci.reference else { return None };
-    let status = resource.status.clone().unwrap_or_default();
     let (uid, key) = (uid(resource), key.to_owned());
-    if !context.memory.begin_lookup(&uid, &key, desired.interval, desired.requests.look(&status)) {
+    if !context.memory.begin_lookup(&uid, &key, every, asked) {
         return None;
     }
-    let (context, oci, tag) = (context.clone(), oci.clone(), tag.clone());
+    let (context, oci, tag) = (context.clone(), oci.clone(), tag.to_owned());
     let namespace = resource.namespace().unwrap_or_default();
     let name = resource.name_any();
     let span = telemetry::lookup_span(&namespace, &name);

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::api::{ArtifactStatus, FluxKind, Source};
-use crate::artifact::{Digest, Repository};
+use crate::artifact::{Digest, Repository, location};
 
 /// Where the artifact comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,10 +111,9 @@ impl ArtifactName {
 impl fmt::Debug for HttpOrigin {
     // A URL may be pre-signed, so its query is a secret.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = format!("{}{}", self.url.host_str().unwrap_or_default(), self.url.path());
         formatter
             .debug_struct("HttpOrigin")
-            .field("url", &place)
+            .field("url", &location(&self.url))
             .field("digest", &self.digest)
             .field("revision", &self.revision)
             .field("secret", &self.secret)
@@ -233,9 +232,7 @@ impl fmt::Display for Origin {
     /// For people, and to know it again: no URL, which may hold a signature.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(http) => {
-                write!(formatter, "{}{}", http.url.host_str().unwrap_or_default(), http.url.path())
-            }
+            Self::Http(http) => formatter.write_str(&location(&http.url)),
             Self::Oci(OciOrigin { repository, reference, .. }) => match reference {
                 OciReference::Tag(tag) => write!(formatter, "{repository}:{tag}"),
                 OciReference::Digest(digest) => write!(formatter, "{repository}@{digest}"),

@@ -80,12 +80,12 @@ pub async fn start(
         timeout: submit_limit(&attempt),
     };
     // Nothing fallible may be left to do: the file stays where it is until it was sent.
-    let artifact = match &release.kind {
+    let what = match &release.kind {
         ReleaseKind::Deploy { size } => {
             let artifact = artifact_of(context, (desired, seen), &attempt, *size).await;
-            Some(artifact.ok_or(WriteError::Conflict)?)
+            Content::Upload(artifact.ok_or(WriteError::Conflict)?)
         }
-        ReleaseKind::Promote { .. } => None,
+        ReleaseKind::Promote { source } => Content::OfUat(source),
     };
     let before = resource;
     let claimed = record::claim(context, resource, &status).await;
@@ -100,12 +100,12 @@ pub async fn start(
     let kind = attempt.attempt_type.word();
     info!(attempt = attempt.number, kind, cause = ?attempt.cause, digest = short(&attempt.digest), nonce = attempt.nonce, "claimed");
 
-    let (ready, held) = match (give_way(context, &resource).await, &release.kind) {
+    let (ready, held) = match (give_way(context, &resource).await, what) {
         (Err(why), _) => (Err(why), None),
-        (Ok(()), ReleaseKind::Deploy { .. }) => {
-            (deploy(context, &resource, (&attempt, artifact), (client, &sending)), None)
+        (Ok(()), Content::Upload(artifact)) => {
+            (Ok(deploy(context, &resource, (&attempt, artifact), (client, &sending))), None)
         }
-        (Ok(()), ReleaseKind::Promote { source }) => {
+        (Ok(()), Content::OfUat(source)) => {
             promote(context, &resource, desired, (&attempt, source), (client, &sending)).await
         }
     };
@@ -131,6 +131,14 @@ pub async fn start(
         Started::Answered(claimed) if differs_in_status_only(&told, &claimed) => Started::Answered(told),
         submitted => submitted,
     })
+}
+
+/// What a release brings.
+enum Content<'a> {
+    /// This file.
+    Upload(Artifact),
+    /// What the uat Space runs, as it was pinned.
+    OfUat(&'a BaselineSource),
 }
 
 /// A request that is ready to be sent, and the Event that tells of it.
@@ -280,10 +288,9 @@ async fn artifact_of(
 fn deploy<'a>(
     context: &'a Context,
     resource: &'a KonigleSpace,
-    (attempt, artifact): (&'a Attempt, Option<Artifact>),
+    (attempt, artifact): (&'a Attempt, Artifact),
     (client, sending): (&'a Arc<Client>, &'a Sending),
-) -> Result<Ready<'a>, String> {
-    let Some(artifact) = artifact else { return Err("the artifact is no longer on disk".to_owned()) };
+) -> Ready<'a> {
     let size = artifact.size;
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
     let sent = Arc::new(AtomicU64::new(0));
@@ -296,11 +303,11 @@ fn deploy<'a>(
         answer
     };
     let started = Note { warning: false, reason: "DeployStarted", message };
-    Ok(Ready {
+    Ready {
         request: request.boxed(),
         event: record::publish(context, resource, started).boxed(),
         upload: Some((sent, size)),
-    })
+    }
 }
 
 /// For people in Konigle's console; the nonce in brackets finds the job where the API shows names.

@@ -32,7 +32,7 @@ use thiserror::Error;
 use url::Url;
 
 pub use digest::{Digest, InvalidDigest};
-pub use http::{Body, Chunk};
+pub use http::{Body, Chunk, location};
 pub use oci::{InvalidRepository, Layer, Registries, Repository};
 pub use store::{Downloaded, Store};
 

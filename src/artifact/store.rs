@@ -36,7 +36,8 @@ use super::http::is_one_of;
 use super::inspect::{InspectError, inspect};
 use super::pack::{Packed, pack};
 use super::{
-    Artifact, ArtifactCredentials, Digest, FetchError, Key, Lease, Limits, Part, Place, Registries, Repository, Source,
+    Artifact, ArtifactCredentials, Digest, FetchError, Key, Layer, Lease, Limits, Part, Place, Registries, Repository,
+    Source, SourceField,
 };
 use crate::crash;
 use crate::metrics::Metrics;
@@ -90,11 +91,17 @@ struct Verified {
     lease: Lease,
 }
 
-/// What is wanted of a source: the file, and the folder in it that is the artifact's root.
-struct Wanted {
+/// What is wanted of a source: the file, the folder in it that is the artifact's root, and where it is.
+struct Wanted<'a> {
     file: Digest,
     folder: String,
-    layer: Option<super::Layer>,
+    at: Address<'a>,
+}
+
+/// Where a file is.
+enum Address<'a> {
+    Url(&'a Url, SourceField),
+    Layer(&'a Repository, Layer),
 }
 
 impl Store {
@@ -268,18 +275,18 @@ impl Store {
     }
 
     /// Which file it is, and what is wanted of it. Asks the registry for the manifest, where it is one.
-    async fn wanted(&self, source: &Source) -> Result<Wanted, FetchError> {
+    async fn wanted<'a>(&self, source: &'a Source) -> Result<Wanted<'a>, FetchError> {
         let Key { digest, part, .. } = &source.key;
-        let bug = || FetchError::Disk { reason: "this is a bug in the operator".to_owned() };
-        match (&source.place, part) {
-            (Place::Url(..), Part::Whole) => Ok(Wanted { file: *digest, folder: String::new(), layer: None }),
-            (Place::Url(..), Part::Folder(folder)) => Ok(Wanted { file: *digest, folder: folder.clone(), layer: None }),
-            (Place::Url(..), Part::Layer(_)) | (Place::Oci(_), Part::Whole | Part::Folder(_)) => Err(bug()),
-            (Place::Oci(repository), Part::Layer(media_type)) => {
-                let media_type = media_type.as_deref();
+        match &source.place {
+            Place::Url(url, field) => {
+                let folder = if let Part::Folder(folder) = part { folder.clone() } else { String::new() };
+                Ok(Wanted { file: *digest, folder, at: Address::Url(url, *field) })
+            }
+            Place::Oci(repository) => {
+                let media_type = if let Part::Layer(media_type) = part { media_type.as_deref() } else { None };
                 let layer = self.registries.layer(repository, digest, media_type, &source.credentials).await?;
                 let folder = layer.folder.clone().unwrap_or_default();
-                Ok(Wanted { file: layer.digest, folder, layer: Some(layer) })
+                Ok(Wanted { file: layer.digest, folder, at: Address::Layer(repository, layer) })
             }
         }
     }
@@ -433,7 +440,6 @@ impl Store {
         Some(Known { verified: known.verified && in_place, ..known })
     }
 
-    /// Evicts what was used longest ago until `incoming` more bytes fit the budget, or all that is left is in use.
     /// Whether a URL is one of Flux's own hosts.
     #[must_use]
     pub fn is_of_flux(&self, url: &Url) -> bool {
@@ -458,6 +464,7 @@ impl Store {
         Ok(Reservation { store: self, bytes: incoming })
     }
 
+    /// Evicts what was used longest ago until `incoming` more bytes fit the budget, or all that is left is in use.
     async fn make_room(&self, incoming: u64) {
         self.make_room_within(self.limits.store_budget.saturating_sub(incoming)).await;
     }
@@ -571,7 +578,7 @@ fn disk(error: &io::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::{Scope, SourceField};
+    use crate::artifact::Scope;
 
     #[tokio::test]
     async fn a_failure_is_shared_only_with_those_who_waited_for_it() {

@@ -39,19 +39,18 @@ pub(super) async fn look_at_origin(
     match origin {
         Origin::Http(_) | Origin::Oci(OciOrigin { reference: OciReference::Digest(_), .. }) => OriginFacts::NotLooked,
         Origin::Flux(flux) => look_at_source(context, &resource.namespace().unwrap_or_default(), flux, last),
-        Origin::Oci(oci) => {
-            let key = lookup_key(oci);
+        Origin::Oci(oci @ OciOrigin { reference: OciReference::Tag(tag), .. }) => {
+            let (key, asked) = (lookup_key(oci), desired.requests.look(status));
             let known = context.memory.lookup(&uid(resource), &key).and_then(|known| known.named);
-            let looking = lookup::begin(context, resource, desired, oci, &key);
+            let looking = lookup::begin(context, resource, (oci, tag), &key, (desired.interval, asked));
             // What it named before may be about to be released, although it names something else by now.
             let digest = known.map(|digest| digest.to_string()).or(last.as_ref().map(|last| last.digest.to_string()));
-            let cannot_go_on =
-                desired.requests.look(status) || digest.is_none_or(|digest| may_be_needed(desired, &digest, status));
+            let cannot_go_on = asked || digest.is_none_or(|digest| may_be_needed(desired, &digest, status));
             if let Some(looking) = looking.filter(|_| cannot_go_on) {
                 // It goes on by itself where it takes longer, and wakes the resource.
                 let _ = tokio::time::timeout(LOOK_WITHIN, looking).await;
             }
-            look_at_tag(context, resource, (oci, &key), last)
+            look_at_tag(context, resource, (oci, tag, &key), last)
         }
     }
 }
@@ -60,11 +59,10 @@ pub(super) async fn look_at_origin(
 fn look_at_tag(
     context: &Context,
     resource: &KonigleSpace,
-    (oci, key): (&OciOrigin, &str),
+    (oci, tag, key): (&OciOrigin, &str, &str),
     last: Option<ArtifactName>,
 ) -> OriginFacts {
-    let OciReference::Tag(tag) = &oci.reference else { return OriginFacts::NotLooked };
-    let name = |digest| ArtifactName { digest, revision: Some(tag.clone()), part: None };
+    let name = |digest| ArtifactName { digest, revision: Some(tag.to_owned()), part: None };
     let known = context.memory.lookup(&uid(resource), key);
     let named = known.as_ref().and_then(|known| known.named).map(name);
     let last = named.clone().or(last);

@@ -108,7 +108,8 @@ pub(super) fn not_public(url: &Url, error: &address::AddressError) -> FetchError
 }
 
 /// Host, port and path: what may be shown of a URL.
-pub(in crate::artifact) fn location(url: &Url) -> String {
+#[must_use]
+pub fn location(url: &Url) -> String {
     const MAX: usize = 300;
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();

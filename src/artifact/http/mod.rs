@@ -18,7 +18,8 @@ use url::Url;
 
 pub(super) use body::{Ask, Resume, looks_like_html};
 pub use body::{Body, Chunk};
-pub(super) use guard::{Guard, is_one_of, location};
+pub use guard::location;
+pub(super) use guard::{Guard, is_one_of};
 
 use self::guard::{Reach, not_public};
 use super::{Auth, FetchError, Limits, SourceField};

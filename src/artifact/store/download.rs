@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 
 use super::index::FileKey;
-use super::{BUFFER, Store, Verified, Wanted, disk};
+use super::{Address, BUFFER, Store, Verified, Wanted, disk};
 use crate::artifact::digest::Hasher;
 use crate::artifact::http::{Body, Chunk};
-use crate::artifact::{FetchError, Place, Source};
+use crate::artifact::{FetchError, Source};
 use crate::crash;
 
 /// How far a download is.
@@ -38,7 +38,7 @@ impl Store {
     pub(super) async fn download(
         &self,
         source: &Source,
-        wanted: &Wanted,
+        wanted: &Wanted<'_>,
         file: &FileKey,
         progress: &Progress,
     ) -> Result<Verified, FetchError> {
@@ -79,12 +79,11 @@ impl Store {
         self.keep(file.clone(), whole, path, size).await
     }
 
-    async fn open_body(&self, source: &Source, wanted: &Wanted) -> Result<Body, FetchError> {
+    async fn open_body(&self, source: &Source, wanted: &Wanted<'_>) -> Result<Body, FetchError> {
         let credentials = &source.credentials;
-        match (&source.place, &wanted.layer) {
-            (Place::Oci(repository), Some(layer)) => self.registries.blob(repository, layer, credentials).await,
-            (Place::Oci(_), None) => Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }),
-            (Place::Url(url, field), _) => Body::open(url, *field, credentials, &self.limits).await,
+        match &wanted.at {
+            Address::Layer(repository, layer) => self.registries.blob(repository, layer, credentials).await,
+            Address::Url(url, field) => Body::open(url, *field, credentials, &self.limits).await,
         }
     }
 }
