@@ -1,5 +1,6 @@
 //! The real OCI registry (distribution) on loopback, and the real programs that push to it.
 
+pub(crate) mod files;
 mod push;
 mod tokens;
 

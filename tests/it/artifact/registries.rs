@@ -1,37 +1,14 @@
 //! The real registry, with what the real programs push to it.
 
-use std::path::PathBuf;
-
 use konigle_operator::artifact::{ArtifactCredentials, Chunk, Layer, Registries, Repository};
 
 use super::*;
 use crate::support::Result;
-use crate::support::artifacts::tar_gz;
 use crate::support::namespace::wait_for;
+use crate::support::registry::files::Files;
 use crate::support::registry::{PASSWORD, Registry, RegistryOptions, USERNAME};
-use crate::support::run_folder::new_folder;
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-
-/// An application as a folder, a ZIP and a tar.gz.
-struct Files {
-    folder: PathBuf,
-    zip: PathBuf,
-    layer: PathBuf,
-}
-
-impl Files {
-    fn new() -> Result<Self> {
-        let parent = new_folder("pushed-to-read")?;
-        let files =
-            Self { folder: parent.join("app"), zip: parent.join("shop.zip"), layer: parent.join("shop.tar.gz") };
-        std::fs::create_dir_all(&files.folder)?;
-        std::fs::write(files.folder.join("Dockerfile"), "FROM scratch\n")?;
-        std::fs::write(&files.zip, archive("a"))?;
-        std::fs::write(&files.layer, tar_gz(&[("Dockerfile", "FROM scratch\n")])?)?;
-        Ok(files)
-    }
-}
 
 /// The operator's side of a repository.
 struct Reader {

@@ -1,15 +1,14 @@
 //! The real registry, and the programs that push to it: what each makes of the same application.
 
 use std::fs;
-use std::path::PathBuf;
 
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::artifacts::{application, digest_of, tar_gz};
+use crate::support::artifacts::digest_of;
 use crate::support::namespace::wait_for;
+use crate::support::registry::files::Files;
 use crate::support::registry::{Registry, RegistryOptions};
-use crate::support::run_folder::new_folder;
 use crate::support::{Result, http_client};
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -109,33 +108,6 @@ async fn the_registry_tells_what_it_was_asked_for() -> Result<()> {
     let head = answered.iter().rfind(|answered| answered.method == "HEAD").unwrap();
     assert!(head.agent.contains("crane/") && head.status == 200, "{head:?}");
     Ok(())
-}
-
-/// An application as a folder, as a ZIP and as a tar.gz.
-struct Files {
-    folder: PathBuf,
-    zip: PathBuf,
-    layer: PathBuf,
-}
-
-impl Files {
-    fn new() -> Result<Self> {
-        let parent = new_folder("pushed")?;
-        let files =
-            Self { folder: parent.join("app"), zip: parent.join("shop.zip"), layer: parent.join("shop.tar.gz") };
-        let contents = [
-            ("Dockerfile", "FROM scratch\n"),
-            ("bentocloud.toml", "[processes.web]\ncommand = \"serve\"\n"),
-            ("src/main.py", "print('shop')\n"),
-        ];
-        fs::create_dir_all(files.folder.join("src"))?;
-        for (name, text) in contents {
-            fs::write(files.folder.join(name), text)?;
-        }
-        fs::write(&files.zip, application("1")?)?;
-        fs::write(&files.layer, tar_gz(&contents)?)?;
-        Ok(files)
-    }
 }
 
 /// The only layer of the manifest that has this digest.
