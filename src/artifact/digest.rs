@@ -1,12 +1,16 @@
 //! The name of an artifact: the SHA-256 of its bytes. No other algorithm exists here.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 const PREFIX: &str = "sha256:";
+/// Of reads of a whole file, in bytes.
+const BUFFER: usize = 256 << 10;
 
 /// `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,6 +99,25 @@ impl Hasher {
         bytes.copy_from_slice(self.0.finish().as_ref());
         Digest(bytes)
     }
+}
+
+/// The digest and the size in bytes of all that a reader has; `None` where it was stopped before its end.
+pub(super) fn digest_of(mut reader: impl Read, stop: &CancellationToken) -> io::Result<Option<(Digest, u64)>> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    let mut size = 0;
+    while !stop.is_cancelled() {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(Some((hasher.finish(), size))),
+            Ok(length) => {
+                hasher.update(&buffer[..length]);
+                size += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod index;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -30,7 +30,7 @@ use url::Url;
 pub use self::download::Downloaded;
 use self::download::Progress;
 use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
-use super::digest::Hasher;
+use super::digest::digest_of;
 use super::format::Format;
 use super::http::is_one_of;
 use super::inspect::{InspectError, inspect};
@@ -42,8 +42,6 @@ use super::{
 use crate::crash;
 use crate::metrics::Metrics;
 
-/// Of writes while downloading, and of reads while verifying.
-const BUFFER: usize = 256 << 10;
 /// So many artifacts are remembered, and so many rejections; then all are forgotten, which costs a look at each file.
 const MAX_REMEMBERED: usize = 10_000;
 
@@ -531,22 +529,9 @@ fn shared<K: Clone + Eq + std::hash::Hash, V: Default>(all: &mut HashMap<K, Weak
 
 /// The size of the file if it hashes to `wanted`; then it is also marked as used for the next process.
 fn hash(path: &Path, wanted: &Digest) -> io::Result<Option<u64>> {
-    let mut file = fs::File::open(path)?;
-    let mut buffer = vec![0; BUFFER];
-    let mut hasher = Hasher::new();
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            length => {
-                hasher.update(&buffer[..length]);
-                size += length as u64;
-            }
-        }
-    }
-    if hasher.finish() != *wanted {
-        return Ok(None);
-    }
+    let file = fs::File::open(path)?;
+    let found = digest_of(&file, &CancellationToken::new())?;
+    let Some((_, size)) = found.filter(|(digest, _)| digest == wanted) else { return Ok(None) };
     // Only the order of eviction after a restart depends on it.
     if let Err(error) = file.set_modified(crate::clock::system()) {
         debug!(%error, "the use of an artifact cannot be marked");

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 
 use flate2::Crc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Limits;
-use super::super::digest::Hasher;
+use super::super::digest::digest_of;
 use super::super::inspect::InspectError;
 use super::Packed;
 use super::deflate::{BLOCK, Block, Deflater, Part, Pool};
@@ -49,7 +49,13 @@ pub(super) fn write_zip(
         }
         packer.write_the_rest()
     })?;
-    Ok(Packed { digest: digest_of(into, stop)?, size })
+    // Read back, for the headers of large files are written last.
+    let mut whole = into;
+    whole.seek(SeekFrom::Start(0))?;
+    match digest_of(whole, stop)? {
+        Some((digest, _)) => Ok(Packed { digest, size }),
+        None => Err(InspectError::Stopped),
+    }
 }
 
 struct Packer<'a> {
@@ -155,23 +161,5 @@ impl Packer<'_> {
             self.write_next_block()?;
         }
         self.zip.write_directory()
-    }
-}
-
-/// Read back, for the headers of large files are written last.
-fn digest_of(mut file: &File, stop: &CancellationToken) -> Result<super::Digest, InspectError> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; BLOCK];
-    file.seek(SeekFrom::Start(0))?;
-    loop {
-        if stop.is_cancelled() {
-            return Err(InspectError::Stopped);
-        }
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
     }
 }

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 
 use super::index::FileKey;
-use super::{Address, BUFFER, Store, Verified, Wanted, disk};
+use super::{Address, Store, Verified, Wanted, disk};
 use crate::artifact::digest::Hasher;
 use crate::artifact::http::{Body, Chunk};
 use crate::artifact::{FetchError, Source};
 use crate::crash;
+
+/// Of writes to the file, in bytes.
+const BUFFER: usize = 256 << 10;
 
 /// How far a download is.
 #[derive(Debug, Default)]
