@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::case::{Case, Losses, Run, TRIES};
 use crate::flow::Flow;
-use crate::point::Point;
 use crate::scene::Scene;
 use crate::support::recording::Recording;
 use crate::support::{Failure, Result};
@@ -40,7 +39,7 @@ pub(crate) struct End {
     accepted: usize,
     /// Requests to deploy and promote that reached Konigle.
     pub(crate) posts: usize,
-    /// Versions of the resources since the wish was applied, but for those that tell how far a transfer is.
+    /// Versions of the resources since the wish was applied, but for those that tell how far a transfer or a job is.
     pub(crate) status_writes: usize,
     /// How often the resources' Events were told.
     events: usize,
@@ -108,14 +107,7 @@ impl End {
         let hold = if case.flow == Flow::Promote { WRITES_A_HOLD } else { 0 };
         let retreats = self.retreats.saturating_sub(expected.retreats);
         let losses = self.losses.receipts + usize::from(self.losses.memory);
-        // A run that passes a point so often may be one that sees a state of the job more than the run without a fault.
-        let by_chance = usize::from(case.crashes.iter().any(|point| point.hit > 1));
-        // The end of the listing of Flux's sources is a look more, at a job that may have moved.
-        let is_listed = |point: &Point| case.flow == Flow::Flux && point.call() == "write-the-receipt";
-        let by_listing = case.crashes.iter().filter(|point| is_listed(point)).count();
-        by_chance
-            + by_listing
-            + case.crashes.len() * case.flow.count() * WRITES_A_RESTART
+        case.crashes.len() * case.flow.count() * WRITES_A_RESTART
             + losses * (WRITES_A_LOSS + hold)
             + retreats * WRITES_A_RETREAT
     }
@@ -142,15 +134,19 @@ impl End {
     }
 }
 
-/// A status without how far a transfer is: that is told every few seconds, so how often depends on the machine.
+/// A status without how far a transfer or a job is: how often that is told, and which states of a job are seen, depends on
+/// the machine.
 fn without_progress(mut status: KonigleSpaceStatus) -> KonigleSpaceStatus {
     if let Some(artifact) = &mut status.artifact {
         artifact.download = None;
     }
     if let Some(attempt) = &mut status.attempt {
         attempt.upload = None;
+        attempt.job_status = None;
+        attempt.log = None;
     }
-    for condition in status.conditions.iter_mut().filter(|condition| condition.reason == "Downloading") {
+    let goes_on = ["Downloading", "DeployRunning", "PromotionRunning"];
+    for condition in status.conditions.iter_mut().filter(|condition| goes_on.contains(&condition.reason.as_str())) {
         condition.message.clear();
     }
     status
