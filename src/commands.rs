@@ -65,7 +65,7 @@ pub fn create_secret(namespace: &str, secret: &str, options: &str) -> String {
 pub fn create_docker_secret(namespace: &str, secret: &str, registry: &str) -> String {
     format!(
         "kubectl create secret docker-registry {secret} --namespace {namespace} --docker-server={registry} \
-         --docker-username=NAME --docker-password=PASSWORD"
+         --docker-username=USER --docker-password=PASSWORD"
     )
 }
 
@@ -118,7 +118,7 @@ mod tests {
             (
                 create_docker_secret("shop", "ci", "registry.example.com:5000"),
                 "kubectl create secret docker-registry ci --namespace shop --docker-server=registry.example.com:5000 \
-                 --docker-username=NAME --docker-password=PASSWORD",
+                 --docker-username=USER --docker-password=PASSWORD",
             ),
             (
                 write_key("shop", "konigle", "token"),

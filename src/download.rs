@@ -19,7 +19,6 @@ use crate::memory::uid;
 use crate::observation::{Observation, OriginFacts, Problem};
 use crate::observe::{artifact_key, download_key};
 use crate::origin::{ArtifactName, FluxOrigin, Origin};
-use crate::sources::SourceLook;
 use crate::telemetry;
 use crate::wish::artifact_name;
 
@@ -31,20 +30,20 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired,
     if matches!(seen.origin, OriginFacts::Unnamed { looking: true, .. }) {
         return;
     }
-    let (uid, key) = (uid(resource), download_key(origin, &artifact));
+    let namespace = resource.namespace().unwrap_or_default();
+    let (uid, key) = (uid(resource), download_key(context, &namespace, origin, &artifact));
     if !context.memory.begin_download(&uid, &key) {
         return;
     }
     let (context, origin) = (context.clone(), origin.clone());
-    let namespace = resource.namespace().unwrap_or_default();
     let name = resource.name_any();
     let reference = ObjectRef::new(&name).within(&namespace);
     let span = telemetry::download_span(&namespace, &name);
     let downloading = async move {
         // A panic must not leave the download as running for ever.
         let result = AssertUnwindSafe(fetch(&context, &namespace, &origin, &artifact)).catch_unwind().await;
-        let result =
-            result.unwrap_or_else(|_| Err(FetchError::Disk { reason: "this is a bug in the operator".to_owned() }));
+        let bug = "the download ended by a bug in the operator: report it with the operator's log";
+        let result = result.unwrap_or_else(|_| Err(FetchError::Disk { reason: bug.to_owned() }));
         match &result {
             Ok(()) => info!(digest = %artifact.digest.short(), "artifact fetched"),
             Err(error) => warn!(digest = %artifact.digest.short(), %error, "artifact not fetched"),
@@ -81,17 +80,17 @@ fn address(context: &Context, namespace: &str, flux: &FluxOrigin, artifact: &Art
         location: format!("{} {}", flux.kind.word(), flux.name),
         reason: reason.to_owned(),
     };
-    let now = match context.sources.look(flux.kind, namespace, &flux.name) {
-        SourceLook::Found(source) => source.artifact,
-        _ => None,
-    };
-    let now = now.ok_or_else(|| unavailable("it has no artifact any more"))?;
+    let now = context.sources.artifact(flux.kind, namespace, &flux.name);
+    let now = now.ok_or_else(|| unavailable("it has no artifact any more; see what Flux says of it"))?;
     if now.digest.parse() != Ok(artifact.part.as_ref().map_or(artifact.digest, |(source, _)| *source)) {
-        return Err(unavailable("it has another artifact by now"));
+        return Err(unavailable("it has another artifact by now; the next look sees it"));
     }
-    let url: Url = now.url.parse().map_err(|_| unavailable("the address of its artifact is no URL"))?;
+    let url: Url =
+        now.url.parse().map_err(|_| unavailable("the address of its artifact is no URL; see who wrote its status"))?;
     if context.artifacts.is_of_flux(&url) && !is_of_namespace(&url, namespace) {
-        let reason = format!("this is not an artifact of namespace {namespace}: its path is not /KIND/{namespace}/…");
+        let reason = format!(
+            "this is not an artifact of namespace {namespace}, for its path is not /KIND/{namespace}/…: only Flux's own controller may write the source's status"
+        );
         return Err(FetchError::Refused { location: format!("{} {}", flux.kind.word(), flux.name), reason });
     }
     Ok(url)

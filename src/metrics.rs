@@ -53,6 +53,8 @@ const JOB_RESULTS: [&str; 2] = ["Succeeded", "Failed"];
 /// How a download may end.
 const DOWNLOADS: [&str; 8] =
     ["success", "unavailable", "digest_mismatch", "rejected", "too_large", "refused", "certificate_invalid", "disk"];
+/// How a look at what a tag names may end.
+const LOOKUPS: [&str; 5] = ["success", "unavailable", "rejected", "refused", "certificate_invalid"];
 /// Where the Konigle API may send a word that is not known.
 const WORDS: [&str; 3] = ["job_status", "last_deployment_status", "space_status"];
 
@@ -123,6 +125,7 @@ struct Api {
 /// What is asked of the hosts of artifacts.
 #[derive(Debug, Default)]
 struct Artifacts {
+    lookups: Family<ResultLabel, Counter>,
     downloads: Family<ResultLabel, Counter>,
     downloaded: Counter,
 }
@@ -243,6 +246,11 @@ impl Metrics {
         self.work.drifts.inc();
     }
 
+    /// A registry was asked what a tag names; `result` is `success`, or a word for what went wrong.
+    pub fn lookup(&self, result: &'static str) {
+        self.artifacts.lookups.get_or_create(&ResultLabel { result }).inc();
+    }
+
     /// Bytes of an artifact came from its host.
     pub fn downloaded(&self, bytes: u64) {
         self.artifacts.downloaded.inc_by(bytes);
@@ -361,6 +369,10 @@ impl Api {
 
 impl Artifacts {
     fn register(&self, registry: &mut Registry) {
+        for result in LOOKUPS {
+            let _ = self.lookups.get_or_create(&ResultLabel { result });
+        }
+        registry.register("artifact_lookups", "Looks at what tags name, by result", self.lookups.clone());
         for result in DOWNLOADS {
             let _ = self.downloads.get_or_create(&ResultLabel { result });
         }

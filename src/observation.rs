@@ -259,6 +259,8 @@ pub enum ArtifactFacts {
     Absent,
     /// On its way.
     Downloading,
+    /// All of it came, and is packed into the ZIP that is sent.
+    Packing,
     /// On its way once more, after it could not be fetched.
     Retrying,
     /// On disk, its digest and contents checked.

@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use crate::api::{ArtifactStatus, FluxKind, Source};
+use crate::api::{ArtifactStatus, FluxKind, RECONCILE_AT, Source};
 use crate::artifact::{Digest, Repository, location};
+use crate::commands::{Named, create_docker_secret, create_secret};
 
 /// Where the artifact comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +192,8 @@ impl Origin {
     pub fn address_help(&self) -> &'static str {
         match self {
             Self::Http(_) => "correct spec.source.http.url",
-            Self::Oci(_) => "correct spec.source.oci",
+            Self::Oci(OciOrigin { reference: OciReference::Tag(_), .. }) => "correct spec.source.oci.repository",
+            Self::Oci(_) => "correct spec.source.oci.repository or spec.source.oci.digest",
             Self::Flux(_) => "see what Flux says of the source",
         }
     }
@@ -202,28 +204,76 @@ impl Origin {
         match self {
             Self::Http(_) => "write spec.source.http.url as https://host/path with a public host",
             Self::Oci(_) => "write spec.source.oci.repository with a public registry",
-            Self::Flux(_) => "have the operator allow the host with `--flux-artifact-hosts`",
+            Self::Flux(_) => {
+                "if it is a host of your Flux, have the operator allow it with `--flux-artifact-hosts`; else see who wrote the source's status"
+            }
         }
     }
 
-    /// The field that names the Secret with the credentials of its host.
+    /// The Secret with the credentials of its host, and the field that names it, as messages say it.
     #[must_use]
-    pub fn secret_field(&self) -> &'static str {
-        match self {
+    pub fn secret_named(&self) -> Option<String> {
+        let field = match self {
             Self::Http(_) => "spec.source.http.secretRef",
             Self::Oci(_) => "spec.source.oci.secretRef",
-            Self::Flux(_) => "the source",
+            Self::Flux(_) => return None,
+        };
+        self.secret().map(|secret| format!("Secret {secret}, which {field} names"))
+    }
+
+    /// What to do where its host does not let the operator in. `of` is whose origin it is; `with_credentials`: the host got
+    /// some.
+    #[must_use]
+    pub fn denied_help(&self, of: Named<'_>, with_credentials: bool) -> String {
+        if let Some(secret) = self.secret_named() {
+            let again = of.annotate_now(RECONCILE_AT);
+            let (here, host) = match self {
+                Self::Oci(oci) => {
+                    (format!("pull from {}", oci.repository), format!(" for {}", oci.repository.registry()))
+                }
+                Self::Http(_) | Self::Flux(_) => ("read it".to_owned(), String::new()),
+            };
+            return if with_credentials {
+                format!(
+                    "see whether the credentials in {secret}, are right and may {here}; once they are, `{again}` has it asked again at once"
+                )
+            } else {
+                format!("{secret}, holds none{host}: add them, and `{again}` has it asked again at once")
+            };
+        }
+        match self {
+            Self::Http(http) => {
+                let signed = match http.url.query() {
+                    None => "",
+                    Some(_) => "a signature in the URL may have ended: write a new one into spec.source.http.url; ",
+                };
+                let create = create_secret(of.namespace, "NAME", "--from-literal=bearerToken=TOKEN");
+                format!(
+                    "{signed}where the host wants credentials, make a Secret with `{create}` and name it in spec.source.http.secretRef, which names none"
+                )
+            }
+            Self::Oci(oci) => {
+                let create = create_docker_secret(of.namespace, "NAME", oci.repository.registry());
+                format!(
+                    "the registry wants credentials, or has no such repository: correct spec.source.oci.repository, or make a Secret with `{create}` and name it in spec.source.oci.secretRef, which names none"
+                )
+            }
+            Self::Flux(_) => {
+                "artifacts of Flux are asked for without credentials: see what stands in front of its controller, and have it let the operator in".to_owned()
+            }
         }
     }
 
-    /// How another artifact is published.
+    /// What becomes of another artifact, once it is published.
     #[must_use]
     pub fn publish_help(&self) -> &'static str {
         match self {
-            Self::Http(_) => "publish another one, and write its digest into spec.source.http.digest",
-            Self::Oci(OciOrigin { reference: OciReference::Tag(_), .. }) => "push another one under the tag",
-            Self::Oci(_) => "push another one, and write its digest into spec.source.oci.digest",
-            Self::Flux(_) => "mend it where the source takes it from, or correct spec.source.sourceRef.path",
+            Self::Http(_) => "then write its digest into spec.source.http.digest",
+            Self::Oci(OciOrigin { reference: OciReference::Tag(_), .. }) => {
+                "what is pushed under the tag is seen by itself"
+            }
+            Self::Oci(_) => "then write its digest into spec.source.oci.digest",
+            Self::Flux(_) => "a new artifact of the source is seen by itself",
         }
     }
 }
@@ -254,7 +304,7 @@ pub fn parse_digest(field: &str, text: &str) -> Result<Digest, String> {
 /// A folder without `.`, empty parts and slashes at its ends.
 fn clean_path(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if text.starts_with('/') || text.contains('\\') || parts.contains(&"..") {
+    if text.contains('\\') || parts.contains(&"..") {
         return Err("write spec.source.sourceRef.path as a folder inside the artifact, such as apps/shop".to_owned());
     }
     Ok(parts.join("/"))
@@ -289,13 +339,85 @@ mod tests {
             ("apps/shop", "apps/shop"),
             ("./apps/shop/", "apps/shop"),
             ("apps//shop", "apps/shop"),
+            ("/apps/shop/", "apps/shop"),
+            ("/", ""),
             ("..apps", "..apps"),
         ] {
             assert_eq!(clean_path(text).as_deref(), Ok(clean), "{text}");
         }
-        for text in ["/apps", "../apps", "apps/../../x", "apps\\shop"] {
+        for text in ["/../apps", "../apps", "apps/../../x", "apps\\shop"] {
             assert!(clean_path(text).is_err(), "{text} was accepted");
         }
+    }
+
+    #[test]
+    fn whom_a_host_does_not_let_in_is_told_what_to_do() {
+        let http = |url: &str, secret: Option<&str>| {
+            Origin::Http(HttpOrigin {
+                url: url.parse().unwrap(),
+                digest: A.parse().unwrap(),
+                revision: None,
+                secret: secret.map(str::to_owned),
+            })
+        };
+        let oci = |secret: Option<&str>| {
+            Origin::Oci(OciOrigin {
+                repository: Repository::parse("r.example.com/team/shop").unwrap(),
+                reference: OciReference::Tag("uat".to_owned()),
+                layer_media_type: None,
+                secret: secret.map(str::to_owned),
+            })
+        };
+        let of = Named { namespace: "shop", name: "shop-uat" };
+        let command = of.annotate_now(RECONCILE_AT);
+        let again = format!("once they are, `{command}` has it asked again at once");
+        let (url, signed) = ("https://ci.example.com/shop.zip", "https://ci.example.com/shop.zip?signature=hunter2");
+        let in_secret = "see whether the credentials in Secret ci, which spec.source";
+        for (origin, expected) in [
+            (http(url, Some("ci")), format!("{in_secret}.http.secretRef names, are right and may read it; {again}")),
+            (http(signed, Some("ci")), format!("{in_secret}.http.secretRef names, are right and may read it; {again}")),
+            (
+                http(url, None),
+                "where the host wants credentials, make a Secret with `kubectl create secret generic NAME --namespace shop \
+                 --from-literal=bearerToken=TOKEN` and name it in spec.source.http.secretRef, which names none"
+                    .to_owned(),
+            ),
+            (
+                http(signed, None),
+                "a signature in the URL may have ended: write a new one into spec.source.http.url; where the host wants \
+                 credentials, make a Secret with `kubectl create secret generic NAME --namespace shop \
+                 --from-literal=bearerToken=TOKEN` and name it in spec.source.http.secretRef, which names none"
+                    .to_owned(),
+            ),
+            (
+                oci(Some("ci")),
+                format!("{in_secret}.oci.secretRef names, are right and may pull from r.example.com/team/shop; {again}"),
+            ),
+            (
+                oci(None),
+                "the registry wants credentials, or has no such repository: correct spec.source.oci.repository, or make a \
+                 Secret with `kubectl create secret docker-registry NAME --namespace shop --docker-server=r.example.com \
+                 --docker-username=USER --docker-password=PASSWORD` and name it in spec.source.oci.secretRef, which names \
+                 none"
+                    .to_owned(),
+            ),
+            (
+                Origin::Flux(FluxOrigin {
+                    kind: FluxKind::Bucket,
+                    name: "shop".to_owned(),
+                    path: String::new(),
+                }),
+                "artifacts of Flux are asked for without credentials: see what stands in front of its controller, and \
+                 have it let the operator in"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(origin.denied_help(of, origin.secret().is_some()), expected);
+        }
+        let expected = format!(
+            "Secret ci, which spec.source.http.secretRef names, holds none: add them, and `{command}` has it asked again at once"
+        );
+        assert_eq!(http(url, Some("ci")).denied_help(of, false), expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod claim;
 mod follow;
 mod looks;
 
+pub use advance::DOWNLOADED_WITHIN;
 pub use claim::claim;
 pub use looks::is_mended;
 
@@ -33,6 +34,9 @@ const REJECTED_AFTER: Duration = Duration::from_secs(30);
 const SOURCE_COMES_WITHIN: Duration = Duration::from_secs(30);
 /// How soon a tag is looked at again that could not be looked at.
 const NAMED_WITHIN: Duration = Duration::from_mins(5);
+/// How soon, at the latest, a tag of which nothing is known is looked up again after that failed: its longest pause is over,
+/// and the next pass comes.
+pub const LOOKED_UP_WITHIN: Duration = Duration::from_mins(2);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
 

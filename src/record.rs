@@ -81,15 +81,19 @@ pub async fn claim(
 }
 
 /// Logs and publishes what happened, one Event after the other: these notes, and what changed from one status to the next.
-pub async fn tell(context: &Context, resource: &KonigleSpace, written: &KonigleSpace, mut notes: Vec<Note>) {
+pub async fn tell(context: &Context, resource: &KonigleSpace, written: &KonigleSpace, notes: Vec<Note>) {
     let uid = crate::memory::uid(resource);
     let status = |resource: &KonigleSpace| resource.status.clone().unwrap_or_default();
-    notes.extend(transitions(&status(resource), &status(written)));
-    for note in notes {
+    let before = status(resource);
+    // That what was well is well no more is told each time.
+    let was_ready = before.is_true("Ready");
+    let changes = transitions(&before, &status(written)).into_iter().map(|note| (note, was_ready));
+    for (note, is_due) in notes.into_iter().map(|note| (note, false)).chain(changes) {
         // A refusal that comes again and again, such as of a token that may only read, is told once in a while.
         let credentials = Reason::of(note.reason).is_some_and(Reason::is_about_credentials);
         let told = if credentials { note.reason } else { &note.message };
-        if !note.warning || context.memory.is_news(&uid, note.reason, told) {
+        let is_news = context.memory.is_news(&uid, note.reason, told);
+        if !note.warning || is_due || is_news {
             log(resource, &note);
             publish(context, resource, note).await;
         }

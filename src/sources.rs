@@ -140,6 +140,15 @@ impl Sources {
         }
     }
 
+    /// What a source hands out now, as far as is known.
+    #[must_use]
+    pub fn artifact(&self, kind: FluxKind, namespace: &str, name: &str) -> Option<FluxArtifact> {
+        match self.look(kind, namespace, name) {
+            SourceLook::Found(source) => source.artifact,
+            SourceLook::NotInstalled | SourceLook::NotListed(_) | SourceLook::Absent => None,
+        }
+    }
+
     /// Somebody uses a source of this kind: it is watched from now on.
     pub fn want(&self, kind: FluxKind) {
         self.of(kind).wanted.notify_one();

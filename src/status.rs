@@ -11,7 +11,7 @@ use crate::judge::{Judged, Note, trim};
 use crate::observation::{ArtifactFacts, LookError, Observation, OriginFacts, Problem};
 use crate::plan::{Step, is_mended};
 use crate::reason::Reason;
-use crate::text::cut;
+use crate::text::{cut, how_far};
 use crate::time;
 use crate::wish::{Gate, gate, short, wanted};
 
@@ -34,7 +34,7 @@ pub fn render(desired: &Desired, seen: &Observation, judged: &Judged, step: &Ste
     if matches!(step, Step::Unseen(_)) || fetches_again(seen, before, step) {
         conditions.keep(&["Stalled", "Reconciling", "Ready", "ArtifactReady", "Deployed", "PromotionAllowed"]);
     } else {
-        let ready = readiness(step, judged);
+        let ready = readiness(step, seen, judged);
         if matches!(step, Step::Stall(_)) {
             conditions.add("Stalled", "True", &ready.problem);
         }
@@ -151,15 +151,17 @@ struct Readiness {
     problem: Problem,
 }
 
-fn readiness(step: &Step, judged: &Judged) -> Readiness {
+fn readiness(step: &Step, seen: &Observation, judged: &Judged) -> Readiness {
     let under_way = |status, problem| Readiness { status, reconciling: true, problem };
     let alone = |status, problem| Readiness { status, reconciling: false, problem };
     let problem = |reason, message: String| Problem { reason, message };
     match step {
         Step::Rest(met) => alone("True", met.clone()),
         Step::Fetch => {
-            let digest = judged.status.artifact.as_ref().map(|artifact| short(&artifact.digest)).unwrap_or_default();
-            under_way("Unknown", problem(Reason::Downloading, format!("downloading {digest}{}", how_far(judged))))
+            let artifact = judged.status.artifact.as_ref();
+            let far = artifact.and_then(|artifact| artifact.download.as_ref());
+            let far = far.map_or_else(String::new, |far| format!(": {}", how_far(far.bytes, far.total, far.percent)));
+            under_way("Unknown", problem(Reason::Downloading, format!("{}{far}", fetching(seen, judged))))
         }
         Step::Start(release) => {
             let reason = match judged.status.attempt.as_ref().map(|attempt| attempt.attempt_type) {
@@ -186,17 +188,12 @@ fn readiness(step: &Step, judged: &Judged) -> Readiness {
     }
 }
 
-/// How far the download is, in words; empty where nothing is known of it yet.
-fn how_far(judged: &Judged) -> String {
-    let Some(download) = judged.status.artifact.as_ref().and_then(|artifact| artifact.download.as_ref()) else {
-        return String::new();
-    };
-    let mebibytes = |bytes: i64| bytes >> 20;
-    match (download.percent, download.total) {
-        (Some(percent), Some(total)) => {
-            format!(": {percent} %, {} of {} MiB", mebibytes(download.bytes), mebibytes(total))
-        }
-        _ => format!(": {} MiB", mebibytes(download.bytes)),
+/// What is done to have the artifact at hand.
+fn fetching(seen: &Observation, judged: &Judged) -> String {
+    let digest = judged.status.artifact.as_ref().map(|artifact| short(&artifact.digest)).unwrap_or_default();
+    match seen.artifact {
+        ArtifactFacts::Packing => format!("packing {digest} into a ZIP"),
+        _ => format!("downloading {digest}"),
     }
 }
 
@@ -212,6 +209,13 @@ fn artifact_ready(
         return;
     }
     let status = &judged.status;
+    let is_looked_up =
+        matches!(&seen.origin, OriginFacts::Unnamed { problem, .. } if problem.reason == Reason::Progressing);
+    let is_same = status.observed_generation == desired.generation;
+    if is_looked_up && is_same && unseen_origin(status).is_some() {
+        // What was said of the last look stays until this one tells something else: also after a restart.
+        return conditions.keep(&["ArtifactReady"]);
+    }
     let digest = status.artifact.as_ref().map(|artifact| artifact.digest.clone()).unwrap_or_default();
     let used = status.attempt.as_ref().is_some_and(|attempt| attempt.digest == digest)
         || status.release.as_ref().is_some_and(|release| release.digest == digest && release.job_id.is_some())
@@ -227,10 +231,7 @@ fn artifact_ready(
             ("False", problem.clone())
         }
         _ if used => ("True", ready_artifact(&digest)),
-        (_, Step::Fetch) => {
-            let message = format!("downloading {}", short(&digest));
-            ("Unknown", Problem { reason: Reason::Downloading, message })
-        }
+        (_, Step::Fetch) => ("Unknown", Problem { reason: Reason::Downloading, message: fetching(seen, judged) }),
         _ => {
             let message = "not needed yet: an artifact is downloaded only before it is deployed".to_owned();
             ("Unknown", Problem { reason: Reason::Progressing, message })
@@ -386,6 +387,15 @@ pub fn newly_ended<'a>(before: &KonigleSpaceStatus, after: &'a KonigleSpaceStatu
     after.history.first().filter(|entry| entry.number > known)
 }
 
+/// The condition that tells that the origin of the wanted artifact could not be read the last time, where Ready does not say
+/// so: what it named last stays wanted.
+#[must_use]
+pub fn unseen_origin(status: &KonigleSpaceStatus) -> Option<&Condition> {
+    let artifact = status.condition("ArtifactReady").filter(|artifact| artifact.status == "False")?;
+    let is_said = status.condition("Ready").is_some_and(|ready| ready.message.contains(&artifact.message));
+    Some(artifact).filter(|_| !is_said)
+}
+
 /// The Events of one status write: what changed between two statuses, at most a few lines for people.
 #[must_use]
 pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> Vec<Note> {
@@ -421,6 +431,7 @@ pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> V
         let message = after.condition("Drifted").map(|drifted| drifted.message.clone()).unwrap_or_default();
         notes.push(Note { warning: true, reason: "Drifted", message });
     }
+    notes.extend(origin_note(before, after));
     let suspended =
         |status: &KonigleSpaceStatus| status.condition("Ready").is_some_and(|ready| ready.reason == "Suspended");
     if suspended(after) != suspended(before) {
@@ -428,6 +439,40 @@ pub fn transitions(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> V
         notes.push(Note { warning: false, reason, message: format!("spec.suspend is {}", suspended(after)) });
     }
     notes
+}
+
+/// What [`unseen_origin`] tells, also where credentials that cannot be used kept Ready from True.
+fn unread_origin(status: &KonigleSpaceStatus) -> Option<&Condition> {
+    let is_kept = |artifact: &&Condition| {
+        artifact.status == "False" && Reason::of(&artifact.reason).is_some_and(Reason::is_about_credentials)
+    };
+    unseen_origin(status).or_else(|| status.condition("ArtifactReady").filter(is_kept))
+}
+
+fn is_invalid(status: &KonigleSpaceStatus) -> bool {
+    status.condition("Ready").is_some_and(|ready| ready.reason == Reason::InvalidSpec.word())
+}
+
+/// That the origin cannot be read any more, or can be again. Another message for the same reason is none: the host words it.
+fn origin_note(before: &KonigleSpaceStatus, after: &KonigleSpaceStatus) -> Option<Note> {
+    match (unread_origin(before), unseen_origin(after)) {
+        (then, Some(now)) if !is_invalid(after) && then.is_none_or(|then| then.reason != now.reason) => {
+            let message = format!("{}: {}", now.reason, now.message);
+            Some(Note { warning: true, reason: "OriginUnavailable", message })
+        }
+        (Some(_), None) => {
+            let said = after.condition("ArtifactReady")?;
+            let artifact = after.artifact.as_ref()?;
+            let origin = artifact.origin.as_deref()?;
+            // Another origin, or other credentials, tell nothing of what could not be read.
+            let is_same = before.observed_generation == after.observed_generation
+                && before.artifact.as_ref().is_some_and(|before| before.origin.as_deref() == Some(origin));
+            let is_read = said.status == "True" || said.reason == Reason::Downloading.word();
+            let message = format!("{origin} can be read again, and names {}", short(&artifact.digest));
+            (is_same && is_read).then_some(Note { warning: false, reason: "OriginRecovered", message })
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

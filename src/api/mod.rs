@@ -243,7 +243,7 @@ pub struct FluxSourceReference {
     /// The folder inside the artifact that holds `Dockerfile` and `bentocloud.toml`. Default: the artifact's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = kube::core::Rule::new("!self.startsWith('/') && !self.contains('\\\\') && !self.matches('(^|/)[.][.](/|$)')").message("write spec.source.sourceRef.path as a folder inside the artifact, such as apps/shop"))]
+    #[x_kube(validation = kube::core::Rule::new("!self.contains('\\\\') && !self.matches('(^|/)[.][.](/|$)')").message("write spec.source.sourceRef.path as a folder inside the artifact, such as apps/shop"))]
     pub path: Option<String>,
 }
 

@@ -102,8 +102,11 @@ pub(super) fn compare<R: Read + Seek>(
         };
         if place.keep != Keep::Nothing && place.sizes.unpacked > most {
             return rejected(match place.keep {
-                Keep::Manifest => format!("`{MANIFEST}` is larger than 1 MiB"),
-                _ => format!("the link {} leads to a name that is longer than {most} bytes", shown(&name)),
+                Keep::Manifest => format!("`{MANIFEST}` is larger than 1 MiB; make it smaller"),
+                _ => format!(
+                    "the link {} leads to a name that is longer than {most} bytes; replace it by the file",
+                    shown(&name)
+                ),
             });
         }
         let mut content = Vec::new();

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::http::Guard;
 use super::inspect::InspectError;
-use super::{Limits, SourceField};
+use super::{Limits, Part, SourceField};
 
 /// What is wrong with a ZIP file; the outer error is the disk's.
 pub fn inspect<R: Read + Seek>(reader: R, limits: &Limits) -> io::Result<Result<(), String>> {
@@ -21,7 +21,9 @@ pub fn inspect<R: Read + Seek>(reader: R, limits: &Limits) -> io::Result<Result<
 
 /// The size of the ZIP that is made of a tar file, or what is wrong with the tar file; the outer error is the disk's.
 pub fn pack(source: &File, folder: &str, limits: &Limits, into: &File) -> io::Result<Result<u64, String>> {
-    verdict(super::pack::pack(source, folder, limits, into, &CancellationToken::new()).map(|packed| packed.size))
+    let part = Part::Folder(folder.to_owned());
+    let packed = super::pack::pack(source, (&part, folder), limits, into, &CancellationToken::new());
+    verdict(packed.map(|packed| packed.size))
 }
 
 fn verdict<T>(outcome: Result<T, InspectError>) -> io::Result<Result<T, String>> {

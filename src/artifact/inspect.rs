@@ -40,7 +40,9 @@ pub(super) enum InspectError {
 impl From<DirectoryError> for InspectError {
     fn from(error: DirectoryError) -> Self {
         match error {
-            DirectoryError::Malformed(reason) => Self::Rejected(format!("it is a damaged ZIP file: {reason}")),
+            DirectoryError::Malformed(reason) => {
+                Self::Rejected(format!("it is a damaged ZIP file: {reason}; publish it anew"))
+            }
             DirectoryError::Disk(error) => Self::Disk(error),
         }
     }
@@ -91,7 +93,9 @@ struct Listing {
 fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<Listing, InspectError> {
     let packed = reader.seek(io::SeekFrom::End(0))?;
     let mut directory = match Directory::open(reader) {
-        Err(DirectoryError::Malformed(reason)) => return rejected(format!("it is not a ZIP file: {reason}")),
+        Err(DirectoryError::Malformed(reason)) => {
+            return rejected(format!("it is not a ZIP file: {reason}; publish the app as a ZIP file or as a .tar.gz"));
+        }
         other => other?,
     };
     if directory.declared_entries() > limits.max_entries {
@@ -105,7 +109,8 @@ fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<List
         budget.unpack(entry.unpacked_size)?;
         listing.add(&entry, limits)?;
     }
-    listing.root.judge(|_| "zip the folder's contents, not the folder".to_owned())?;
+    let apps = || listing.root.apps("", &listing.tree);
+    listing.root.judge("", apps, |_| "zip that folder's contents, not what is around it".to_owned())?;
     Ok(listing)
 }
 
@@ -124,7 +129,9 @@ impl Listing {
             SYMLINK if !is_folder => (Node::Link, Keep::LinkTarget),
             UNSAID | REGULAR if name == MANIFEST => (Node::File(entry.unpacked_size), Keep::Manifest),
             UNSAID | REGULAR => (Node::File(entry.unpacked_size), Keep::Nothing),
-            FOLDER | SYMLINK => return rejected(format!("{} is a file and a folder at once", shown(&name))),
+            FOLDER | SYMLINK => {
+                return rejected(format!("{} is a file and a folder at once; make the ZIP anew", shown(&name)));
+            }
             _ => return rejected(format!("{} is a device, a pipe or a socket; leave it out", shown(&name))),
         };
         self.places.push(Place::of(entry, keep));
@@ -270,7 +277,7 @@ mod tests {
         check(&archive(&[]), "are missing at its root", "an empty archive");
         check(
             &archive(&[("shop/Dockerfile", ""), ("shop/bentocloud.toml", GOOD), ("__MACOSX/x", "")]),
-            "in its folder `shop/`; zip the folder's contents",
+            "stand; both are in its folder `shop`: zip that folder's contents, not what is around it",
             "a folder was zipped",
         );
         check(
@@ -280,10 +287,15 @@ mod tests {
                 ("b/Dockerfile", ""),
                 ("b/bentocloud.toml", ""),
             ]),
-            "are missing at its root",
+            "both are in its folder `a`, and in others: zip",
             "two folders would do",
         );
-        check(&archive(&[("a/b/Dockerfile", ""), ("a/b/bentocloud.toml", "")]), "are missing at its root", "too deep");
+        check(&archive(&[("a/b/Dockerfile", ""), ("a/b/bentocloud.toml", "")]), "in its folder `a/b`: zip", "deeper");
+        check(
+            &archive(&[dockerfile, ("a/Dockerfile", ""), ("a/bentocloud.toml", "")]),
+            "`bentocloud.toml` is missing at its root, where `Dockerfile`, `a/` stand; both are in its folder `a`: zip",
+            "one of the two is at the root as well",
+        );
     }
 
     #[test]
@@ -341,15 +353,15 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
         for (name, expected) in [
-            (&b"/etc/passwdx"[..], "is an absolute path"),
+            (&b"/etc/passwdx"[..], "is an absolute path; make the archive with relative paths"),
             (b"\\etc\\passwdx", "is an absolute path"),
             (b"C:\\temp\\xxxx", "is an absolute path"),
-            (b"../../passwd", "leads out of the folder"),
+            (b"../../passwd", "leads out of the folder; make the archive with relative paths"),
             (b"a/../../pass", "leads out of the folder"),
             (b"a\\..\\..\\pass", "leads out of the folder"),
             (b"a/b/c/d/e/..", "leads out of the folder"),
-            (b"abcdef\0ghijk", "holds a NUL"),
-            (b"abc\xff\xfe/defg", "is not UTF-8"),
+            (b"abcdef\0ghijk", "holds a NUL; rename the file"),
+            (b"abc\xff\xfe/defg", "is not UTF-8; rename the file"),
             (b"abc/..def/..g", ""),
             (b"a b/\xc3\xa4.py", ""),
         ] {

@@ -34,7 +34,7 @@ use url::Url;
 pub use digest::{Digest, InvalidDigest};
 pub use http::{Body, Chunk, location};
 pub use oci::{InvalidRepository, Layer, Registries, Repository};
-pub use store::{Downloaded, Store};
+pub use store::{Downloaded, Stage, Store};
 
 /// A ZIP of the store that can be deployed: verified, or packed by this process, and inspected.
 ///
@@ -78,7 +78,7 @@ pub struct Key {
 pub enum Part {
     /// The whole file.
     Whole,
-    /// This folder of an archive.
+    /// This folder of what a source of Flux hands out; empty for all of it.
     Folder(String),
     /// The layer of a manifest, of this media type where there are several.
     Layer(Option<String>),
@@ -122,7 +122,7 @@ impl Source {
 }
 
 /// Where what was published is.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Place {
     /// Behind this URL, which this field of the spec names.
     Url(Url, SourceField),
@@ -162,9 +162,13 @@ impl SourceField {
         }
     }
 
-    /// Where in the spec its Secret is named.
-    fn secret(self) -> String {
-        format!("{}.secretRef", self.path())
+    /// Where certificates are put that are trusted for its host.
+    fn trust(self) -> &'static str {
+        match self {
+            Self::Http => "`ca.crt` of the Secret that spec.source.http.secretRef names",
+            Self::Oci => "`ca.crt` of the Secret that spec.source.oci.secretRef names",
+            Self::SourceRef => "the operator's own (`extraCA` of the chart)",
+        }
     }
 }
 
@@ -218,6 +222,8 @@ pub struct Limits {
     pub least_rate: u64,
     /// The wait before a download that broke off is asked for again; it doubles from time to time.
     pub resume_delay: Duration,
+    /// How long who names another place waits for the one that is being asked for the same artifact.
+    pub patience: Duration,
     /// Also `http`, and addresses that are not public. For tests and the demo.
     pub allow_insecure: bool,
     /// Hosts that may be at addresses that are not public, over https: `host` or `host:port`, lower-case.
@@ -242,6 +248,7 @@ impl Default for Limits {
             total_timeout: Duration::from_mins(5),
             least_rate: 256 << 10,
             resume_delay: Duration::from_millis(500),
+            patience: Duration::from_secs(30),
             allow_insecure: false,
             private_hosts: Vec::new(),
             flux_hosts: Vec::new(),
@@ -251,7 +258,7 @@ impl Default for Limits {
 
 /// Why there is no artifact. Each message is for people and says what to do; it names host and path of a URL at most.
 ///
-/// `Unavailable`, `Disk` and `DiskFull` may heal by themselves; `DigestMismatch`, `Rejected`, `TooLarge`, `Refused` and
+/// `Unavailable`, `Denied`, `NoTag`, `Disk` and `DiskFull` may heal by themselves; `DigestMismatch`, `Rejected`, `TooLarge`, `Refused` and
 /// `CertificateInvalid` need a person.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FetchError {
@@ -262,6 +269,27 @@ pub enum FetchError {
         /// Host and path.
         location: String,
         /// What happened.
+        reason: String,
+    },
+    /// The host wants credentials, or other ones than it got. What to do is told by who knows the Secret's name.
+    #[error(
+        "{location}: {reason} to {}",
+        .with_credentials.then_some("the credentials that it got").unwrap_or("a request without credentials")
+    )]
+    Denied {
+        /// Host and path.
+        location: String,
+        /// What it answered.
+        reason: String,
+        /// Whether it got any.
+        with_credentials: bool,
+    },
+    /// The registry has no such tag. What to do depends on whether it had one.
+    #[error("{location}: {reason}")]
+    NoTag {
+        /// Host and path.
+        location: String,
+        /// What it answered.
         reason: String,
     },
     /// The whole file came, and is another one.
@@ -302,9 +330,7 @@ pub enum FetchError {
         reason: String,
     },
     /// The `ca.crt` of the source's Secret cannot be used.
-    #[error(
-        "the CA certificate of the artifact's source cannot be used: {reason}; `ca.crt` must hold PEM certificates"
-    )]
+    #[error("the certificates in `ca.crt` cannot be used: {reason}; it must hold certificates in PEM")]
     CertificateInvalid {
         /// What is wrong with it.
         reason: String,
@@ -327,7 +353,7 @@ impl FetchError {
     /// Its word in the metrics.
     fn word(&self) -> &'static str {
         match self {
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::Denied { .. } | Self::NoTag { .. } => "unavailable",
             Self::DigestMismatch { .. } => "digest_mismatch",
             Self::Rejected { .. } => "rejected",
             Self::TooLarge { .. } => "too_large",

@@ -26,23 +26,26 @@ pub(super) fn clean_name(raw: &[u8], limits: &Limits) -> Result<String, InspectE
         return rejected(format!("the name {} is not UTF-8; rename the file", shown(&name)));
     };
     let has_drive = matches!(raw, [letter, b':', ..] if letter.is_ascii_alphabetic());
-    let reason = if name.contains('\0') {
-        "holds a NUL"
+    let (reason, advice) = if name.contains('\0') {
+        ("holds a NUL", "rename the file")
     } else if name.starts_with(['/', '\\']) || has_drive {
-        "is an absolute path"
+        ("is an absolute path", "make the archive with relative paths")
     } else if name.split(['/', '\\']).any(|part| part == "..") {
-        "leads out of the folder"
+        ("leads out of the folder", "make the archive with relative paths")
     } else if name.contains('\\') {
-        "holds a backslash, which is a part of the name to some programs and a separator to others"
+        (
+            "holds a backslash, which is a part of the name to some programs and a separator to others",
+            "make the archive with `/` between folders",
+        )
     } else if name.split('/').any(|part| part.len() > PART_MAX) {
-        "has a part that is longer than 255 bytes"
+        ("has a part that is longer than 255 bytes", "shorten it")
     } else if name.is_empty() {
-        "is empty"
+        ("is empty", "make the archive anew")
     } else {
         let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         return Ok(parts.join("/"));
     };
-    rejected(format!("the name {} of one of its entries {reason}; make the archive with relative paths", shown(name)))
+    rejected(format!("the name {} of one of its entries {reason}; {advice}", shown(name)))
 }
 
 /// A name that a stranger chose, fit for a message: short, without control characters.

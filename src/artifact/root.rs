@@ -2,16 +2,16 @@
 //!
 //! Absent: what the server alone can know. `[app]`, `[deploy]` and the commands are not looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::inspect::{InspectError, rejected};
-use super::names::shown;
+use super::names::{Node, Tree, shown};
 
 pub(super) const DOCKERFILE: &str = "Dockerfile";
 pub(super) const MANIFEST: &str = "bentocloud.toml";
 /// The largest `bentocloud.toml`, in bytes.
 pub(super) const MANIFEST_MAX: u64 = 1 << 20;
-/// So many folders are remembered that may be the app's; where there are more, none can be named for it.
+/// So many folders are remembered that may be the app's, of more the shallowest.
 const FOLDERS_MAX: usize = 64;
 /// So many names are shown of what is at the root instead.
 const SHOWN_MAX: usize = 5;
@@ -21,23 +21,16 @@ const SHOWN_MAX: usize = 5;
 pub(super) struct Root {
     dockerfile: bool,
     manifest: bool,
-    /// Top-level folders that hold one of the two files.
-    folders: BTreeMap<String, Found>,
+    /// The folders further down that hold a `bentocloud.toml`, with their depth in front.
+    candidates: BTreeSet<(usize, String)>,
     first: BTreeSet<String>,
     more: bool,
-}
-
-#[derive(Default)]
-struct Found {
-    dockerfile: bool,
-    manifest: bool,
 }
 
 impl Root {
     /// Notes a file by its clean name.
     pub(super) fn note(&mut self, name: &str) {
-        let (top, below) = name.split_once('/').map_or((name, None), |(top, below)| (top, Some(below)));
-        let listed = if below.is_some() { format!("{top}/") } else { top.to_owned() };
+        let listed = name.split_once('/').map_or_else(|| name.to_owned(), |(top, _)| format!("{top}/"));
         if !self.first.contains(&listed) {
             if self.first.len() < SHOWN_MAX {
                 self.first.insert(listed);
@@ -45,40 +38,52 @@ impl Root {
                 self.more = true;
             }
         }
-        match below {
+        match name.rsplit_once('/') {
             None => {
-                self.dockerfile |= top == DOCKERFILE;
-                self.manifest |= top == MANIFEST;
+                self.dockerfile |= name == DOCKERFILE;
+                self.manifest |= name == MANIFEST;
             }
-            Some(file @ (DOCKERFILE | MANIFEST))
-                if self.folders.len() < FOLDERS_MAX || self.folders.contains_key(top) =>
-            {
-                let found = self.folders.entry(top.to_owned()).or_default();
-                found.dockerfile |= file == DOCKERFILE;
-                found.manifest |= file == MANIFEST;
+            Some((folder, MANIFEST)) => {
+                self.candidates.insert((folder.matches('/').count(), folder.to_owned()));
+                if self.candidates.len() > FOLDERS_MAX {
+                    self.candidates.pop_last();
+                }
             }
             Some(_) => {}
         }
     }
 
-    /// Whether both files are there; `advice` is what to do where they are together in a folder.
-    pub(super) fn judge(&self, advice: impl FnOnce(&str) -> String) -> Result<(), InspectError> {
+    /// The folders with both files, by their paths in the archive: the shallowest first, those of one depth by name.
+    /// `folder` is where this root is, and the first of them where it has both.
+    pub(super) fn apps(&self, folder: &str, tree: &Tree) -> Vec<String> {
+        let own = (self.dockerfile && self.manifest).then(|| folder.to_owned());
+        let inner = self.candidates.iter().map(|(_, inner)| join(folder, inner));
+        let is_app = |app: &String| matches!(tree.get(&join(app, DOCKERFILE)), Some(Node::File(_) | Node::Link));
+        own.into_iter().chain(inner.filter(is_app)).collect()
+    }
+
+    /// Whether both files are there. `folder` is where this root is; `apps` are the folders that have both, the likeliest
+    /// first, and `advice` is what to do about that one.
+    pub(super) fn judge(
+        &self,
+        folder: &str,
+        apps: impl FnOnce() -> Vec<String>,
+        advice: impl FnOnce(&str) -> String,
+    ) -> Result<(), InspectError> {
         let missing = match (self.dockerfile, self.manifest) {
             (true, true) => return Ok(()),
             (true, false) => format!("`{MANIFEST}` is missing"),
             (false, true) => format!("`{DOCKERFILE}` is missing"),
-            (false, false) => {
-                let mut complete = self.folders.iter().filter(|(_, found)| found.dockerfile && found.manifest);
-                if let (Some((folder, _)), None, true) =
-                    (complete.next(), complete.next(), self.folders.len() < FOLDERS_MAX)
-                {
-                    let place = shown(&format!("{folder}/"));
-                    return rejected(format!("the files are in its folder {place}; {}", advice(folder)));
-                }
-                format!("`{DOCKERFILE}` and `{MANIFEST}` are missing")
+            (false, false) => format!("`{DOCKERFILE}` and `{MANIFEST}` are missing"),
+        };
+        let hint = match apps().as_slice() {
+            [] => String::new(),
+            [app, others @ ..] => {
+                let others = if others.is_empty() { "" } else { ", and in others" };
+                format!("; both are {}{others}: {}", place(app), advice(app))
             }
         };
-        rejected(format!("{missing} at its root, {}", self.instead()))
+        rejected(format!("{missing} {}, {}{hint}", place(folder), self.instead()))
     }
 
     /// What is at the root, as the end of a sentence.
@@ -93,7 +98,9 @@ impl Root {
 
 /// What the official client asks of the manifest as well: it parses, and something is to be run.
 pub(super) fn check_manifest(bytes: &[u8]) -> Result<(), InspectError> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return rejected(format!("`{MANIFEST}` is not UTF-8")) };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return rejected(format!("`{MANIFEST}` is not UTF-8; save it as UTF-8"));
+    };
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         // The message alone: the error's own text quotes the file, which may hold anything.
         let line =
@@ -101,12 +108,22 @@ pub(super) fn check_manifest(bytes: &[u8]) -> Result<(), InspectError> {
         InspectError::Rejected(format!("`{MANIFEST}` is not valid TOML: line {line}: {}", shown_text(error.message())))
     })?;
     let Some(processes) = table.get("processes") else {
-        return rejected(format!("`{MANIFEST}` has no `[processes.NAME]`: nothing would run"));
+        return rejected(format!("`{MANIFEST}` has no `[processes.NAME]`: nothing would run; add one"));
     };
     match processes.as_table() {
         Some(processes) if processes.values().any(toml::Value::is_table) => Ok(()),
         _ => rejected(format!("`processes` in `{MANIFEST}` needs at least one `[processes.NAME]`")),
     }
+}
+
+/// Where a folder of an archive is, which is empty for the root.
+fn place(folder: &str) -> String {
+    if folder.is_empty() { "at its root".to_owned() } else { format!("in its folder {}", shown(folder)) }
+}
+
+/// The path of what lies in a folder, which is empty for the root.
+fn join(folder: &str, inner: &str) -> String {
+    if folder.is_empty() { inner.to_owned() } else { format!("{folder}/{inner}") }
 }
 
 fn shown_text(message: &str) -> String {

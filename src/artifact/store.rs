@@ -7,29 +7,32 @@
 //! which ZIP belongs to which artifact is remembered by the process alone, for the next version may pack otherwise.
 //!
 //! **Guarantees.** An [`Artifact`] was hashed and inspected by this process. One download a digest at a time, whoever
-//! asks. No partial file outlives its download, or the next [`Store::open`] after a crash. Nothing in use is evicted.
+//! asks; a second one where another place is named and the first takes long. No partial file outlives its download, or the next [`Store::open`] after a crash. Nothing in use is evicted.
 //! Constant memory.
 //! **Assumptions.** One process uses the directory at a time; two lose no more than a download.
 //! **Absent.** Downloads that outlive their caller: dropping the future of [`Store::fetch`] ends it.
 
 mod download;
 mod index;
+mod turn;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tempfile::{NamedTempFile, TempPath};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use url::Url;
 
-pub use self::download::Downloaded;
 use self::download::Progress;
+pub use self::download::{Downloaded, Stage};
 use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
+use self::turn::Turn;
 use super::digest::digest_of;
 use super::format::Format;
 use super::http::is_one_of;
@@ -54,9 +57,12 @@ pub struct Store {
     registries: Registries,
     index: Mutex<Index>,
     remembered: Mutex<Remembered>,
-    flights: Mutex<HashMap<Key, Weak<Flight>>>,
-    downloads: Mutex<HashMap<FileKey, Weak<tokio::sync::Mutex<()>>>>,
+    flights: Mutex<Flights>,
+    downloads: Mutex<HashMap<FileKey, Weak<Turn<()>>>>,
 }
+
+/// The work that goes on, by the artifact; of those who waited for another place for too long by their own besides.
+type Flights = HashMap<(Key, Option<Place>), Weak<Flight>>;
 
 /// What this process found out.
 #[derive(Debug, Default)]
@@ -67,11 +73,11 @@ struct Remembered {
     rejected: HashMap<Key, String>,
 }
 
-/// The work on one artifact: whoever holds the lock does it.
+/// The work on one artifact: whoever has the turn does it.
 #[derive(Debug, Default)]
 struct Flight {
-    /// The last failure, for those who waited.
-    last_failure: tokio::sync::Mutex<Option<Failure>>,
+    /// Guards the last failure, for those who waited.
+    turn: Turn<Option<Failure>>,
     progress: Progress,
 }
 
@@ -133,9 +139,9 @@ impl Store {
         if !left || key.part != Part::Whole || self.upload(key).is_some() || self.rejection(key).is_err() {
             return;
         }
-        let (flight, download) = (self.flight(key), self.download_lock(&file));
+        let (flight, download) = (self.flight(key, None), self.download_turn(&file));
         // Whoever is at it may take long, and looks at it as well.
-        let (Ok(_alone), Ok(_of_file)) = (flight.last_failure.try_lock(), download.try_lock()) else { return };
+        let (Some(_alone), Some(_of_file)) = (flight.turn.try_take(), download.try_take()) else { return };
         if let Some(verified) = self.verify(&file).await
             && matches!(self.format(key, &verified).await, Ok(Format::Zip))
             && let Err(error @ FetchError::Rejected { .. }) =
@@ -154,11 +160,13 @@ impl Store {
         Some(Artifact { digest, path: path(&self.directory, &file), size: known.size, _lease: known.lease })
     }
 
-    /// How far the download of this artifact is, where one runs.
+    /// How far the work on this artifact is: its download, or that it is packed; of several downloads from different places
+    /// the one that is furthest. `None`: nothing of the kind is under way.
     #[must_use]
-    pub fn progress(&self, key: &Key) -> Option<Downloaded> {
-        let flight = self.flights.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade)?;
-        flight.progress.read()
+    pub fn progress(&self, key: &Key) -> Option<Stage> {
+        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = flights.iter().filter(|((of, _), _)| of == key).filter_map(|(_, flight)| flight.upgrade());
+        of_it.filter_map(|flight| flight.progress.read()).max()
     }
 
     /// The digest that a tag names now.
@@ -168,11 +176,14 @@ impl Store {
         tag: &str,
         credentials: &ArtifactCredentials,
     ) -> Result<Digest, FetchError> {
-        self.registries.resolve(repository, tag, credentials).await
+        let outcome = self.registries.resolve(repository, tag, credentials).await;
+        self.metrics.lookup(outcome.as_ref().map_or_else(FetchError::word, |_| "success"));
+        outcome
     }
 
     /// The artifact, downloaded unless it is on disk. Callers who ask for one artifact at the same time share one
-    /// download, and its failure if they name the same source.
+    /// download, and its failure if they name the same source. Who names another place than the one that is being asked
+    /// waits for that no longer than [`Limits::patience`].
     ///
     /// An artifact that was rejected is rejected again without a download: its bytes cannot change.
     pub async fn fetch(&self, source: &Source, stop: &CancellationToken) -> Result<Artifact, FetchError> {
@@ -190,8 +201,7 @@ impl Store {
         if let Some(artifact) = self.get(key).await {
             return Ok(artifact);
         }
-        let flight = self.flight(key);
-        let mut last_failure = flight.last_failure.lock().await;
+        let (flight, mut last_failure, patience) = self.begin(source).await;
         self.rejection(key)?;
         if let Some(artifact) = self.get(key).await {
             return Ok(artifact);
@@ -201,13 +211,9 @@ impl Store {
             return Err(failure.error.clone());
         }
         let mut asked_host = false;
-        let outcome = self.obtain(source, &flight.progress, stop, &mut asked_host).await;
+        let outcome = self.obtain((source, patience), &flight, stop, &mut asked_host).await;
         if asked_host {
             self.metrics.download(outcome.as_ref().map_or_else(FetchError::word, |_| "success"));
-        }
-        if matches!(outcome, Err(FetchError::DiskFull)) {
-            // What is not in use can be had again: the next try has the room.
-            self.make_room_within(0).await;
         }
         if let Err(error) = &outcome {
             *last_failure = Some(Failure { source: source.clone(), error: error.clone(), at: Instant::now() });
@@ -215,28 +221,47 @@ impl Store {
         outcome
     }
 
+    /// Waits for the turn to work on an artifact; with it comes how long to wait for whoever asks another place.
+    async fn begin(&self, source: &Source) -> (Arc<Flight>, OwnedMutexGuard<Option<Failure>>, Duration) {
+        let (flight, patience) = (self.flight(&source.key, None), self.limits.patience);
+        if let Some(turn) = flight.turn.take(&source.place, patience).await {
+            return (flight, turn, patience);
+        }
+        // Those who name this place share what follows.
+        let flight = self.flight(&source.key, Some(&source.place));
+        let turn = flight.turn.wait().await;
+        (flight, turn, Duration::ZERO)
+    }
+
     async fn obtain(
         &self,
-        source: &Source,
-        progress: &Progress,
+        (source, patience): (&Source, Duration),
+        flight: &Flight,
         stop: &CancellationToken,
         asked_host: &mut bool,
     ) -> Result<Artifact, FetchError> {
-        let key = &source.key;
+        let (key, progress) = (&source.key, &flight.progress);
         let wanted = self.wanted(source).await.inspect_err(|_| *asked_host = true)?;
         let file = (key.scope.clone(), wanted.file);
-        let alone = self.download_lock(&file);
+        let alone = self.download_turn(&file);
         let published = {
-            let _alone = alone.lock().await;
+            // Without it where another place is slow: each writes a file of its own until that is whole.
+            let _alone = alone.take(&source.place, patience).await;
             if let Some(verified) = self.verify(&file).await {
                 verified
             } else {
                 *asked_host = true;
-                let _running = progress.begin();
-                self.download(source, &wanted, &file, progress).await?
+                let _running = progress.begin_download();
+                let downloaded = self.download(source, &wanted, &file, progress).await;
+                self.make_room_if_full(&downloaded).await;
+                downloaded?
             }
         };
-        let upload = match self.make_upload(key, &published, &wanted.folder, stop).await {
+        flight.turn.asks_no_more();
+        let made = self.make_upload(key, &published, (&wanted.folder, progress), stop).await;
+        // What was published is in use until here: the next try does not download it again.
+        self.make_room_if_full(&made).await;
+        let upload = match made {
             Err(error @ FetchError::Rejected { .. }) if key.part == Part::Whole => {
                 // Nothing else can be made of it.
                 drop(published);
@@ -257,18 +282,21 @@ impl Store {
         &self,
         key: &Key,
         published: &Verified,
-        folder: &str,
+        (folder, progress): (&str, &Progress),
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
         match self.format(key, published).await? {
             Format::Zip if folder.is_empty() => self.accept_zip(key, published, stop).await,
             Format::Zip => {
                 let reason = format!(
-                    "it is a ZIP file, which is sent as it is, and only the folder {folder} of it is asked for; publish a tar.gz, or a ZIP of that folder's contents"
+                    "it is a ZIP file, which is sent as it is, and only its folder {folder} is asked for; publish a tar.gz, or a ZIP of that folder's contents"
                 );
                 self.settle(key, Err(InspectError::Rejected(reason)))
             }
-            Format::Gzip | Format::Tar => self.pack(key, published, folder, stop).await,
+            Format::Gzip | Format::Tar => {
+                let _packing = progress.begin_packing();
+                self.pack(key, published, folder, stop).await
+            }
         }
     }
 
@@ -324,7 +352,7 @@ impl Store {
     }
 
     /// The file if it is on disk, hashed unless this process did so before. One that is not what its name says is removed.
-    /// The caller holds the file's lock.
+    /// The caller has the file's turn, or has waited for it for long.
     async fn verify(&self, key: &FileKey) -> Option<Verified> {
         let Known { size, verified, lease } = self.known(key).await?;
         if verified {
@@ -342,6 +370,10 @@ impl Store {
                 warn!(digest = %key.1.short(), %error, "a stored artifact cannot be read");
                 return None;
             }
+        }
+        // Who did not wait for the file's turn may have replaced it meanwhile.
+        if let Some(Known { size, lease, .. }) = self.index().used(key).filter(|known| known.verified) {
+            return Some(Verified { key: key.clone(), size, lease });
         }
         self.discard(key).await;
         None
@@ -373,12 +405,12 @@ impl Store {
     ) -> Result<Verified, FetchError> {
         self.make_room(archive.size).await;
         let (partial, partial_path) = crash::around("make-a-partial", self.partial(&archive.key)).await?;
-        let (source, folder, limits, stop) =
-            (path(&self.directory, &archive.key), folder.to_owned(), self.limits.clone(), stop.clone());
+        let (source, part, folder) = (path(&self.directory, &archive.key), key.part.clone(), folder.to_owned());
+        let (limits, stop) = (self.limits.clone(), stop.clone());
         let packed = crash::around(
             "pack",
             blocking(move || {
-                let packed = pack(&fs::File::open(source)?, &folder, &limits, &partial, &stop)?;
+                let packed = pack(&fs::File::open(source)?, (&part, &folder), &limits, &partial, &stop)?;
                 Ok::<_, InspectError>((packed, partial))
             }),
         );
@@ -400,6 +432,12 @@ impl Store {
             InspectError::Disk(error) => disk(&error),
             InspectError::Stopped => FetchError::Stopped,
             InspectError::Rejected(reason) => {
+                let reason = match &key.part {
+                    Part::Layer(Some(media_type)) => format!(
+                        "of its layer of the media type {media_type}, which spec.source.oci.layerMediaType names: {reason}"
+                    ),
+                    Part::Layer(None) | Part::Whole | Part::Folder(_) => reason,
+                };
                 let mut remembered = self.remembered();
                 if remembered.rejected.len() >= MAX_REMEMBERED {
                     remembered.rejected.clear();
@@ -429,12 +467,15 @@ impl Store {
         self.remembered().uploads.get(key).copied()
     }
 
-    /// What is known of a file that is in its place. Changes nothing but the order of use.
+    /// What is known of a file, and whether it is still in its place.
     async fn known(&self, key: &FileKey) -> Option<Known> {
         let known = self.index().used(key)?;
         let path = path(&self.directory, key);
         let in_place = tokio::fs::metadata(&path).await.is_ok_and(|file| file.is_file() && file.len() == known.size);
-        // It was changed by another hand: it is read again.
+        if !in_place {
+            // It was changed by another hand: it is read again.
+            self.index().doubt(key);
+        }
         Some(Known { verified: known.verified && in_place, ..known })
     }
 
@@ -467,6 +508,13 @@ impl Store {
         self.make_room_within(self.limits.store_budget.saturating_sub(incoming)).await;
     }
 
+    /// Where the disk was full, what is not in use goes, for it can be had again: the next try has the room.
+    async fn make_room_if_full<T>(&self, outcome: &Result<T, FetchError>) {
+        if matches!(outcome, Err(FetchError::DiskFull)) {
+            self.make_room_within(0).await;
+        }
+    }
+
     async fn make_room_within(&self, budget: u64) {
         loop {
             let surplus = self.index().surplus(budget);
@@ -486,11 +534,11 @@ impl Store {
         }
     }
 
-    fn flight(&self, key: &Key) -> Arc<Flight> {
-        shared(&mut self.flights.lock().unwrap_or_else(PoisonError::into_inner), key)
+    fn flight(&self, key: &Key, place: Option<&Place>) -> Arc<Flight> {
+        shared(&mut self.flights.lock().unwrap_or_else(PoisonError::into_inner), &(key.clone(), place.cloned()))
     }
 
-    fn download_lock(&self, key: &FileKey) -> Arc<tokio::sync::Mutex<()>> {
+    fn download_turn(&self, key: &FileKey) -> Arc<Turn<()>> {
         shared(&mut self.downloads.lock().unwrap_or_else(PoisonError::into_inner), key)
     }
 
@@ -553,9 +601,9 @@ fn disk(error: &io::Error) -> FetchError {
     let reason = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return FetchError::DiskFull,
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            format!("--artifact-dir cannot be written to: {error}")
+            format!("--artifact-dir cannot be written to: {error}; have the operator's user own its volume")
         }
-        _ => error.to_string(),
+        _ => format!("{error}; see to the volume of --artifact-dir"),
     };
     FetchError::Disk { reason }
 }
@@ -577,8 +625,8 @@ mod tests {
             credentials: ArtifactCredentials::default(),
         };
         // Somebody still waits for the digest with a source of his own, so an old failure is still there.
-        let flight = store.flight(&source.key);
-        *flight.last_failure.lock().await =
+        let flight = store.flight(&source.key, None);
+        *flight.turn.try_take().unwrap() =
             Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });
         let error = store.fetch(&source, &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");

@@ -24,7 +24,7 @@ use crate::api::{
     PairStatus, Quarantined, REDEPLOY_AT, RESET_AT, ReleaseStatus, UploadStatus,
 };
 use crate::desired::{Desired, Wish};
-use crate::observation::{ArtifactFacts, Observation};
+use crate::observation::{ArtifactFacts, Observation, OriginFacts};
 use crate::reason::Reason;
 use crate::text::cut;
 use crate::time;
@@ -231,10 +231,13 @@ fn take_over_wish(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desire
     }
 }
 
-/// Acknowledges the requests that this pass answers. One that asks for a release is acknowledged by its claim.
+/// Acknowledges the requests that this pass answers. One that asks for a release is acknowledged by its claim, and one for a
+/// look once the look at the origin has ended.
 fn take_over_requests(judged: &mut Judged, wanted: Option<&Wanted>, desired: &Desired, seen: &Observation) {
     let requests = &desired.requests;
-    judged.status.last_handled_reconcile_at.clone_from(&requests.reconcile_at);
+    if !matches!(seen.origin, OriginFacts::Unnamed { looking: true, .. }) {
+        judged.status.last_handled_reconcile_at.clone_from(&requests.reconcile_at);
+    }
     if requests.reset(&judged.status) {
         let had_failures = judged.status.failures > 0
             || judged.status.next_retry_time.is_some()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use crate::api::{FluxKind, KonigleSpace, KonigleSpaceStatus, TransferStatus};
-use crate::artifact::{Digest, Key, Part, Scope};
+use crate::artifact::{Digest, Key, Part, Scope, Stage};
 use crate::context::Context;
 use crate::credentials::{CredentialsError, credentials_for};
 use crate::desired::{Desired, Wish};
@@ -40,15 +40,20 @@ pub(super) async fn look_at_origin(
         Origin::Http(_) | Origin::Oci(OciOrigin { reference: OciReference::Digest(_), .. }) => OriginFacts::NotLooked,
         Origin::Flux(flux) => look_at_source(context, &resource.namespace().unwrap_or_default(), flux, last),
         Origin::Oci(oci @ OciOrigin { reference: OciReference::Tag(tag), .. }) => {
-            let (key, asked) = (lookup_key(oci), desired.requests.look(status));
-            let known = context.memory.lookup(&uid(resource), &key).and_then(|known| known.named);
-            let looking = lookup::begin(context, resource, (oci, tag), &key, (desired.interval, asked));
+            let (key, uid) = (lookup_key(oci), uid(resource));
+            let request = desired.requests.reconcile_at.as_deref().filter(|_| desired.requests.look(status));
+            let known = context.memory.lookup(&uid, &key).and_then(|known| known.named);
+            let before = known.or(last.as_ref().map(|last| last.digest));
+            let looking = lookup::begin(context, resource, (oci, tag, before), &key, (desired.interval, request));
             // What it named before may be about to be released, although it names something else by now.
-            let digest = known.map(|digest| digest.to_string()).or(last.as_ref().map(|last| last.digest.to_string()));
-            let cannot_go_on = asked || digest.is_none_or(|digest| may_be_needed(desired, &digest, status));
-            if let Some(looking) = looking.filter(|_| cannot_go_on) {
-                // It goes on by itself where it takes longer, and wakes the resource.
-                let _ = tokio::time::timeout(LOOK_WITHIN, looking).await;
+            let cannot_go_on =
+                request.is_some() || before.is_none_or(|digest| may_be_needed(desired, &digest.to_string(), status));
+            if cannot_go_on {
+                if let Some(looking) = looking {
+                    // It goes on by itself where it takes longer.
+                    let _ = tokio::time::timeout(LOOK_WITHIN, looking).await;
+                }
+                context.memory.await_lookup(&uid, &key);
             }
             look_at_tag(context, resource, (oci, tag, &key), last)
         }
@@ -111,7 +116,7 @@ fn named_by(kind: FluxKind, name: &str, path: &str, source: &FluxSource) -> Resu
             .map_or_else(String::new, |ready| format!(": {} ({})", shown(&ready.message), shown(&ready.reason)));
         let besides = match source {
             FluxSource { deleting: true, .. } => ", and is being deleted",
-            FluxSource { suspended: true, .. } => ", and is suspended",
+            FluxSource { suspended: true, .. } => ", and is suspended: take its spec.suspend out",
             source if source.observed_generation < source.generation => {
                 ", and its controller has not seen its newest spec (does it run?)"
             }
@@ -171,7 +176,7 @@ pub(super) async fn look_at_artifact(
         return;
     }
     let look_now = desired.requests.look(status);
-    let memory = context.memory.download(&uid(resource), &download_key(origin, &name));
+    let memory = context.memory.download(&uid(resource), &download_key(context, &namespace, origin, &name));
     seen.artifact = match memory {
         None => ArtifactFacts::Absent,
         Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
@@ -181,10 +186,19 @@ pub(super) async fn look_at_artifact(
         Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
     };
     if matches!(seen.artifact, ArtifactFacts::Downloading | ArtifactFacts::Retrying) {
-        seen.download = context.artifacts.progress(&key).map(|downloaded| DownloadFacts {
-            progress: TransferStatus::of(downloaded.bytes, downloaded.total),
-            running_for: downloaded.running_for,
-        });
+        match context.artifacts.progress(&key) {
+            Some(Stage::Downloading(downloaded)) => {
+                seen.download = Some(DownloadFacts {
+                    progress: TransferStatus::of(downloaded.bytes, downloaded.total),
+                    running_for: downloaded.running_for,
+                });
+            }
+            // What was said of a failure stays until it is known what comes of this try.
+            Some(Stage::Packing) if seen.artifact == ArtifactFacts::Downloading => {
+                seen.artifact = ArtifactFacts::Packing;
+            }
+            Some(Stage::Packing) | None => {}
+        }
     }
 }
 
@@ -192,16 +206,14 @@ pub(super) async fn look_at_artifact(
 #[must_use]
 pub fn artifact_key(namespace: &str, origin: &Origin, name: &ArtifactName) -> Key {
     let own = || Scope::Namespace(namespace.to_owned());
-    let (digest, part) = match &name.part {
-        Some((source, path)) => (*source, Part::Folder(path.clone())),
-        None => (name.digest, Part::Whole),
-    };
+    let (digest, folder) = name.part.clone().unwrap_or_else(|| (name.digest, String::new()));
     match origin {
         // A query may hold a signature.
         Origin::Http(http) if http.secret.is_none() && http.url.query().is_none() => {
-            Key { scope: Scope::Public, digest, part }
+            Key { scope: Scope::Public, digest, part: Part::Whole }
         }
-        Origin::Http(_) | Origin::Flux(_) => Key { scope: own(), digest, part },
+        Origin::Http(_) => Key { scope: own(), digest, part: Part::Whole },
+        Origin::Flux(_) => Key { scope: own(), digest, part: Part::Folder(folder) },
         Origin::Oci(oci) => Key {
             scope: if oci.secret.is_none() { Scope::Public } else { own() },
             digest,
@@ -212,9 +224,14 @@ pub fn artifact_key(namespace: &str, origin: &Origin, name: &ArtifactName) -> Ke
 
 /// What a failed download is remembered by: another address, digest or Secret is tried at once.
 #[must_use]
-pub fn download_key(origin: &Origin, name: &ArtifactName) -> String {
+pub fn download_key(context: &Context, namespace: &str, origin: &Origin, name: &ArtifactName) -> String {
+    let address = match origin {
+        // It stands in the source, and may be mended there.
+        Origin::Flux(flux) => context.sources.artifact(flux.kind, namespace, &flux.name).map(|artifact| artifact.url),
+        Origin::Http(_) | Origin::Oci(_) => Some(origin.address().to_owned()),
+    };
     // By its digest: a URL may be signed.
-    Digest::of(format!("{origin:?} {} {}", origin.address(), name.digest).as_bytes()).to_string()
+    Digest::of(format!("{origin:?} {address:?} {}", name.digest).as_bytes()).to_string()
 }
 
 /// What a look at a tag is remembered by.

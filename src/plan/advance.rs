@@ -21,6 +21,9 @@ use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, from_production, gate, short};
 
+/// How soon, at the latest, a download that failed is tried again.
+pub const DOWNLOADED_WITHIN: Duration = Duration::from_mins(5);
+
 /// The wish is not met: one step towards it.
 pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
     let status = &judged.status;
@@ -214,7 +217,9 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
         {
             wait(problem.reason, problem.message.clone())
         }
-        ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Retrying => Step::Fetch,
+        ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Packing | ArtifactFacts::Retrying => {
+            Step::Fetch
+        }
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
         ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, origin, (error, *ago)),
     }
@@ -234,10 +239,15 @@ fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, a
         FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, origin.publish_help().to_owned()),
         FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), then_look()),
         FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX, origin.refused_help().to_owned()),
-        FetchError::CertificateInvalid { .. } => {
-            (Reason::SecretInvalid, REJECTED_AFTER, format!("the Secret is that of {}", origin.secret_field()))
+        FetchError::CertificateInvalid { .. } => (
+            Reason::SecretInvalid,
+            REJECTED_AFTER,
+            format!("it is a key of {}", origin.secret_named().unwrap_or_default()),
+        ),
+        FetchError::Denied { with_credentials, .. } => {
+            return unavailable(&format!("; {}", origin.denied_help(seen.named(), *with_credentials)));
         }
-        FetchError::Unavailable { .. } => {
+        FetchError::Unavailable { .. } | FetchError::NoTag { .. } => {
             return unavailable(&format!("; if the address is wrong, {}", origin.address_help()));
         }
         FetchError::Disk { .. } | FetchError::DiskFull | FetchError::Stopped => return unavailable(""),
@@ -248,6 +258,6 @@ fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, a
 /// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
 pub(super) fn artifact_retry(seen: &Observation) -> Option<Duration> {
     let ArtifactFacts::Failed { ago, times, .. } = &seen.artifact else { return None };
-    let pause = time::doubled(Duration::from_secs(5), *times, Duration::from_mins(5));
+    let pause = time::doubled(Duration::from_secs(5), *times, DOWNLOADED_WITHIN);
     pause.checked_sub(*ago).filter(|left| !left.is_zero())
 }

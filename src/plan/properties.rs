@@ -319,6 +319,7 @@ fn artifacts() -> BoxedStrategy<ArtifactFacts> {
     let reason = || "because".to_owned();
     let errors = select(vec![
         FetchError::Disk { reason: reason() },
+        FetchError::Denied { location: reason(), reason: reason(), with_credentials: false },
         FetchError::Rejected { reason: reason() },
         FetchError::TooLarge { location: reason(), limit: 1 },
     ]);

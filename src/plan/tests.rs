@@ -114,6 +114,7 @@ fn deploys_of_uat() -> Vec<(Facts, &'static str, &'static str)> {
             "only what is on disk is claimed",
         ),
         (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Downloading), "Fetch", "it is on its way"),
+        (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Packing), "Fetch", "it is packed"),
         (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Retrying), "Fetch", "it is on its way again"),
         (Facts::uat().runs(A), "Rest Succeeded", "a job of ours released it, and the Space shows that"),
         (Facts::uat().runs(A).wants(B), "Deploy Spec", "another digest is wanted"),
@@ -274,6 +275,7 @@ fn downloads() -> Vec<(Facts, &'static str, &'static str)> {
     let location = || "ci.example.com/shop.zip".to_owned();
     let reason = || "because".to_owned();
     let missing = || FetchError::Unavailable { location: location(), reason: reason() };
+    let denied = || FetchError::Denied { location: location(), reason: reason(), with_credentials: true };
     let mismatch = || FetchError::DigestMismatch {
         location: location(),
         wanted: A.parse().unwrap(),
@@ -284,6 +286,8 @@ fn downloads() -> Vec<(Facts, &'static str, &'static str)> {
     vec![
         (fetch_failed(missing(), soon), "Wait ArtifactUnavailable", "CI may publish it later"),
         (fetch_failed(missing(), MINUTE), "Fetch", "it is tried again after a pause"),
+        (fetch_failed(denied(), soon), "Wait ArtifactUnavailable", "the Secret may be mended"),
+        (fetch_failed(denied(), MINUTE), "Fetch", "it is tried again after a pause"),
         (
             fetch_failed(FetchError::Disk { reason: reason() }, soon),
             "Wait ArtifactUnavailable",
@@ -867,6 +871,13 @@ fn each_message_that_asks_for_a_look_has_its_command() {
         text.ends_with("tried again within 5 min; if the address is wrong, correct spec.source.http.url"),
         "{text}"
     );
+    let denied = FetchError::Denied {
+        location: location(),
+        reason: "the server answered 401".to_owned(),
+        with_credentials: false,
+    };
+    let text = message(fetch_failed(denied, Duration::from_secs(1)));
+    assert!(text.contains("answered 401 to a request without credentials; tried again within 5 min; where the host wants credentials, make"), "{text}");
 
     let assumed = |facts: Facts| {
         let facts = facts.shows(BEFORE, "success");

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::reading::{State, ago, attribution, called, state};
 use super::requests::{manager_of, selection};
 use super::screen::{Mark, Screen};
-use super::wait::until_ready;
+use super::wait::{tell_ready, until_ready};
 use super::wanted::parts;
 use crate::api::{KonigleSpace, Promotion, PromotionPolicy, ReleaseStatus};
 use crate::clock;
@@ -65,7 +65,8 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Approving) -> 
     let unmet =
         |space: &KonigleSpace| (!runs(space, digest)).then(|| format!("does not run {} yet", approval.called()));
     let selection = selection(std::slice::from_ref(name));
-    until_ready(connection, screen, (&selection, what.timeout), unmet).await.map(drop)
+    tell_ready(screen, &until_ready(connection, screen, (&selection, what.timeout), unmet).await?);
+    Ok(())
 }
 
 fn runs(space: &KonigleSpace, digest: &str) -> bool {

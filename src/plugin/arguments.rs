@@ -9,7 +9,7 @@ use crate::api::GROUP;
 
 /// Shows and moves KonigleSpaces: what runs on Konigle Cloud, what is under way, and what comes next.
 ///
-/// Exit codes: 0 done or ready; 1 failed, refused or Stalled; 2 wrong command line or invalid manifest; 3 timed out;
+/// Exit codes: 0 done or ready; 1 failed (reconcile: the look at the tag or source, too), refused or Stalled; 2 wrong command line or invalid manifest; 3 timed out;
 /// 4 no cluster, no CRD, no rights or no such resource.
 #[derive(Parser)]
 #[command(name = "kubectl konigle", bin_name = "kubectl konigle", version)]
@@ -58,7 +58,7 @@ pub enum Command {
     Watch(Watching),
     /// Waits until KonigleSpaces are ready, or one is Stalled.
     Wait(Waiting),
-    /// Has the operator look at the Space now.
+    /// Has the operator look now, at the Space and at what a tag names; fails where that look fails.
     Reconcile(Requesting),
     /// Clears failures, and deploys again where what runs is not known for certain.
     Reset(Requesting),

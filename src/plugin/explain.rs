@@ -9,7 +9,9 @@ use super::arguments::Explaining;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::outlook::{Closed, Outlook, outlook};
-use super::reading::{self, Pending, Runs, ago, attribution, called, headline, is_current, kind, length, pending};
+use super::reading::{
+    self, Pending, Runs, ago, attribution, called, headline, is_current, kind, length, minded, pending, unseen,
+};
 use super::screen::{Look, Screen, Tone, in_one_line};
 use super::wanted;
 use crate::api::{Cause, KonigleSpace};
@@ -32,6 +34,7 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Explaining) ->
 pub(super) fn render(space: &KonigleSpace, outlook: &Outlook, now: Timestamp, look: Look) -> String {
     let name = format!("{}/{}", space.namespace().unwrap_or_default(), space.name_any());
     let (mark, reason, message) = headline(space);
+    let mark = minded(space, mark);
     let state = look.paint(mark.tone(), &format!("{} {reason}", mark.sign()));
     let mut lines = vec![
         format!("{}  {state}{}", look.paint(Tone::Bold, &name), since(space, now)),
@@ -148,8 +151,15 @@ fn next(space: &KonigleSpace, step: &Step, closed: Option<&Closed>, known: &str)
             space.name_any(),
             space.namespace().unwrap_or_default()
         ),
+        Step::Rest(met) if unseen(space).is_some() => format!(
+            "nothing is left to do for what the origin named last{}; what is to be done about the origin stands beside Wanted",
+            and(&met.message)
+        ),
         Step::Rest(met) => format!("nothing is left to do{}", and(&met.message)),
-        Step::Fetch => "the artifact is downloaded, and its digest and contents are checked".to_owned(),
+        Step::Fetch => {
+            "the artifact is downloaded, its digest and contents are checked, and what is no ZIP is packed into one"
+                .to_owned()
+        }
         Step::Start(release) => {
             let number = space.status.as_ref().map_or(0, |status| status.last_attempt) + 1;
             let what = called(release.wanted.revision.as_deref(), &release.wanted.digest);

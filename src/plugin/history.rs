@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use super::arguments::Remembering;
 use super::connection::Connection;
 use super::failure::Failure;
-use super::reading::{ago, between, called, cause, kind};
+use super::reading::{ago, between, called, cause, kind, shortened};
 use super::screen::{Cell, Column, Look, Mark, Screen, Tone, table};
 use super::status::data;
 use crate::api::{AttemptResult, HistoryEntry};
@@ -50,7 +50,7 @@ fn row(entry: &HistoryEntry, now: jiff::Timestamp) -> Vec<Cell> {
     vec![
         Cell::new(format!("{} {}", entry.number, kind(entry.attempt_type))),
         Cell::new(format!("{} {}", mark.sign(), entry.result.word())).toned(tone),
-        Cell::new(called(entry.revision.as_deref(), &entry.digest)),
+        Cell::new(shortened(&called(entry.revision.as_deref(), &entry.digest))),
         Cell::new(cause(entry.cause)),
         Cell::new(format!("{} ago", ago(now, Some(&entry.completed_at)))),
         Cell::new(between(Some(&entry.started_at), Some(&entry.completed_at))),

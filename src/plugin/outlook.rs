@@ -21,9 +21,10 @@ use crate::observation::{
     SourceFacts, SpaceFacts,
 };
 use crate::origin::ArtifactName;
-use crate::plan::{Step, look_again, next_step};
+use crate::plan::{DOWNLOADED_WITHIN, LOOKED_UP_WITHIN, Step, look_again, next_step};
 use crate::plugin::reading::is_mended_by_a_request;
 use crate::reason::Reason;
+use crate::status::unseen_origin;
 use crate::wish::{Gate, gate};
 
 /// What comes next.
@@ -100,14 +101,15 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], (now, settle): 
     let unresolved = unresolved(&step, &desired, &seen, &judged)
         .map(|open| Unresolved { until: open.until.filter(|_| !is_said), ..open });
     let closed = closed(&desired, &seen, namespace, (now, settle));
-    Outlook {
-        look_again: Some(look_again(&step, &desired, &seen, &judged)),
-        step,
-        afterwards,
-        resumed,
-        unresolved,
-        closed,
-    }
+    let look_again = match &step {
+        // How often it failed, the operator alone knows.
+        Step::Wait(waiting) if waiting.reason == Reason::ArtifactUnavailable => match seen.origin {
+            OriginFacts::Unnamed { .. } => LOOKED_UP_WITHIN,
+            OriginFacts::NotLooked | OriginFacts::Named(_) => DOWNLOADED_WITHIN,
+        },
+        step => look_again(step, &desired, &seen, &judged),
+    };
+    Outlook { look_again: Some(look_again), step, afterwards, resumed, unresolved, closed }
 }
 
 /// Whether the planner's answer is what follows once that is mended which only the operator saw. Not where the way out is
@@ -213,16 +215,19 @@ fn last_named(desired: &Desired, status: &KonigleSpaceStatus) -> OriginFacts {
     if origin.fixed_name().is_some() {
         return OriginFacts::NotLooked;
     }
-    if let Some(name) = ArtifactName::last_of(origin, status.artifact.as_ref()) {
-        return OriginFacts::Named(name);
+    let last = ArtifactName::last_of(origin, status.artifact.as_ref());
+    // Where it never named anything, why not is what is in the way.
+    let told = if last.is_some() { unseen_origin(status) } else { status.condition("Ready") };
+    let reason = told.and_then(|told| Reason::of(&told.reason));
+    let heals = reason.filter(|reason| matches!(reason, Reason::AwaitingSource | Reason::ArtifactUnavailable));
+    match (told.zip(heals), last) {
+        (Some((told, reason)), last) => {
+            let problem = Problem { reason, message: told.message.clone() };
+            OriginFacts::Unnamed { problem, last, looking: false }
+        }
+        (None, Some(last)) => OriginFacts::Named(last),
+        (None, None) => OriginFacts::NotLooked,
     }
-    // It never named anything, and why not was told.
-    let told = status.condition("Ready").filter(|ready| ready.reason == Reason::AwaitingSource.word());
-    told.map_or(OriginFacts::NotLooked, |ready| OriginFacts::Unnamed {
-        problem: Problem { reason: Reason::AwaitingSource, message: ready.message.clone() },
-        last: None,
-        looking: false,
-    })
 }
 
 /// The wanted artifact as if it were on disk, of the size that the status tells.

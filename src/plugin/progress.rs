@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::reading::{between, called, full_name, headline, kind, release};
+use super::reading::{between, called, full_name, kind, minded, release, told};
 use super::screen::{Look, Mark, Tone, in_one_line};
 use super::transfer::{Stage, Transfer};
 use crate::api::{ArtifactStatus, Attempt, KonigleSpace};
@@ -35,7 +35,8 @@ pub fn view(spaces: &[&KonigleSpace], now: Timestamp, look: Look, height: usize)
 
 fn block(space: &KonigleSpace, name_width: usize, now: Timestamp, look: Look) -> Vec<String> {
     let status = space.status.clone().unwrap_or_default();
-    let (mark, reason, message) = headline(space);
+    let (mark, reason, message) = told(space);
+    let mark = minded(space, mark);
     let name = format!("{:name_width$}", space.name_any());
     let sign = match &status.attempt {
         Some(attempt) if mark == Mark::Waiting => SPINNER[seconds_since(&attempt.started_at, now) % SPINNER.len()],
@@ -118,6 +119,7 @@ impl Teller {
     /// What is new.
     pub fn news(&mut self, space: &KonigleSpace) -> Vec<Line> {
         let status = space.status.clone().unwrap_or_default();
+        let (mark, reason, message) = told(space);
         let told = self.told.entry(full_name(space)).or_default();
         let mut lines = Vec::new();
         if let Some(attempt) = &status.attempt {
@@ -127,7 +129,6 @@ impl Teller {
             }
             lines.extend(new_log_lines(attempt, &mut told.log_lines).into_iter().map(Line::Log));
         }
-        let (mark, reason, message) = headline(space);
         let job = status.attempt.as_ref().and_then(|attempt| attempt.job_status.as_ref());
         let job = job.map(|word| format!(" (job {})", in_one_line(word))).unwrap_or_default();
         let step = format!("{reason}{job}");
@@ -137,8 +138,8 @@ impl Teller {
         let is_download = reason == Reason::Downloading.word();
         let goes_on = told.step == step && told.wanted == wanted && (stage.is_some() || is_download);
         let is_told = if goes_on {
-            // The message of a download tells each percent: a tenth is enough for a line.
-            stage.is_none() || stage == told.stage
+            // The message of a download tells each percent: a tenth is enough for a line. One without is no news after it.
+            stage.map_or_else(|| told.message.starts_with(&message), |stage| Some(stage) == told.stage)
         } else {
             // That of a running job ends with the newest line of its log, which stands above already.
             told.step == step && (told.message == message || !lines.is_empty())
@@ -248,14 +249,14 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let at = |bytes| downloading_with(bytes, Some(200));
-        assert_eq!(told(&at(1)), "◎ Downloading: downloading sha256:aaaaaaaaaaaa: 0 %, 1 of 200 MiB");
+        assert_eq!(told(&at(1)), "◎ Downloading: downloading sha256:aaaaaaaaaaaa: 0 %, 1.0 MiB of 200 MiB");
         assert_eq!(told(&at(19)), "", "the same tenth");
-        assert_eq!(told(&at(20)), "◎ Downloading: downloading sha256:aaaaaaaaaaaa: 10 %, 20 of 200 MiB");
-        // It is packed.
-        assert_eq!(
-            told(&resource(&Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Downloading).next())),
-            ""
-        );
+        assert_eq!(told(&at(20)), "◎ Downloading: downloading sha256:aaaaaaaaaaaa: 10 %, 20 MiB of 200 MiB");
+        let without_bytes = |artifact| resource(&Facts::uat().but(|facts| facts.seen.artifact = artifact).next());
+        assert_eq!(told(&without_bytes(ArtifactFacts::Downloading)), "", "it has come, and is checked");
+        let packing = "◎ Downloading: packing sha256:aaaaaaaaaaaa into a ZIP";
+        assert_eq!(told(&without_bytes(ArtifactFacts::Packing)), packing);
+        assert_eq!(told(&without_bytes(ArtifactFacts::Packing)), "");
         let upload = "◎ DeployRunning: attempt 1 of sha256:aaaaaaaaaaaa is on its way to Konigle";
         assert_eq!(told(&resource(&Facts::uat().next())), upload);
         assert_eq!(told(&uploading_with(25)), format!("{upload}: 25 %, 25 MiB of 100 MiB"));

@@ -13,6 +13,7 @@ use crate::api::{
 use crate::desired::{Desired, Requests};
 use crate::judge::last_sent;
 use crate::reason::Reason;
+use crate::status::unseen_origin;
 use crate::time;
 
 /// Whether something is still to come.
@@ -108,9 +109,20 @@ pub fn pending(space: &KonigleSpace) -> Option<Pending> {
     Some(Pending { what, annotation, waits_for: waits_for(space, status, was_seen) })
 }
 
+/// Why the operator may not have answered.
+pub fn silence(space: &KonigleSpace) -> &'static str {
+    let has_tag =
+        space.spec.source.as_ref().and_then(|source| source.oci.as_ref()).is_some_and(|oci| oci.tag.is_some());
+    if has_tag {
+        "does it run, does it watch this namespace, and does the registry answer it?"
+    } else {
+        "does it run, and does it watch this namespace?"
+    }
+}
+
 fn waits_for(space: &KonigleSpace, status: &KonigleSpaceStatus, was_seen: bool) -> String {
     if !is_answered(space) {
-        return "the operator, which has not answered: does it run, and does it watch this namespace?".to_owned();
+        return format!("the operator, which has not answered: {}", silence(space));
     }
     if let Some(attempt) = &status.attempt {
         let reason = status.condition("Ready").map(|ready| ready.reason.clone()).unwrap_or_default();
@@ -153,6 +165,30 @@ pub fn headline(space: &KonigleSpace) -> (Mark, String, String) {
         Mark::Warning
     };
     (mark, in_one_line(&ready.reason), in_one_line(&ready.message))
+}
+
+/// That the origin of the wanted artifact could not be read the last time, where the headline does not say so.
+pub fn unseen(space: &KonigleSpace) -> Option<(String, String)> {
+    let status = space.status.as_ref().filter(|_| is_current(space))?;
+    let artifact = unseen_origin(status)?;
+    Some((in_one_line(&artifact.reason), in_one_line(&artifact.message)))
+}
+
+/// The mark of what is to be minded beside a headline with this one.
+pub fn minded(space: &KonigleSpace, mark: Mark) -> Mark {
+    if mark == Mark::Done && unseen(space).is_some() { Mark::Warning } else { mark }
+}
+
+/// The headline, with what is to be minded beside it: first where all else is well, for it may be cut.
+pub fn told(space: &KonigleSpace) -> (Mark, String, String) {
+    let (mark, reason, message) = headline(space);
+    let minded = unseen(space).map(|(reason, message)| format!("{} {reason}: {message}", Mark::Warning.sign()));
+    let message = match minded {
+        Some(minded) if mark == Mark::Done => format!("{minded}; {message}"),
+        Some(minded) => format!("{message}; {minded}"),
+        None => message,
+    };
+    (mark, reason, message)
 }
 
 /// How far it is known that the release of the status still runs.
@@ -206,6 +242,16 @@ pub fn release(status: &KonigleSpaceStatus) -> String {
 pub fn called(revision: Option<&str>, digest: &str) -> String {
     let digits: String = digest.trim_start_matches("sha256:").chars().take(12).collect();
     in_one_line(&revision.into_iter().map(str::to_owned).chain([digits]).collect::<Vec<_>>().join(" "))
+}
+
+/// A text as tables show it: of hashes that are written out, such as those of Git's commits, the beginning.
+pub fn shortened(text: &str) -> String {
+    let shorten = |piece: &str| {
+        let word = piece.trim_end_matches(|character: char| !character.is_ascii_alphanumeric());
+        let is_hash = [40, 64].contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_hash { format!("{}{}", &word[..7], &piece[word.len()..]) } else { piece.to_owned() }
+    };
+    text.split_inclusive(|character: char| !character.is_ascii_alphanumeric()).map(shorten).collect()
 }
 
 /// How it is known what runs.
@@ -274,6 +320,7 @@ pub fn full_name(space: &KonigleSpace) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observation::{OriginFacts, Problem};
     use crate::plugin::outlook::tests::resource;
     use crate::test_facts::*;
 
@@ -353,6 +400,54 @@ mod tests {
         }
         assert_eq!(pending(&resource(&looked(failed()))), None);
         assert_eq!(pending(&resource(&looked(failed().redeploy("1")))).map(|pending| pending.what), Some("a redeploy"));
+    }
+
+    #[test]
+    fn a_table_shows_the_beginning_of_hashes() {
+        let (commit, long) = ("1f3e5a7b9c0d2e4f6a8b1c3d5e7f9a0b2c4d6e8f", "0123456789abcdef".repeat(4));
+        for (text, shown) in [
+            (format!("main@sha1:{commit}"), "main@sha1:1f3e5a7"),
+            (format!("was main@sha1:{commit} aaaaaaaaaaaa"), "was main@sha1:1f3e5a7 aaaaaaaaaaaa"),
+            (format!("feature/x/{commit}"), "feature/x/1f3e5a7"),
+            (format!("latest@sha256:{long}"), "latest@sha256:0123456"),
+            (commit.to_owned(), "1f3e5a7"),
+            (format!("{commit}0"), &format!("{commit}0")),
+            (format!("g{}", &commit[1..]), &format!("g{}", &commit[1..])),
+            ("v1.4.2 aaaaaaaaaaaa".to_owned(), "v1.4.2 aaaaaaaaaaaa"),
+            ("é-…".to_owned(), "é-…"),
+            (String::new(), ""),
+        ] {
+            assert_eq!(shortened(&text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_minded_stands_beside_the_headline() {
+        let away = || OriginFacts::Unnamed {
+            problem: Problem { reason: Reason::ArtifactUnavailable, message: "the registry\nanswered 503".to_owned() },
+            last: Some(named_digest(A)),
+            looking: false,
+        };
+        let told = |facts: &Facts| {
+            let (mark, reason, message) = told(&resource(facts));
+            format!("{} {reason}: {message}", mark.sign())
+        };
+        let running = Facts::uat().runs(A).follows_tag(away()).next();
+        let minded = "⚠ ArtifactUnavailable: the registry answered 503";
+        assert_eq!(told(&running), format!("✔ Succeeded: {minded}; sha256:aaaaaaaaaaaa runs"));
+        let (reason, message) = unseen(&resource(&running)).unwrap();
+        assert_eq!((reason.as_str(), message.as_str()), ("ArtifactUnavailable", "the registry answered 503"));
+        let drifted = told(&Facts::uat().runs(A).shows(ELSEWHEN, "success").follows_tag(away()).next());
+        assert!(drifted.starts_with("✗ Drifted: ") && drifted.ends_with(&format!("; {minded}")), "{drifted}");
+        let first = Facts::uat().follows_tag(OriginFacts::Unnamed {
+            problem: Problem { reason: Reason::ArtifactUnavailable, message: "404".to_owned() },
+            last: None,
+            looking: false,
+        });
+        assert_eq!(told(&first.next()), "◎ ArtifactUnavailable: 404", "it is said once");
+        let mut newer = resource(&running);
+        newer.metadata.generation = Some(2);
+        assert_eq!(unseen(&newer), None, "it may be of another origin");
     }
 
     #[test]

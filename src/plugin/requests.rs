@@ -6,14 +6,16 @@ use serde_json::json;
 use super::arguments::{Naming, Requesting, Selection};
 use super::connection::Connection;
 use super::failure::Failure;
+use super::reading::unseen;
 use super::screen::{Mark, Screen};
-use super::wait::until_ready;
+use super::wait::{ready, tell_ready, until_ready};
 use crate::api::{KonigleSpace, KonigleSpaceStatus, RECONCILE_AT, REDEPLOY_AT, RESET_AT};
 use crate::clock;
 use crate::commands::Named;
 use crate::reason::Reason;
 
-/// Has the operator look now.
+/// Has the operator look now: at the Space, and at what a tag names. That the look at the origin failed is a failure of what
+/// was asked for, although what runs stays ready.
 pub async fn reconcile(connection: &Connection, screen: &Screen, what: &Requesting) -> Result<(), Failure> {
     let request = clock::now().to_string();
     for space in known(connection, &what.names).await? {
@@ -22,7 +24,17 @@ pub async fn reconcile(connection: &Connection, screen: &Screen, what: &Requesti
         screen.say(Mark::Doing, &format!("asked for a look at {name}"));
     }
     let unmet = |space: &KonigleSpace| unhandled(space, |status| status.last_handled_reconcile_at.as_ref(), &request);
-    finish(connection, screen, what, unmet).await.map(drop)
+    let (failed, seen): (Vec<_>, Vec<_>) =
+        finish(connection, screen, what, unmet).await?.into_iter().partition(|space| unseen(space).is_some());
+    tell_ready(screen, &seen);
+    let texts: Vec<String> = failed.iter().filter_map(look_failed).collect();
+    if texts.is_empty() { Ok(()) } else { Err(Failure::failed(texts.join("; "))) }
+}
+
+/// That the look at the origin failed of one that is ready.
+fn look_failed(space: &KonigleSpace) -> Option<String> {
+    let (reason, message) = unseen(space)?;
+    Some(format!("the look at the origin of {} failed ({reason}): {message}; {}", space.name_any(), ready(space)))
 }
 
 /// Clears failures and quarantine. A look is asked for with it: so it can be told whether the operator has seen it, even
@@ -37,7 +49,9 @@ pub async fn reset(connection: &Connection, screen: &Screen, what: &Requesting) 
         screen.say(Mark::Doing, &format!("asked for a reset of {name}"));
     }
     let unmet = |space: &KonigleSpace| unhandled(space, |status| status.last_handled_reset_at.as_ref(), &request);
-    for after in finish(connection, screen, what, unmet).await? {
+    let after = finish(connection, screen, what, unmet).await?;
+    tell_ready(screen, &after);
+    for after in after {
         let before = before.iter().find(|before| before.name_any() == after.name_any());
         if let Some(text) = before.and_then(|before| nothing_to_reset(before, &after)) {
             screen.say(Mark::Warning, &text);
@@ -82,7 +96,8 @@ pub async fn resume(connection: &Connection, screen: &Screen, what: &Requesting)
         set_suspend(connection, screen, &space, false).await?;
         screen.say(Mark::Doing, &format!("{} is resumed", space.name_any()));
     }
-    finish(connection, screen, what, |_| None).await.map(drop)
+    tell_ready(screen, &finish(connection, screen, what, |_| None).await?);
+    Ok(())
 }
 
 /// All that are named, before anything is asked of one.
@@ -149,8 +164,24 @@ pub(super) fn manager_of<'a>(space: &'a KonigleSpace, path: &[&str]) -> Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observation::{OriginFacts, Problem};
     use crate::plugin::outlook::tests::resource;
     use crate::test_facts::*;
+
+    #[test]
+    fn a_look_at_the_origin_that_failed_is_told_with_what_runs() {
+        let read = |origin: OriginFacts| look_failed(&resource(&Facts::uat().runs(A).follows_tag(origin).next()));
+        let problem = Problem { reason: Reason::ArtifactUnavailable, message: "the registry answered 401".to_owned() };
+        let unnamed = OriginFacts::Unnamed { problem, last: Some(named_digest(A)), looking: false };
+        assert_eq!(
+            read(unnamed).as_deref(),
+            Some(
+                "the look at the origin of shop-uat failed (ArtifactUnavailable): the registry answered 401; \
+                 shop-uat is ready, and runs v1 aaaaaaaaaaaa"
+            )
+        );
+        assert_eq!(read(OriginFacts::Named(named_digest(A))), None);
+    }
 
     #[test]
     fn a_reset_that_changed_nothing_is_told_from_one_that_did() {

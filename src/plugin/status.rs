@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::arguments::{Data, Listing, Output};
 use super::connection::Connection;
 use super::failure::Failure;
-use super::reading::{Pending, ago, called, headline, pending, release};
+use super::reading::{Pending, ago, called, minded, pending, release, shortened, told};
 use super::screen::{Cell, Column, Look, Mark, Screen, table};
 use super::wanted;
 use crate::api::KonigleSpace;
@@ -73,7 +73,9 @@ fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
     let status = space.status.clone().unwrap_or_default();
     let remote = status.space.clone().unwrap_or_default();
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let (mark, reason, message) = headline(space);
+    let (mark, reason, message) = told(space);
+    // A terminal may have no room for the message.
+    let mark = minded(space, mark);
     let message = match pending(space) {
         Some(Pending { what, waits_for, .. }) => {
             format!("{what} is asked for, and waits for {waits_for}; as the operator last said: {message}")
@@ -85,7 +87,7 @@ fn row(space: &KonigleSpace, shape: Shape, now: Timestamp) -> Vec<Cell> {
         Cell::new(space.name_any()),
         Cell::new(or_dash(remote.space_type.clone())),
         Cell::new(format!("{} {reason}", mark.sign())).toned(mark.tone()),
-        Cell::new(release(&status)),
+        Cell::new(shortened(&release(&status))),
         Cell::new(ago(now, deployed)),
     ];
     if shape.namespaces {
@@ -134,7 +136,9 @@ pub fn data(form: Data, value: &Value) -> Result<String, Failure> {
 mod tests {
     use super::*;
     use crate::konigle::model::JobStatus;
+    use crate::observation::{OriginFacts, Problem};
     use crate::plugin::outlook::tests::resource;
+    use crate::reason::Reason;
     use crate::test_facts::*;
 
     /// One of each kind of state.
@@ -150,6 +154,7 @@ mod tests {
             resource(&Facts::uat().runs(A).wants(B).in_flight(B).job_failed().next()),
             resource(&unverified()),
             packed(),
+            unread(),
         ]
     }
 
@@ -177,6 +182,16 @@ mod tests {
         });
         let artifact = space.status.as_mut().unwrap().artifact.as_mut().unwrap();
         artifact.source_digest = Some(B.to_owned());
+        space
+    }
+
+    /// One that runs what its tag named before the registry went away; its revision is long.
+    fn unread() -> KonigleSpace {
+        let problem = Problem { reason: Reason::ArtifactUnavailable, message: "the registry answered 503".to_owned() };
+        let origin = OriginFacts::Unnamed { problem, last: Some(named_digest(A)), looking: false };
+        let mut space = resource(&Facts::uat().runs(A).follows_tag(origin).next());
+        let release = space.status.as_mut().unwrap().release.as_mut().unwrap();
+        release.revision = Some(format!("main@sha1:{}", "1f3e5a7b".repeat(5)));
         space
     }
 

@@ -4,6 +4,7 @@
 
 use super::screen::Look;
 use crate::api::{KonigleSpaceStatus, TransferStatus};
+use crate::text::how_far;
 
 /// The longest bar, in columns.
 const LONGEST_BAR: usize = 40;
@@ -46,11 +47,7 @@ impl Transfer {
 
     /// How far it is: `42 %, 430 MiB of 1.0 GiB`.
     pub fn words(&self) -> String {
-        let bytes = size(self.far.bytes);
-        match (self.far.percent, self.far.total) {
-            (Some(percent), Some(total)) => format!("{} %, {bytes} of {}", percent.clamp(0, 100), size(total)),
-            _ => format!("{bytes} so far"),
-        }
+        how_far(self.far.bytes, self.far.total, self.far.percent)
     }
 
     /// The same with a bar before it, in so many columns. Without a total, or where it has no room, there is none.
@@ -79,23 +76,6 @@ impl Transfer {
     }
 }
 
-/// So many bytes, as people read them.
-pub fn size(bytes: i64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let bytes = bytes.max(0);
-    if bytes < 1 << 10 {
-        return format!("{bytes} B");
-    }
-    let unit = usize::try_from(bytes.ilog2() / 10 - 1).unwrap_or_default().min(UNITS.len() - 1);
-    // In tenths of the unit: large numbers need none.
-    let tenths = i128::from(bytes) * 10 / (1_i128 << (10 * (unit + 1)));
-    if tenths < 100 {
-        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-    } else {
-        format!("{} {}", tenths / 10, UNITS[unit])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,24 +87,6 @@ mod tests {
         let download = Some(TransferStatus::of(bytes, total));
         let artifact = Some(ArtifactStatus { download, ..ArtifactStatus::default() });
         Transfer::of(&KonigleSpaceStatus { artifact, ..KonigleSpaceStatus::default() }).unwrap()
-    }
-
-    #[test]
-    fn sizes_are_read_at_a_glance() {
-        for (bytes, text) in [
-            (-1, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (10 << 10, "10 KiB"),
-            ((1 << 20) - 1, "1023 KiB"),
-            (1 << 20, "1.0 MiB"),
-            (1_500_000, "1.4 MiB"),
-            (430 << 20, "430 MiB"),
-            (5 << 30, "5.0 GiB"),
-            (i64::MAX, "8388607 TiB"),
-        ] {
-            assert_eq!(size(bytes), text, "{bytes}");
-        }
     }
 
     #[test]

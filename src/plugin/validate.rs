@@ -10,6 +10,7 @@ use super::arguments::Validating;
 use super::failure::Failure;
 use super::schema::{Fault, faults, is_ours};
 use super::screen::{Mark, Screen};
+use crate::redact::Redactor;
 
 /// Checks them all, and says of each what it is.
 pub fn run(screen: &Screen, what: &Validating) -> Result<(), Failure> {
@@ -101,8 +102,14 @@ fn judge(object: &Value) -> Verdict {
     if !is_ours(object) {
         return Verdict::Skipped(name);
     }
-    let faults: Vec<String> = faults(object).iter().map(Fault::told).collect();
+    let faults: Vec<String> = faults(object).iter().map(shown).collect();
     if faults.is_empty() { Verdict::Valid(name) } else { Verdict::Invalid(name, faults) }
+}
+
+/// A fault, without what a URL in it may hold that nobody should see.
+fn shown(fault: &Fault) -> String {
+    let told = fault.told();
+    if told.contains("://") { Redactor::default().clean(&told) } else { told }
 }
 
 #[cfg(test)]
@@ -169,6 +176,15 @@ items:
         for api_version in ["cloud.konigle.io/v1alpha1", "cloud.konigle.com/v1", "v1"] {
             assert_eq!(faults(api_version, "KonigleSpace"), wrong_version);
         }
+    }
+
+    #[test]
+    fn a_url_is_not_repeated_with_its_password() {
+        let text = "{apiVersion: cloud.konigle.com/v1alpha1, kind: KonigleSpace, metadata: {name: shop}, spec: {space: {id: \"1\"}, credentials: {secretRef: {name: konigle}}, source: {http: {url: \"https://ci:hunter2@x.example.com/a.zip?sig=hunter3\", digest: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"}}}}";
+        let Verdict::Invalid(_, faults) = check(text).unwrap().remove(0) else { panic!("it is valid") };
+        let told = faults.join("; ");
+        assert!(told.contains("x.example.com/a.zip") && told.contains("spec.source.http.secretRef names"), "{told}");
+        assert!(!told.contains("hunter"), "{told}");
     }
 
     #[test]

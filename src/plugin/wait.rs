@@ -11,7 +11,8 @@ use super::failure::Failure;
 use super::follow::Following;
 use super::progress::Teller;
 use super::reading::{
-    Pending, Runs, State, called, full_name, headline, is_answered, length, pending, release, runs, state,
+    Pending, Runs, State, called, full_name, headline, is_answered, length, pending, release, runs, silence, state,
+    unseen,
 };
 use super::screen::{Mark, Screen};
 use super::watch::tell;
@@ -36,7 +37,8 @@ pub async fn run(connection: &Connection, screen: &Screen, what: &Waiting) -> Re
         )));
     }
     let unmet = |space: &KonigleSpace| digest.as_ref().and_then(|digest| runs_not(space, digest));
-    until_ready(connection, screen, (&what.selection, what.timeout), unmet).await.map(drop)
+    tell_ready(screen, &until_ready(connection, screen, (&what.selection, what.timeout), unmet).await?);
+    Ok(())
 }
 
 /// That this digest is not known to run there, by more than an assumption: what is known instead.
@@ -80,9 +82,6 @@ pub(super) async fn until_ready(
             return Err(Failure::failed(format!("{name} was deleted meanwhile")));
         }
         if waits.is_empty() && following.now().next().is_some() {
-            for space in following.now() {
-                screen.say(Mark::Done, &ready(space));
-            }
             return Ok(following.now().cloned().collect());
         }
         let left = limit.saturating_sub(begun.elapsed());
@@ -93,17 +92,26 @@ pub(super) async fn until_ready(
         let unanswered = waits.iter().find(|space| !is_answered(space));
         if let (false, false, Some(space)) = (changed, is_warned, unanswered) {
             let name = full_name(space);
-            screen.say(
-                Mark::Warning,
-                &format!("the operator has not answered for {name}: does it run, and does it watch this namespace?"),
-            );
+            screen.say(Mark::Warning, &format!("the operator has not answered for {name}: {}", silence(space)));
             is_warned = true;
         }
         changed = following.changed_within(left.min(SILENCE)).await?;
     }
 }
 
-fn ready(space: &KonigleSpace) -> String {
+/// Says of these that they are ready, and what is to be minded of them all the same.
+pub(super) fn tell_ready(screen: &Screen, spaces: &[KonigleSpace]) {
+    for space in spaces {
+        screen.say(Mark::Done, &ready(space));
+        if let Some((reason, message)) = unseen(space) {
+            let name = space.name_any();
+            screen.say(Mark::Warning, &format!("the origin of {name} cannot be read ({reason}): {message}"));
+        }
+    }
+}
+
+/// That it is ready, and what runs.
+pub(super) fn ready(space: &KonigleSpace) -> String {
     let status = space.status.clone().unwrap_or_default();
     let is_recorded = status.release.as_ref().is_none_or(|release| runs(&status, release) == Runs::Recorded);
     let name = space.name_any();
@@ -149,9 +157,9 @@ fn timed_out(space: &KonigleSpace, limit: Duration, unmet: Option<String>) -> St
     }
     match (state(space), unmet) {
         (State::Ready, Some(unmet)) => format!("{name} is ready after {limit}, but {unmet}"),
-        _ if !is_answered(space) => format!(
-            "{name} is not ready after {limit}: the operator has not answered: does it run, and does it watch this namespace?"
-        ),
+        _ if !is_answered(space) => {
+            format!("{name} is not ready after {limit}: the operator has not answered: {}", silence(space))
+        }
         _ => {
             let (_, reason, message) = headline(space);
             format!("{name} is not ready after {limit} ({reason}: {message})")

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::reading::{called, length};
 use super::screen::in_one_line;
-use super::transfer::size;
 use crate::api::{ArtifactStatus, KonigleSpace, KonigleSpaceStatus};
 use crate::desired::{Desired, Wish};
 use crate::origin::{ArtifactName, FluxOrigin, OciOrigin, OciReference, Origin};
+use crate::status::unseen_origin;
+use crate::text::size;
 
 /// Where the artifact comes from: `ci.example.com/shop.zip`, `registry.example.com/team/shop:v1`,
 /// `GitRepository/shop apps/shop`. `None`: it promotes.
@@ -106,16 +107,13 @@ fn sent(status: &KonigleSpaceStatus, artifact: &ArtifactStatus) -> Option<String
     Some(format!("sent as the ZIP {digest}, {}", size(bytes)))
 }
 
-/// That the origin could not be asked: what it named last stays wanted. Where that is what blocks, `Ready` says it.
+/// That the origin could not be asked. Where that is what blocks, `Ready` says it.
 fn unseen(status: &KonigleSpaceStatus) -> Option<String> {
-    let artifact = status.condition("ArtifactReady").filter(|ready| ready.status == "False")?;
-    let is_said = status.condition("Ready").is_some_and(|ready| ready.message == artifact.message);
-    (!is_said).then(|| {
-        format!(
-            "it stays wanted, although it cannot be seen now what is named ({}): {}",
-            artifact.reason, artifact.message
-        )
-    })
+    let artifact = unseen_origin(status)?;
+    Some(format!(
+        "it stays wanted, although it cannot be seen now what is named ({}): {}",
+        artifact.reason, artifact.message
+    ))
 }
 
 /// When and how the origin is looked up.

@@ -291,6 +291,81 @@ fn each_transition_has_its_event_and_nothing_else_has() {
     assert_eq!(events(&suspended, suspended.clone().but(|facts| facts.desired.suspended = false)), ["Resumed"]);
 }
 
+/// A uat resource that runs [`A`] by a tag that could not be looked at, for this reason.
+fn unseen(reason: Reason, message: &str) -> Facts {
+    let problem = Problem { reason, message: message.to_owned() };
+    Facts::uat().runs(A).follows_tag(OriginFacts::Unnamed { problem, last: Some(named_digest(A)), looking: false })
+}
+
+#[test]
+fn an_origin_that_cannot_be_read_is_one_event_until_it_can_be_read_again() {
+    let named = |digest: &str| Facts::uat().runs(A).follows_tag(OriginFacts::Named(named_digest(digest)));
+    let away = || unseen(Reason::ArtifactUnavailable, "503");
+    let looking = |before: Facts| {
+        let looking =
+            OriginFacts::Unnamed { problem: problem(Reason::Progressing), last: Some(named_digest(A)), looking: true };
+        before.next().follows_tag(looking)
+    };
+    let never = Facts::uat().follows_tag(OriginFacts::Unnamed {
+        problem: Problem { reason: Reason::ArtifactUnavailable, message: "404".to_owned() },
+        last: None,
+        looking: false,
+    });
+    let fetched = |facts: Facts| facts.but(|facts| facts.seen.artifact = ArtifactFacts::Absent);
+    let rows: Vec<(&str, Facts, Facts, &[&str])> = vec![
+        ("it begins", named(A), away(), &["!OriginUnavailable"]),
+        ("it stands", away(), away(), &[]),
+        ("the host words it anew", away(), unseen(Reason::ArtifactUnavailable, "504"), &[]),
+        ("another reason", away(), unseen(Reason::ArtifactRejected, "not by sha256"), &["!ArtifactRejected"]),
+        ("a source of Flux", named(A), unseen(Reason::AwaitingSource, "no artifact"), &["!OriginUnavailable"]),
+        ("it is being looked up, as after a restart", away(), looking(away()), &[]),
+        ("it is over", away(), named(A), &["OriginRecovered"]),
+        ("it is over, and names something else", away(), fetched(named(B)), &["OriginRecovered"]),
+        ("its Secret was away", unseen(Reason::SecretNotFound, "no Secret"), named(A), &["OriginRecovered"]),
+        ("another spec", away(), named(A).but(|facts| facts.desired.generation += 1), &[]),
+        ("Ready says it", Facts::uat(), never.clone(), &[]),
+        ("Ready said it", never, Facts::uat().follows_tag(OriginFacts::Named(named_digest(A))), &[]),
+        (
+            "beside an open attempt",
+            Facts::uat().in_flight(A).with_job(JobStatus::Running),
+            Facts::uat().in_flight(A).with_job(JobStatus::Running).follows_tag(away().seen.origin),
+            &["!OriginUnavailable"],
+        ),
+    ];
+    for (what, before, after, expected) in rows {
+        assert_eq!(events(&before.next(), after), expected, "{what}");
+    }
+    let notes = transitions(&away().next().status, &named(A).next().status);
+    assert_eq!(notes[0].message, "registry.example.com/shop:live can be read again, and names sha256:aaaaaaaaaaaa");
+    let notes = transitions(&named(A).next().status, &away().next().status);
+    assert_eq!(notes[0].message, "ArtifactUnavailable: 503");
+}
+
+#[test]
+fn an_origin_that_is_looked_up_stays_said_to_be_unread() {
+    let away = unseen(Reason::ArtifactUnavailable, "503").next();
+    let looking =
+        OriginFacts::Unnamed { problem: problem(Reason::Progressing), last: Some(named_digest(A)), looking: true };
+    let looking = away.clone().follows_tag(looking);
+    assert_eq!(looking.render().condition("ArtifactReady"), away.status.condition("ArtifactReady"));
+    let edited = looking.but(|facts| facts.desired.generation += 1).render();
+    assert_eq!(edited.condition("ArtifactReady").unwrap().status, "True", "the old words are of another spec");
+}
+
+#[test]
+fn what_is_packed_is_not_said_to_be_downloaded() {
+    let told = |artifact: ArtifactFacts| {
+        let status = Facts::uat().but(|facts| facts.seen.artifact = artifact).render();
+        ["Ready", "ArtifactReady"].map(|word| {
+            let condition = status.condition(word).unwrap();
+            format!("{} {}: {}", condition.status, condition.reason, condition.message)
+        })
+    };
+    let said = |text: &str| [(); 2].map(|()| format!("Unknown Downloading: {text}"));
+    assert_eq!(told(ArtifactFacts::Downloading), said("downloading sha256:aaaaaaaaaaaa"));
+    assert_eq!(told(ArtifactFacts::Packing), said("packing sha256:aaaaaaaaaaaa into a ZIP"));
+}
+
 #[test]
 fn a_run_of_attempts_that_are_not_sent_is_one_event() {
     let unsent = |facts: Facts| facts.next().answered(Answer::Unsent("no route".to_owned()));

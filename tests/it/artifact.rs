@@ -210,6 +210,21 @@ fn assert_unavailable(error: &FetchError, expected: &str) {
     assert!(error.to_string().contains(expected), "{error}");
 }
 
+/// A body that goes on for ever, and is never silent for long.
+fn trickle() -> Response {
+    let bytes = stream::unfold(tokio::time::interval(Duration::from_millis(5)), |mut pace| async {
+        pace.tick().await;
+        Some((Ok::<_, std::io::Error>("x"), pace))
+    });
+    Body::from_stream(bytes).into_response()
+}
+
+#[track_caller]
+fn assert_denied(error: &FetchError, expected: &str) {
+    assert!(matches!(error, FetchError::Denied { .. }), "{error:?}");
+    assert!(error.to_string().contains(expected) && !format!("{error} {error:?}").contains(SECRET), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_file_is_fetched_once_and_kept() {
     let bytes = archive("a");
@@ -257,6 +272,35 @@ async fn callers_share_one_download_and_its_failure() {
     assert_unavailable(outcomes[0].as_ref().unwrap_err(), "404");
     assert!(outcomes[1..].iter().all(Result::is_ok), "another source's failure is not theirs: {outcomes:?}");
     assert_eq!(host.requests(), 3);
+}
+
+#[tokio::test]
+async fn who_names_another_host_does_not_wait_for_a_slow_one() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let asked = Arc::new(Notify::new());
+    let is_asked = asked.clone();
+    let host = Host::start(move |request| {
+        if request.uri().path() == "/shop.zip" {
+            return bytes.clone().into_response();
+        }
+        is_asked.notify_one();
+        trickle()
+    })
+    .await;
+    let fixture = Fixture::new(Limits { patience: Duration::from_millis(100), ..limits() });
+    let (slow, present) = (source(&host.url("/slow.zip"), digest), source(&host.url("/shop.zip"), digest));
+    let others = async {
+        asked.notified().await;
+        join_all((0..4).map(|_| fetch(&fixture.store, &present))).await
+    };
+    let outcomes = tokio::select! {
+        outcomes = others => outcomes,
+        outcome = fetch(&fixture.store, &slow) => panic!("it is slow: {outcome:?}"),
+    };
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(host.requests(), 2, "they share one download");
+    assert_eq!(fixture.files(), [digest.hex()], "no partial file");
 }
 
 #[tokio::test]
@@ -311,8 +355,6 @@ async fn what_may_still_be_published_is_unavailable() {
         (503, "answered 503"),
         (408, "answered 408"),
         (429, "answered 429"),
-        (401, "name a Secret in spec.source.http.secretRef"),
-        (403, "name a Secret in spec.source.http.secretRef"),
         (204, "answered 204; wanted 200"),
         (206, "answered 206; wanted 200"),
         (302, "answered 302; wanted 200"),
@@ -344,11 +386,11 @@ async fn another_file_is_a_mismatch_with_a_hint() {
     let wanted = Digest::of(b"wanted");
     let page = "<!DOCTYPE html><title>Sign in</title>";
     for (head, body, hint) in [
-        ("content-type: application/zip", "PK other", "; correct the digest"),
+        ("content-type: application/zip", "PK other", "; correct spec.source.http.digest"),
         ("content-type: application/zip", page, "the server answered 200 with an HTML page (a login page?)"),
         ("content-type: text/html; charset=utf-8", "  Please sign in", "with an HTML page"),
         ("content-encoding: gzip", "\u{1f}\u{8b}", "Content-Encoding: gzip"),
-        ("content-type: application/zip", "", "; correct the digest"),
+        ("content-type: application/zip", "", "; correct spec.source.http.digest"),
     ] {
         let (name, value) = head.split_once(": ").unwrap();
         let host = Host::start(move |_| ([(name, value)], body).into_response()).await;
@@ -400,15 +442,7 @@ async fn a_host_that_stalls_is_given_up() {
     let url = raw_host(http(&format!("content-length: {}\r\n", bytes.len()), &bytes[..50]), true).await;
     assert_unavailable(&failure(limits.clone(), &url, digest).await, "stalled: no byte for 100ms after 50");
 
-    let trickle = |_: &_| {
-        let pace = tokio::time::interval(Duration::from_millis(5));
-        let bytes = stream::unfold(pace, |mut pace| async {
-            pace.tick().await;
-            Some((Ok::<_, std::io::Error>("x"), pace))
-        });
-        Body::from_stream(bytes).into_response()
-    };
-    let host = Host::start(trickle).await;
+    let host = Host::start(|_| trickle()).await;
     let limits = Limits { total_timeout: Duration::from_millis(200), stall_timeout: Duration::from_mins(1), ..limits };
     assert_unavailable(&failure(limits, &host.url("/shop.zip"), digest).await, "too slow");
 }
@@ -487,12 +521,18 @@ async fn credentials_do_not_come_back_after_a_detour() {
 }
 
 #[tokio::test]
-async fn refused_credentials_name_their_secret() {
-    let host = Host::start(|_| StatusCode::FORBIDDEN.into_response()).await;
-    let auth = Some(Auth::Bearer(SECRET.to_owned().into()));
-    let source = with_auth(source(&host.url("/"), Digest::of(b"")), auth);
-    let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
-    assert_unavailable(&error, "answered 403; check the credentials in spec.source.http.secretRef");
+async fn a_host_that_lets_nobody_in_is_told_with_what_it_got() {
+    for (status, auth, expected) in [
+        (401, None, "answered 401 to a request without credentials"),
+        (403, None, "answered 403 to a request without credentials"),
+        (401, Some(Auth::Bearer(SECRET.to_owned().into())), "answered 401 to the credentials that it got"),
+        (403, Some(Auth::Bearer(SECRET.to_owned().into())), "answered 403 to the credentials that it got"),
+    ] {
+        let host = Host::start(move |_| StatusCode::from_u16(status).unwrap().into_response()).await;
+        let source = with_auth(source(&host.url("/"), Digest::of(b"")), auth);
+        let error = fetch(&Fixture::new(limits()).store, &source).await.unwrap_err();
+        assert_denied(&error, expected);
+    }
 }
 
 #[tokio::test]
@@ -545,7 +585,7 @@ async fn addresses_that_are_not_public_see_no_connection() {
     }
     let userinfo = format!("http://ci:{SECRET}@127.0.0.1:{port}/shop.zip");
     let error = failure(limits(), &userinfo, Digest::of(b"")).await;
-    assert!(error.to_string().contains("put them into the source's Secret"), "{error}");
+    assert!(error.to_string().contains("put them into a Secret that spec.source.http.secretRef names"), "{error}");
     let error = canary.accept().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "nobody connected");
 }

@@ -2,17 +2,21 @@
 //! from a real registry with what people push by `oras`, `flux` and `crane`, and from sources of Flux.
 
 mod flux;
+mod full_disk;
+mod hosts;
 mod progress;
 mod registries;
 
-use konigle_operator::api::{ArtifactStatus, KonigleSpace};
+use konigle_operator::api::{ArtifactStatus, KonigleSpace, REDEPLOY_AT};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::support::Result;
-use crate::support::artifacts::tar_gz;
+use crate::support::artifacts::{digest_of, tar_gz};
 use crate::support::namespace::SECRET;
 use crate::support::simulator::UAT;
 use crate::support::stage::{SHOP, Stage, is_ready, runs};
+use crate::support::trace::Property;
 
 const MANIFEST: &str = "[processes.web]\ncommand = \"serve\"\n";
 
@@ -85,12 +89,45 @@ async fn a_tar_gz_of_a_web_server_is_packed_the_same_twice() -> Result<()> {
 
     // Another process packs it again, from what is on disk.
     stage.restart_operator().await?;
-    stage.namespace.annotate(SHOP, konigle_operator::api::REDEPLOY_AT, "again").await?;
+    stage.namespace.annotate(SHOP, REDEPLOY_AT, "again").await?;
     stage.wait_for_ledger(UAT, 2).await?;
     let (_, second) = stage.comes_to_run(&published.digest).await?;
     assert_eq!(second.upload, first.upload);
     assert_eq!(stage.artifacts.requests("/shop.tar.gz"), 1, "it was kept");
     assert_eq!(stage.deploys_of(UAT).await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_that_packs_otherwise_than_the_one_before_deploys_nothing() -> Result<()> {
+    let mut stage = Stage::open("upgrade").await?;
+    stage.allow(Property::ConfirmedIsOurs, "the status is made to tell of another ZIP than the one that was sent");
+    let published = stage.artifacts.serve("/shop.tar.gz", archive("", "1.0")?);
+    let mut spec = wish(&json!({"http": {"url": published.url, "digest": published.digest}}));
+    let (_, first) = stage.deploys(&spec["source"], &published.digest).await?;
+
+    // What the one before sent, and left no file of.
+    stage.operator.kill();
+    let sent = digest_of(b"packed otherwise");
+    let patch = json!({"status": {"artifact": {"upload": {"digest": sent, "size": 4711}}}});
+    let parameters = PatchParams::default();
+    stage.namespace.spaces().patch_status(SHOP, &parameters, &Patch::Merge(&patch)).await?;
+    std::fs::remove_dir_all(stage.operator.artifacts())?;
+    stage.restart_operator().await?;
+    stage.look_now(SHOP).await?;
+    spec["interval"] = json!("7m");
+    stage.namespace.apply(SHOP, &spec).await?;
+    let space = stage.namespace.wait_for(SHOP, "Ready with the edit", is_ready).await?;
+    let upload = space.status.unwrap_or_default().artifact.unwrap_or_default().upload.unwrap_or_default();
+    assert_eq!((upload.digest, upload.size), (sent, 4711), "it tells what was really sent");
+    assert_eq!(stage.artifacts.requests("/shop.tar.gz"), 1, "nothing needs it");
+    assert_eq!(stage.deploys_of(UAT).await?, 1);
+
+    // Only what is asked for again is packed by this one, and told.
+    stage.namespace.annotate(SHOP, REDEPLOY_AT, "again").await?;
+    stage.wait_for_ledger(UAT, 2).await?;
+    let (_, second) = stage.comes_to_run(&published.digest).await?;
+    assert_eq!(second.upload, first.upload);
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Nothing here judges the operator, and nothing sleeps for a guessed time: every wait is for a state, with a limit
 //! that only a broken part reaches. Everything that is started ends with the program that started it, also when that
-//! program is killed. Needed from outside: `sh`, and what `tests/controlplane/build` needs.
+//! program is killed. Needed from outside: `sh`, what `tests/controlplane/build` needs, and for a small disk
+//! `unshare`, `mount` and the right to make a mount namespace.
 
 #![allow(dead_code, reason = "each of the programs that share these files uses a part of them")]
 

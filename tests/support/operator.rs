@@ -14,6 +14,21 @@ use super::{Context, Failure, Result, http_client};
 /// The folder of artifacts, in the folder of the operator.
 const ARTIFACTS: &str = "artifacts";
 
+/// Becomes a command in a mount namespace of its own, in which a folder is a disk of so many MiB: the kernel takes both
+/// away with the last process in it. Arguments: the folder, the size, the command.
+const OWN_DISK: &str = r#"
+if unshare --mount true; then as_root=
+elif unshare --map-root-user --mount true; then as_root=--map-root-user
+else
+    echo "a small disk cannot be made: run this as root, or where users may make namespaces" >&2
+    exit 1
+fi
+exec unshare $as_root --mount sh -c '
+    mount -t tmpfs -o size="$1m" tmpfs "$0" || { echo "a small disk cannot be mounted at $0" >&2; exit 1; }
+    shift
+    exec "$@"' "$@"
+"#;
+
 /// What an operator is started with.
 #[derive(Clone)]
 pub(crate) struct OperatorOptions {
@@ -35,6 +50,8 @@ pub(crate) struct OperatorOptions {
     pub(crate) flags_are_all: bool,
     /// What a shell does before it becomes the operator, such as `ulimit -f 2048`.
     pub(crate) prelude: String,
+    /// Of how many MiB the disk of its artifacts is; without it that is the one that all share.
+    pub(crate) disk: Option<u32>,
 }
 
 impl OperatorOptions {
@@ -50,6 +67,7 @@ impl OperatorOptions {
             environment: Vec::new(),
             flags_are_all: false,
             prelude: ":".to_owned(),
+            disk: None,
         }
     }
 
@@ -66,6 +84,13 @@ impl OperatorOptions {
     #[must_use]
     pub(crate) fn under(mut self, prelude: &str) -> Self {
         prelude.clone_into(&mut self.prelude);
+        self
+    }
+
+    /// Its artifacts on a disk of their own, of so many MiB, that is gone with it. Needs the right to make a mount namespace.
+    #[must_use]
+    pub(crate) fn on_a_disk_of(mut self, mebibytes: u32) -> Self {
+        self.disk = Some(mebibytes);
         self
     }
 
@@ -174,9 +199,12 @@ impl Operator {
         self.process.log()
     }
 
-    /// The folder of its artifacts.
+    /// The folder of its artifacts; where they are on a disk of their own, only while it runs.
     pub(crate) fn artifacts(&self) -> PathBuf {
-        self.folder.join(ARTIFACTS)
+        let folder = self.folder.join(ARTIFACTS);
+        let Some(_) = self.options.disk else { return folder };
+        // As the process sees it: it is mounted for nobody else.
+        PathBuf::from(format!("/proc/{}/root{}", self.process.id(), folder.display()))
     }
 
     /// The files of its artifacts that are not whole: only a running download or packing may have one.
@@ -271,8 +299,20 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
 fn spawn(options: &OperatorOptions, folder: &Path, port: &Port) -> Result<Process> {
     let operator = options.program.clone().map_or_else(|| program("konigle-operator"), Ok)?;
     let mut command = Command::new("sh");
+    let become_it = format!("{}; exec \"$0\" \"$@\"", options.prelude);
+    match options.disk {
+        None => command.args(["-c", &become_it]),
+        Some(mebibytes) => {
+            let artifacts = folder.join(ARTIFACTS);
+            std::fs::create_dir_all(&artifacts).context("making the folder of an operator's artifacts")?;
+            command
+                .args(["-c", OWN_DISK, "sh"])
+                .arg(artifacts)
+                .arg(mebibytes.to_string())
+                .args(["sh", "-c", &become_it])
+        }
+    };
     command
-        .args(["-c", &format!("{}; exec \"$0\" \"$@\"", options.prelude)])
         .arg(operator)
         .args(arguments(options, folder, port))
         .env("KUBECONFIG", &options.kubeconfig)

@@ -209,6 +209,13 @@ impl Registry {
         Ok(Manifest { digest, content: content.context(format!("reading the manifest of {reference}"))? })
     }
 
+    /// Takes a tag away; the manifest that it named stays.
+    pub(crate) async fn untag(&self, repository: &str, tag: &str) -> Result<()> {
+        let request = self.http.delete(self.url(&format!("/v2/{repository}/manifests/{tag}")));
+        request.send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// All requests that it has answered, oldest first, by its own access log. A line is written after the answer was
     /// sent: who counts the newest ones waits for them.
     pub(crate) fn answered(&self) -> Result<Vec<Answered>> {

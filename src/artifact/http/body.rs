@@ -92,7 +92,11 @@ impl Body {
         limits: &Limits,
     ) -> Result<Self, FetchError> {
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(refused(url, "the URL holds a user or password; put them into the source's Secret"));
+            let reason = format!(
+                "the URL holds a user or password; put them into a Secret that {}.secretRef names",
+                field.path()
+            );
+            return Err(refused(url, &reason));
         }
         // Before the machine's certificates are read, which takes longer.
         Guard::new(field, limits).check(url)?;
@@ -204,7 +208,8 @@ impl Body {
     }
 
     /// Asks again until bytes can follow: whether they are the first ones.
-    async fn again(&mut self, mut reason: String) -> Result<bool, FetchError> {
+    async fn again(&mut self, reason: String) -> Result<bool, FetchError> {
+        let mut latest = unavailable(self.location.clone(), reason);
         let deadline = self.deadline();
         while let Some(wait) = self.waits.next() {
             let begin = Instant::now() + wait;
@@ -213,12 +218,12 @@ impl Body {
             }
             tokio::time::sleep_until(begin).await;
             match timeout_at(deadline, self.reopen()).await {
-                Ok(Err(FetchError::Unavailable { reason: latest, .. })) => reason = latest,
+                Ok(Err(error @ (FetchError::Unavailable { .. } | FetchError::Denied { .. }))) => latest = error,
                 Ok(outcome) => return outcome,
                 Err(_) => break,
             }
         }
-        Err(unavailable(self.location.clone(), reason))
+        Err(latest)
     }
 
     async fn reopen(&mut self) -> Result<bool, FetchError> {
@@ -263,9 +268,11 @@ impl Body {
                 .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
         let hint = if is_html {
             let after = if self.redirected { " after a redirect" } else { "" };
-            format!(
-                "; the server answered 200{after} with an HTML page (a login page?): check the URL, and whether it wants credentials"
-            )
+            let advice = match self.field {
+                SourceField::Http => "check spec.source.http.url, and whether the host wants credentials",
+                SourceField::Oci | SourceField::SourceRef => "see what stands in front of the host",
+            };
+            format!("; the server answered 200{after} with an HTML page (a login page?): {advice}")
         } else if let Some(encoding) = self.header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             let encoding: String = encoding.chars().take(20).collect();
             format!("; the server compressed it though it was asked not to (Content-Encoding: {encoding})")
@@ -278,9 +285,11 @@ impl Body {
             return unavailable(location.clone(), reason);
         } else {
             match self.field {
-                SourceField::Http => "; correct the digest, or publish the right file there",
+                SourceField::Http => "; correct spec.source.http.digest, or publish the right file there",
                 SourceField::Oci => "; the registry holds other bytes than it says: push the artifact again",
-                SourceField::SourceRef => "; Flux replaced it meanwhile, or its storage is broken",
+                SourceField::SourceRef => {
+                    "; Flux replaced it meanwhile, or its storage is broken: have Flux reconcile the source"
+                }
             }
             .to_owned()
         };
@@ -369,22 +378,28 @@ fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-fn answered(answer: &Answer, field: SourceField, has_secret: bool) -> FetchError {
-    let code = answer.status().as_u16();
-    let secret = field.secret();
-    let advice = match (code, has_secret, answer.at_home) {
-        (401 | 403, true, true) => format!("; check the credentials in {secret}"),
-        (401 | 403, true, false) => {
-            format!("; it was redirected to another origin, to which the credentials of {secret} are not sent")
+fn answered(answer: &Answer, field: SourceField, has_credentials: bool) -> FetchError {
+    let (code, place) = (answer.status().as_u16(), location(&answer.url));
+    let what = format!("the server answered {code}");
+    let advice = match (code, field) {
+        (401 | 403, _) if answer.at_home => {
+            return FetchError::Denied { location: place, reason: what, with_credentials: has_credentials };
         }
-        (401 | 403, false, _) if field == SourceField::Http => {
-            format!("; it may want credentials: name a Secret in {secret}")
+        (401 | 403, SourceField::Http) => {
+            "; spec.source.http.url redirects to another origin, to which its credentials are not sent: see whom that host \
+             lets in, or write its own URL into the field"
         }
-        (404 | 410, ..) => "; it may not be published yet".to_owned(),
-        (401 | 403 | 408 | 429 | 500..=599, ..) => String::new(),
-        _ => "; wanted 200".to_owned(),
+        (401 | 403, _) => {
+            "; the source's address redirects to another origin, to which no credentials are sent: see whom that host lets in"
+        }
+        (404 | 410, SourceField::SourceRef) => {
+            "; Flux replaced it meanwhile, or lost its storage: have Flux reconcile the source"
+        }
+        (404 | 410, _) => "; it may not be published yet",
+        (408 | 429 | 500..=599, _) => "",
+        _ => "; wanted 200",
     };
-    unavailable(location(&answer.url), format!("the server answered {code}{advice}"))
+    unavailable(place, format!("{what}{advice}"))
 }
 
 /// Whether `head` begins as HTML does; most wrong downloads are a login or error page.
@@ -404,6 +419,32 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         lines.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn what_a_server_answers_is_told_by_the_field_that_led_there() {
+        use SourceField::{Http, Oci, SourceRef};
+        let (home, away) = (true, false);
+        for (field, code, at_home, has_credentials, expected) in [
+            (Http, 401, home, true, "answered 401 to the credentials that it got"),
+            (Http, 403, home, false, "answered 403 to a request without credentials"),
+            (SourceRef, 403, home, false, "answered 403 to a request without credentials"),
+            (Http, 403, away, true, "are not sent: see whom that host lets in, or write its own URL into the field"),
+            (SourceRef, 401, away, false, "to which no credentials are sent: see whom that host lets in"),
+            (Http, 404, home, false, "answered 404; it may not be published yet"),
+            (SourceRef, 404, home, false, "or lost its storage: have Flux reconcile the source"),
+            (Oci, 503, home, false, "the server answered 503"),
+            (Http, 302, home, false, "the server answered 302; wanted 200"),
+        ] {
+            let response = axum::http::Response::builder().status(code).body("").unwrap();
+            let url = Url::parse("https://ci.example.com/shop.zip?signature=hunter2").unwrap();
+            let answer = Answer { response: response.into(), url, redirected: !at_home, at_home };
+            let error = answered(&answer, field, has_credentials);
+            let is_denied = matches!(error, FetchError::Denied { .. });
+            assert_eq!(is_denied, matches!(code, 401 | 403) && at_home, "{error:?}");
+            let message = error.to_string();
+            assert!(message.starts_with("ci.example.com/shop.zip: ") && message.ends_with(expected), "{message}");
+        }
     }
 
     #[test]

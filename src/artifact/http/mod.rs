@@ -30,6 +30,7 @@ const MAX_REDIRECTS: usize = 10;
 /// What asks hosts for one source: its rules, its trusted certificates, and the connections that stand.
 #[derive(Debug)]
 pub(super) struct Transport {
+    field: SourceField,
     guard: Guard,
     public: Client,
     /// For the hosts that may be at any address; absent where there are none.
@@ -81,7 +82,7 @@ impl Transport {
                 build(public.dns_resolver(PublicResolver::over(SystemResolver)), ca)?
             }
         };
-        Ok(Self { guard, public, any, limits: limits.clone() })
+        Ok(Self { field, guard, public, any, limits: limits.clone() })
     }
 
     /// Asks, along redirects, until an answer stands. A method other than GET and HEAD is not redirected.
@@ -123,7 +124,7 @@ impl Transport {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(match address::find_cause(&error) {
                 Some(forbidden @ address::AddressError::NotPublic { .. }) => not_public(url, forbidden),
-                _ => unavailable(location(url), not_reached(&error)),
+                _ => unavailable(location(url), not_reached(&error, self.field)),
             }),
             Err(_) => Err(unavailable(location(url), format!("the server did not answer within {limit:?}"))),
         }
@@ -156,12 +157,12 @@ fn build(builder: reqwest::ClientBuilder, ca: Option<&[u8]>) -> Result<Client, F
     })
 }
 
-fn not_reached(error: &reqwest::Error) -> String {
+fn not_reached(error: &reqwest::Error, field: SourceField) -> String {
     let cause = cause(error);
     if cause.contains("UnknownIssuer") {
         return format!(
-            "its certificate is not trusted ({cause}); if it is signed by a CA of your own, put that into `ca.crt` of the \
-             source's Secret"
+            "its certificate is not trusted ({cause}); if it is signed by a CA of your own, put that into {}",
+            field.trust()
         );
     }
     if cause.contains("InvalidContentType") {

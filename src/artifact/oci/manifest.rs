@@ -77,7 +77,9 @@ pub(super) fn read(bytes: &[u8], layer_media_type: Option<&str>) -> Result<Conte
             }))
         }),
         // Who takes it for the one could be shown other content than who takes it for the other.
-        (Some(_), Some(_)) => Err(rejected("its manifest has both layers and manifests: push it again".to_owned())),
+        (Some(_), Some(_)) => {
+            Err(rejected("its manifest has both layers and manifests: push it again, as one of the two".to_owned()))
+        }
         (None, None) => Err(rejected(
             "its manifest has no layers (an image of the old schema 1?): push it again with a tool of today".to_owned(),
         )),
@@ -105,7 +107,7 @@ fn only_manifest(manifests: &[Descriptor]) -> Result<Digest, FetchError> {
             });
             Err(rejected(format!(
                 "it is an index of several manifests, {listed}: push an artifact of one, or write the digest of one of them \
-                 into spec.source.oci.digest"
+                 into spec.source.oci.digest, in the place of a tag"
             )))
         }
     }
@@ -125,22 +127,33 @@ fn choose<'a>(layers: &'a [Descriptor], media_type: Option<&str>) -> Result<&'a 
                 "its manifest has no layer with content: push the application's folder or ZIP".to_owned(),
             ));
         }
-        ([], _) => {
+        ([], wanted) => {
             return Err(rejected(format!(
-                "no layer has the media type of spec.source.oci.layerMediaType; there are {}",
+                "no layer has the media type {} of spec.source.oci.layerMediaType: correct the field; there are {}",
+                clean(wanted.unwrap_or_default()),
                 listed()
             )));
         }
         (_, None) => {
+            // A media type that several layers share chooses none of them.
+            let is_alone =
+                |layer: &&Descriptor| all.iter().filter(|one| one.media_type == layer.media_type).count() == 1;
+            let choose = if all.iter().any(is_alone) {
+                "write the media type of the one to deploy, which no other may have, into \
+                 spec.source.oci.layerMediaType, or "
+            } else {
+                ""
+            };
             return Err(rejected(format!(
-                "it has several layers, {}: write the media type of the one to deploy into \
-                 spec.source.oci.layerMediaType, or push it with one layer",
+                "it has several layers, {}: {choose}push it with one layer, such as by `oras push` of the folder",
                 listed()
             )));
         }
-        (_, Some(_)) => {
+        (_, Some(wanted)) => {
             return Err(rejected(format!(
-                "several layers have the media type of spec.source.oci.layerMediaType, of {}: push it with one such layer",
+                "several layers have the media type {} of spec.source.oci.layerMediaType: push it with one such layer; \
+                 there are {}",
+                clean(wanted),
                 listed()
             )));
         }
@@ -292,14 +305,31 @@ mod tests {
         let many: Vec<Value> = (0..20).map(|number| layer(&number.to_string(), TAR_GZIP)).collect();
         let one = |media_type: &str| json!({"layers": [layer("a", media_type)]});
         for (manifest, named, advice) in [
-            (two.clone(), None, "application/zip (sha256:3e23e8160039): write the media type"),
+            (
+                two.clone(),
+                None,
+                "application/zip (sha256:3e23e8160039): write the media type of the one to deploy, which no other may \
+                 have, into spec.source.oci.layerMediaType, or push it with one layer",
+            ),
             (
                 two.clone(),
                 Some("text/plain"),
-                "no layer has the media type of spec.source.oci.layerMediaType; there are",
+                "no layer has the media type text/plain of spec.source.oci.layerMediaType: correct the field; there are \
+                 application/vnd.oci.image.layer.v1.tar+gzip (sha256:ca978112ca1b), application/zip",
             ),
-            (same.clone(), None, "spec.source.oci.layerMediaType, or push it with one layer"),
-            (same, Some(TAR_GZIP), "push it with one such layer"),
+            (two.clone(), Some("a\u{1b}[31mb"), "the media type a[31mb of spec"),
+            (same.clone(), None, "(sha256:3e23e8160039): push it with one layer, such as by `oras push` of the folder"),
+            (
+                same,
+                Some(TAR_GZIP),
+                "several layers have the media type application/vnd.oci.image.layer.v1.tar+gzip of \
+                 spec.source.oci.layerMediaType: push it with one such layer; there are",
+            ),
+            (
+                json!({"layers": [layer("a", TAR_GZIP), layer("b", TAR_GZIP), layer("c", "application/zip")]}),
+                None,
+                "write the media type of the one to deploy, which no other may have",
+            ),
             (json!({"layers": many}), None, "and 10 more"),
             (one("application/vnd.oci.image.layer.v1.tar+zstd"), None, "compression=gzip"),
             (

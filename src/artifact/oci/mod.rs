@@ -309,35 +309,35 @@ impl Access {
         let place = location(&answer.url);
         let bytes = whole(answer, LARGEST_ANSWER, &self.shared.limits).await?;
         Token::read(&bytes).ok_or_else(|| {
-            unavailable(place, "the registry's token service answered with no token that can be used".to_owned())
+            let reason = "the registry's token service answered with no token that can be used; see to the registry";
+            unavailable(place, reason.to_owned())
         })
     }
 
     /// Why there is no answer to go on with.
     async fn answered(&self, answer: Answer, what: What) -> FetchError {
-        let (status, place) = (answer.status().as_u16(), location(&answer.url));
-        let secret = FIELD.secret();
-        let advice = match (status, &self.auth, what) {
-            (401 | 403, _, _) if !answer.at_home => {
-                "; it was redirected to another origin, to which no credentials are sent".to_owned()
+        let (status, place, at_home) = (answer.status().as_u16(), location(&answer.url), answer.at_home);
+        let advice = match (status, what) {
+            (401 | 403, _) if !at_home => {
+                "; the registry redirects to another origin, to which no credentials are sent: see whom that host lets in"
+                    .to_owned()
             }
-            (401 | 403, Some(_), _) => {
-                format!("; check the credentials in {secret}, and that they may pull from spec.source.oci.repository")
+            (404, What::Content) => {
+                "; it may not be pushed yet, or have been deleted".to_owned()
             }
-            (401 | 403, None, _) => format!(
-                "; it wants credentials, or has no such repository: name a Secret in {secret}, or correct \
-                 spec.source.oci.repository"
-            ),
-            (404, _, What::Tag) => {
-                "; it may not be pushed yet: check spec.source.oci.repository and spec.source.oci.tag".to_owned()
-            }
-            (404, ..) => "; it may have been deleted: check spec.source.oci.repository, or push it again".to_owned(),
-            (429, ..) => limited(&answer, self.auth.is_some()),
-            (408 | 500..=599, ..) => String::new(),
+            (429, _) => limited(&answer, self.auth.is_some()),
+            (401 | 403 | 404 | 408 | 500..=599, _) => String::new(),
             _ => "; wanted 200".to_owned(),
         };
         let code = error_code(answer, &self.shared.limits).await.map(|code| format!(" ({code})")).unwrap_or_default();
-        unavailable(place, format!("the registry answered {status}{code}{advice}"))
+        let reason = format!("the registry answered {status}{code}{advice}");
+        match (status, what) {
+            (401 | 403, _) if at_home => {
+                FetchError::Denied { location: place, reason, with_credentials: self.auth.is_some() }
+            }
+            (404, What::Tag) => FetchError::NoTag { location: place, reason },
+            _ => unavailable(place, reason),
+        }
     }
 }
 
@@ -413,9 +413,11 @@ fn manifests() -> HeaderMap {
 fn told_digest(answer: &Answer) -> Result<Option<Digest>, FetchError> {
     let Some(value) = answer.response.headers().get(CONTENT_DIGEST) else { return Ok(None) };
     let digest = value.to_str().ok().and_then(|text| Digest::parse(text).ok());
-    digest.map(Some).ok_or_else(|| FetchError::Refused {
-        location: location(&answer.url),
-        reason: "its digest is not of sha256, the only one that is read: push it again with sha256".to_owned(),
+    digest.map(Some).ok_or_else(|| FetchError::Rejected {
+        reason: format!(
+            "the digest of {} is not of sha256, the only one that is read: push it with sha256",
+            location(&answer.url)
+        ),
     })
 }
 
@@ -456,30 +458,28 @@ async fn error_code(answer: Answer, limits: &Limits) -> Option<String> {
     (is_word && !code.is_empty()).then_some(code)
 }
 
-fn limited(answer: &Answer, has_secret: bool) -> String {
+fn limited(answer: &Answer, has_credentials: bool) -> String {
     let wait = answer.response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
     let wait = wait.filter(|wait| (1..=6).contains(&wait.len()) && wait.bytes().all(|byte| byte.is_ascii_digit()));
     let wait = wait.map(|wait| format!(", now for {wait} s")).unwrap_or_default();
-    let advice = if has_secret {
-        "make spec.interval longer".to_owned()
+    let advice = if has_credentials {
+        "make spec.interval longer"
     } else {
-        format!("make spec.interval longer, or name a Secret in {} if it allows more to whom it knows", FIELD.secret())
+        "make spec.interval longer, or name a Secret in spec.source.oci.secretRef if it allows more to whom it knows"
     };
     format!("; it limits how often it is asked{wait}: {advice}")
 }
 
-fn token_refused(answer: &Answer, has_secret: bool) -> FetchError {
-    let secret = FIELD.secret();
-    let status = answer.status().as_u16();
-    let advice = match (status, has_secret) {
-        (400 | 401 | 403, true) => format!("; check the credentials in {secret}"),
-        (400 | 401 | 403, false) => format!(
-            "; it wants credentials, or has no such repository: name a Secret in {secret}, or correct \
-             spec.source.oci.repository"
-        ),
-        (429, _) => limited(answer, has_secret),
-        (408 | 500..=599, _) => String::new(),
+fn token_refused(answer: &Answer, has_credentials: bool) -> FetchError {
+    let (status, place) = (answer.status().as_u16(), location(&answer.url));
+    let what = format!("the registry's token service answered {status}");
+    let advice = match status {
+        400 | 401 | 403 => {
+            return FetchError::Denied { location: place, reason: what, with_credentials: has_credentials };
+        }
+        429 => limited(answer, has_credentials),
+        408 | 500..=599 => String::new(),
         _ => "; wanted 200".to_owned(),
     };
-    unavailable(location(&answer.url), format!("the registry's token service answered {status}{advice}"))
+    unavailable(place, format!("{what}{advice}"))
 }

@@ -38,7 +38,9 @@ impl Ignore {
     /// The patterns of the file at the root, if there is one.
     pub(super) fn read(file: Option<&[u8]>) -> Result<Self, InspectError> {
         let Some(bytes) = file else { return Ok(Self::new(ALWAYS.iter().chain(DEFAULTS).copied())) };
-        let Ok(text) = std::str::from_utf8(bytes) else { return rejected(format!("`{IGNORE_FILE}` is not UTF-8")) };
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return rejected(format!("`{IGNORE_FILE}` is not UTF-8; save it as UTF-8"));
+        };
         let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim).filter(|line| !line.is_empty());
         if lines.clone().count() > PATTERNS_MAX {
             return rejected(format!("`{IGNORE_FILE}` has more than {PATTERNS_MAX} patterns; write fewer"));

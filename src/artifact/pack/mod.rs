@@ -27,7 +27,7 @@ use std::fs::File;
 use tokio_util::sync::CancellationToken;
 
 use super::inspect::InspectError;
-use super::{Digest, Limits};
+use super::{Digest, Limits, Part};
 use crate::crash;
 
 /// The ZIP that was written.
@@ -39,16 +39,17 @@ pub(super) struct Packed {
     pub(super) size: u64,
 }
 
-/// Packs what is below `folder` of the tar file `source`, everything if it is empty. `into` is an empty file that can be
+/// Packs what is below `folder` of the tar file `source`, everything if it is empty. `part` is what is asked for of what was
+/// published: by it a message says what to correct. `into` is an empty file that can be
 /// read and written. What is in it after an error is to be thrown away. Blocks: call it where blocking is allowed.
 pub(super) fn pack(
     source: &File,
-    folder: &str,
+    (part, folder): (&Part, &str),
     limits: &Limits,
     into: &File,
     stop: &CancellationToken,
 ) -> Result<Packed, InspectError> {
-    let plan = survey::survey(source, folder, limits, stop)?;
+    let plan = survey::survey(source, (part, folder), limits, stop)?;
     crash::point("pack", "surveyed");
     let packed = write::write_zip(source, &plan, limits, into, stop)?;
     crash::point("pack", "written");

@@ -72,10 +72,10 @@ fn for_each_record(
 ) -> Result<(), InspectError> {
     while !bytes.is_empty() {
         let Some((record, rest)) = record(bytes) else {
-            return rejected("it is a damaged tar file: an extended header cannot be read");
+            return rejected("it is a damaged tar file: an extended header cannot be read; make the archive anew");
         };
         let Some(equals) = record.iter().position(|byte| *byte == b'=') else {
-            return rejected("it is a damaged tar file: an extended header cannot be read");
+            return rejected("it is a damaged tar file: an extended header cannot be read; make the archive anew");
         };
         each(&record[..equals], &record[equals + 1..])?;
         bytes = rest;

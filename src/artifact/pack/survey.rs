@@ -5,11 +5,11 @@ use std::fs::File;
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::Limits;
 use super::super::inspect::{InspectError, rejected};
 use super::super::links::Links;
 use super::super::names::{Key, Node, Tree, key, shown};
 use super::super::root::{DOCKERFILE, MANIFEST, MANIFEST_MAX, Root, check_manifest};
+use super::super::{Limits, Part};
 use super::ignore::{IGNORE_FILE, IGNORE_FILE_MAX, Ignore};
 use super::tar::{Kind, Tar};
 
@@ -42,7 +42,7 @@ impl Plan {
 /// Checks the whole file.
 pub(super) fn survey(
     source: &File,
-    folder: &str,
+    (part, folder): (&Part, &str),
     limits: &Limits,
     stop: &CancellationToken,
 ) -> Result<Plan, InspectError> {
@@ -79,9 +79,22 @@ pub(super) fn survey(
         }
     }
     if tree.get(folder) != Some(Node::Folder) {
-        return rejected(format!("it has no folder {}; look at its root, {}", shown(folder), top.instead()));
+        let hint = match meant(folder, &top.apps("", &tree)) {
+            None => format!("look at its root, {}", top.instead()),
+            Some("") => format!("`{DOCKERFILE}` and `{MANIFEST}` are at its root: {}", advice(part, "")),
+            Some(app) => format!(
+                "did you mean {}, which holds `{DOCKERFILE}` and `{MANIFEST}`? If so, {}",
+                shown(app),
+                advice(part, app)
+            ),
+        };
+        return rejected(format!("it has no folder {}; {hint}", shown(folder)));
     }
-    root.judge(|inner| advice(folder, inner))?;
+    let apps = || {
+        let below = root.apps(folder, &tree);
+        if below.is_empty() { top.apps("", &tree) } else { below }
+    };
+    root.judge(folder, apps, |app| advice(part, app))?;
     let ignore = Ignore::read(ignore_file.as_deref())?;
     for needed in [DOCKERFILE, MANIFEST] {
         if ignore.matches(needed)? {
@@ -121,11 +134,20 @@ fn below<'n>(folder: &str, name: &'n str) -> Option<&'n str> {
     if folder.is_empty() { Some(name) } else { name.strip_prefix(folder)?.strip_prefix('/') }
 }
 
-/// What to do where the app is one folder further down.
-fn advice(folder: &str, inner: &str) -> String {
-    let path = if folder.is_empty() { inner.to_owned() } else { format!("{folder}/{inner}") };
-    format!(
-        "pack the folder's contents, not the folder, or, where the source has a `path`, write `path:` {}",
-        shown(&path)
-    )
+/// Which of these folders may be meant by one that is not there: one of the same name, else the first.
+fn meant<'a>(folder: &str, apps: &'a [String]) -> Option<&'a str> {
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_lowercase();
+    apps.iter().find(|app| name(app) == name(folder)).or(apps.first()).map(String::as_str)
+}
+
+/// What to do where the app is in another folder of the archive, `app`, which is empty for its root. Only a source of Flux
+/// has a field for it; the others publish another archive.
+fn advice(part: &Part, app: &str) -> String {
+    match part {
+        Part::Folder(_) if app.is_empty() => "leave spec.source.sourceRef.path out".to_owned(),
+        Part::Folder(_) => format!("write {} into spec.source.sourceRef.path", shown(app)),
+        Part::Whole => "pack that folder's contents, not what is around it".to_owned(),
+        Part::Layer(_) if app.is_empty() => "push them again, as one folder".to_owned(),
+        Part::Layer(_) => "push that folder alone, not what is around it".to_owned(),
+    }
 }

@@ -86,7 +86,7 @@ impl<'a> Tar<'a> {
     /// The whole content of an entry that must be small.
     pub(super) fn content(&mut self, what: &str, most: u64) -> Result<Vec<u8>, InspectError> {
         if self.left > most {
-            return rejected(format!("{what} is larger than {} KiB", most >> 10));
+            return rejected(format!("{what} is larger than {} KiB; make it smaller", most >> 10));
         }
         let mut content = vec![0; usize::try_from(self.left).unwrap_or(0)];
         self.read(&mut content)?;
@@ -121,7 +121,7 @@ impl<'a> Tar<'a> {
         let sum =
             bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
         if header.cksum().ok() != Some(sum.sum()) {
-            return rejected("it is a damaged tar file: the checksum of a header is wrong");
+            return rejected("it is a damaged tar file: the checksum of a header is wrong; publish the file anew");
         }
         Ok(Some(header))
     }

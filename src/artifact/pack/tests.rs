@@ -66,8 +66,12 @@ fn on_disk(bytes: &[u8]) -> File {
 }
 
 fn packed_with(bytes: &[u8], folder: &str, limits: &Limits) -> Result<(Packed, Vec<u8>), String> {
+    packed_as((&Part::Folder(folder.to_owned()), folder), bytes, limits)
+}
+
+fn packed_as(part: (&Part, &str), bytes: &[u8], limits: &Limits) -> Result<(Packed, Vec<u8>), String> {
     let mut into = tempfile().unwrap();
-    match pack(&on_disk(bytes), folder, limits, &into, &CancellationToken::new()) {
+    match pack(&on_disk(bytes), part, limits, &into, &CancellationToken::new()) {
         Ok(packed) => {
             let mut zip = Vec::new();
             into.rewind().unwrap();
@@ -175,9 +179,9 @@ fn attacks_by_names() -> Vec<Attack> {
         ("a drive", with(&[empty(b"C:x")]), "is an absolute path"),
         ("a parent", with(&[empty(b"a/../../x")]), "`a/../../x` of one of its entries leads out of the folder"),
         ("a parent on Windows", with(&[empty(b"a\\..\\x")]), "leads out of the folder"),
-        ("a backslash", with(&[empty(b"a\\x")]), "holds a backslash"),
+        ("a backslash", with(&[empty(b"a\\x")]), "to others; make the archive with `/` between folders"),
         ("no UTF-8", with(&[empty(b"a\xffx")]), "is not UTF-8"),
-        ("a long part", with(&[pax(b'x', &[("path", &"l".repeat(256))]), x()]), "longer than 255 bytes"),
+        ("a long part", with(&[pax(b'x', &[("path", &"l".repeat(256))]), x()]), "longer than 255 bytes; shorten it"),
         ("a long path", with(&[pax(b'x', &[("path", &"l/".repeat(600))]), x()]), "--artifact-max-path-length"),
         ("a NUL in a PAX name", with(&[pax(b'x', &[("path", "a\0b")]), x()]), "holds a NUL"),
         ("a parent in a PAX name", with(&[pax(b'x', &[("path", "../x")]), x()]), "leads out of the folder"),
@@ -506,21 +510,85 @@ fn one_folder_is_taken_as_the_root() {
     for folder in ["shop/web", "/shop/web/"] {
         assert_eq!(names(&app, folder), ["Dockerfile", "bentocloud.toml"]);
     }
-    let limits = Limits::default();
-    for (folder, expected) in [
+}
+
+#[test]
+fn where_the_app_is_instead_is_told_by_the_field_that_there_is() {
+    let app = |folder: &str| {
+        let at = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        [file(&at("Dockerfile"), b""), file(&at("bentocloud.toml"), GOOD.as_bytes())].concat()
+    };
+    let one = ended(&[app("shop/web"), file("shop/webs/x", b""), file("README.md", b"")]);
+    let deep = ended(&[app("a/b/c/d"), file("x", b"")]);
+    let many = ended(&[app("z"), app("b/web"), app("b/app"), file("b/half/bentocloud.toml", b"")]);
+    let root = with(&[empty(b"docs/x")]);
+    let none = ended(&[file("a/bentocloud.toml", b""), file("b/Dockerfile", b"")]);
+    let (folder, layer) = (|path: &str| Part::Folder(path.to_owned()), Part::Layer(None));
+    for (archive, part, at, expected) in [
         (
-            "shop",
-            "the files are in its folder `web/`; pack the folder's contents, not the folder, or, where the source \
-                  has a `path`, write `path:` `shop/web`",
+            &one,
+            folder(""),
+            "",
+            "`Dockerfile` and `bentocloud.toml` are missing at its root, where `README.md`, `shop/` stand; both are in its \
+             folder `shop/web`: write `shop/web` into spec.source.sourceRef.path",
         ),
-        ("", "`Dockerfile` and `bentocloud.toml` are missing at its root, where `README.md`, `shop/` stand"),
-        ("shop/webs", "are missing at its root, where `x` stand"),
-        ("shop/w", "it has no folder `shop/w`; look at its root, where `README.md`, `shop/` stand"),
-        ("README.md", "it has no folder `README.md`"),
-        ("shop/../shop/web", "it has no folder"),
+        (&one, folder("shop"), "shop", "in its folder `shop/web`: write `shop/web` into spec.source.sourceRef.path"),
+        (
+            &one,
+            folder("shop/webs"),
+            "shop/webs",
+            "are missing in its folder `shop/webs`, where `x` stand; both are in its folder `shop/web`: write",
+        ),
+        (&one, Part::Whole, "", "folder `shop/web`: pack that folder's contents, not what is around it"),
+        (&one, layer.clone(), "", "folder `shop/web`: push that folder alone, not what is around it"),
+        (&one, layer.clone(), "shop", "folder `shop/web`: push that folder alone, not what is around it"),
+        (&deep, Part::Whole, "", "in its folder `a/b/c/d`: pack that folder's contents"),
+        (&many, folder(""), "", "in its folder `z`, and in others: write `z` into"),
+        (&many, folder("b"), "b", "in its folder `b/app`, and in others: write `b/app` into"),
+        (&root, folder("docs"), "docs", "both are at its root: leave spec.source.sourceRef.path out"),
+        (&none, Part::Whole, "", "are missing at its root, where `a/`, `b/` stand"),
+        (
+            &one,
+            folder("shop/w"),
+            "shop/w",
+            "it has no folder `shop/w`; did you mean `shop/web`, which holds `Dockerfile` and `bentocloud.toml`? If so, \
+             write `shop/web` into spec.source.sourceRef.path",
+        ),
+        (&many, folder("apps/Web"), "apps/Web", "did you mean `b/web`, which"),
+        (&many, folder("apps"), "apps", "did you mean `z`, which"),
+        (
+            &root,
+            folder("shop"),
+            "shop",
+            "it has no folder `shop`; `Dockerfile` and `bentocloud.toml` are at its root: leave spec.source.sourceRef.path \
+             out",
+        ),
+        (&none, folder("shop"), "shop", "it has no folder `shop`; look at its root, where `a/`, `b/` stand"),
+        (&one, folder("README.md"), "README.md", "it has no folder `README.md`"),
+        (&one, folder("x"), "shop/../shop/web", "it has no folder"),
     ] {
-        let reason = reason_with(&app, folder, &limits);
-        assert!(reason.contains(expected), "{folder}: {reason}");
+        let reason = packed_as((&part, at), archive, &Limits::default()).unwrap_err();
+        assert!(reason.contains(expected), "{part:?} {at:?}: {reason}");
+        let says_path = reason.contains("spec.source.sourceRef") || reason.contains("path:");
+        assert!(matches!(part, Part::Folder(_)) || !says_path, "{part:?} has no such field: {reason}");
+    }
+}
+
+/// However many folders may be meant, few are kept: the shallowest.
+#[test]
+fn of_very_many_folders_the_shallowest_are_kept() {
+    let half = |number| file(&format!("d/e/{number:03}/bentocloud.toml"), GOOD.as_bytes());
+    let halves: Vec<Vec<u8>> = (0..300).map(half).collect();
+    let app = |folder: &str| {
+        [file(&format!("{folder}/bentocloud.toml"), b""), file(&format!("{folder}/Dockerfile"), b"")].concat()
+    };
+    for (folder, is_named) in [("x/y", true), ("d/e/000", true), ("x/y/z/0", false)] {
+        let app = [app(folder)];
+        let halves = if folder == "d/e/000" { &halves[1..] } else { &halves };
+        for entries in [[halves, &app].concat(), [&app, halves].concat()] {
+            let reason = reason(&ended(&entries));
+            assert_eq!(reason.contains(&format!("both are in its folder `{folder}`: ")), is_named, "{reason}");
+        }
     }
 }
 
@@ -622,7 +690,7 @@ fn what_patterns_cost_is_bounded() {
 fn a_stop_ends_it() {
     let stop = CancellationToken::new();
     stop.cancel();
-    let outcome = pack(&on_disk(&with(&[])), "", &Limits::default(), &tempfile().unwrap(), &stop);
+    let outcome = pack(&on_disk(&with(&[])), (&Part::Whole, ""), &Limits::default(), &tempfile().unwrap(), &stop);
     assert!(matches!(outcome, Err(InspectError::Stopped)), "{outcome:?}");
 }
 

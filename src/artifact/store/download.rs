@@ -16,17 +16,35 @@ use crate::crash;
 /// Of writes to the file, in bytes.
 const BUFFER: usize = 256 << 10;
 
-/// How far a download is.
+/// How far the work on one artifact is.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    since: Mutex<Option<Instant>>,
+    work: Mutex<Option<Work>>,
     bytes: AtomicU64,
     /// Zero where it is not known.
     total: AtomicU64,
 }
 
+/// What is done.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// It is downloaded, since then.
+    Download(Instant),
+    /// It is packed.
+    Pack,
+}
+
+/// How far the work on one artifact is; what is further on is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It is downloaded, and so far.
+    Downloading(Downloaded),
+    /// It is packed into the ZIP that is sent.
+    Packing,
+}
+
 /// How far a download is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Downloaded {
     /// The bytes that came.
     pub bytes: u64,
@@ -37,7 +55,7 @@ pub struct Downloaded {
 }
 
 impl Store {
-    /// Downloads the wanted file. The caller holds its lock.
+    /// Downloads the wanted file. The caller has its turn, or has waited for it for long.
     pub(super) async fn download(
         &self,
         source: &Source,
@@ -91,26 +109,67 @@ impl Store {
     }
 }
 
-/// Marks a download as running for as long as it lives.
+/// Marks work as under way for as long as it lives.
 pub(super) struct Running<'a>(&'a Progress);
 
 impl Progress {
-    pub(super) fn begin(&self) -> Running<'_> {
+    pub(super) fn begin_download(&self) -> Running<'_> {
         self.bytes.store(0, Ordering::Relaxed);
         self.total.store(0, Ordering::Relaxed);
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.begin(Work::Download(Instant::now()))
+    }
+
+    pub(super) fn begin_packing(&self) -> Running<'_> {
+        self.begin(Work::Pack)
+    }
+
+    fn begin(&self, work: Work) -> Running<'_> {
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
         Running(self)
     }
 
-    pub(super) fn read(&self) -> Option<Downloaded> {
-        let since = (*self.since.lock().unwrap_or_else(PoisonError::into_inner))?;
+    pub(super) fn read(&self) -> Option<Stage> {
+        let since = match (*self.work.lock().unwrap_or_else(PoisonError::into_inner))? {
+            Work::Download(since) => since,
+            Work::Pack => return Some(Stage::Packing),
+        };
         let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
-        Some(Downloaded { bytes: self.bytes.load(Ordering::Relaxed), total, running_for: since.elapsed() })
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        Some(Stage::Downloading(Downloaded { bytes, total, running_for: since.elapsed() }))
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_is_told_while_it_is_done() {
+        let progress = Progress::default();
+        let told = |progress: &Progress| match progress.read() {
+            None => "nothing".to_owned(),
+            Some(Stage::Downloading(far)) => format!("{} of {:?}", far.bytes, far.total),
+            Some(Stage::Packing) => "packing".to_owned(),
+        };
+        assert_eq!(told(&progress), "nothing");
+        let download = progress.begin_download();
+        assert_eq!(told(&progress), "0 of None");
+        progress.total.store(9, Ordering::Relaxed);
+        progress.bytes.store(4, Ordering::Relaxed);
+        assert_eq!(told(&progress), "4 of Some(9)");
+        drop(download);
+        assert_eq!(told(&progress), "nothing", "it is hashed and kept");
+        let packing = progress.begin_packing();
+        assert_eq!(told(&progress), "packing");
+        drop(packing);
+        assert_eq!(told(&progress), "nothing");
+        let _once_more = progress.begin_download();
+        assert_eq!(told(&progress), "0 of None", "not what came the last time");
     }
 }

@@ -87,6 +87,13 @@ impl Index {
         Some(Known { size: entry.size, verified: entry.verified, lease: entry.lease.clone() })
     }
 
+    /// What was hashed is not what is there now.
+    pub(super) fn doubt(&mut self, key: &FileKey) {
+        if let Some(entry) = self.files.get_mut(key) {
+            entry.verified = false;
+        }
+    }
+
     /// Whether nobody uses it.
     pub(super) fn is_idle(&self, key: &FileKey) -> bool {
         self.files.get(key).is_none_or(|entry| Arc::strong_count(&entry.lease) == 1)

@@ -109,6 +109,18 @@ fn a_name_that_is_not_known_is_looked_up_again_in_time() {
 }
 
 #[test]
+fn a_request_for_a_look_is_answered_once_the_look_has_ended() {
+    let handled = |origin: OriginFacts| {
+        let asked = running(origin).but(|facts| facts.desired.requests.reconcile_at = Some("1".to_owned()));
+        asked.judge().status.last_handled_reconcile_at
+    };
+    assert_eq!(handled(unnamed(Reason::Progressing, Some(A))), None, "the look runs");
+    for ended in [OriginFacts::Named(named_digest(A)), unnamed(Reason::ArtifactUnavailable, Some(A))] {
+        assert_eq!(handled(ended).as_deref(), Some("1"));
+    }
+}
+
+#[test]
 fn what_is_not_known_now_is_said_beside_what_is() {
     let status = running(unnamed(Reason::ArtifactUnavailable, Some(A))).render();
     let artifact = status.condition("ArtifactReady").unwrap();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{Attribution, DriftPolicy, RESET_AT, UnknownOutcomePolicy};
+use crate::artifact::FetchError;
 use crate::desired::Approval;
 use crate::konigle::Answer;
 use crate::observation::LookError;
@@ -234,6 +235,28 @@ fn what_comes_next_of_what_is_in_the_way() {
             "",
         ),
     ]);
+}
+
+/// How often it failed is not in the status: what is said is the longest that it can take.
+#[test]
+fn what_could_not_be_got_is_said_to_be_tried_again_in_time() {
+    let away = |last: Option<&str>| OriginFacts::Unnamed {
+        problem: Problem { reason: Reason::ArtifactUnavailable, message: "503".to_owned() },
+        last: last.map(named_digest),
+        looking: false,
+    };
+    let hourly = |facts: Facts| facts.but(|facts| facts.desired.interval = Duration::from_hours(1));
+    let error = FetchError::Unavailable { location: "ci.example.com/shop.zip".to_owned(), reason: "404".to_owned() };
+    let failed = ArtifactFacts::Failed { error, ago: Duration::ZERO, times: 1 };
+    let rows: Vec<(&str, Facts, u64)> = vec![
+        ("a tag that never named anything", Facts::uat().follows_tag(away(None)), 2),
+        ("a file", Facts::uat().but(|facts| facts.seen.artifact = failed), 5),
+        ("a tag whose digest runs", hourly(Facts::uat().runs(A).follows_tag(away(Some(A)))), 5),
+        ("one that can be seen", hourly(Facts::uat().runs(A).follows_tag(OriginFacts::Named(named_digest(A)))), 60),
+    ];
+    for (what, facts, minutes) in rows {
+        assert_eq!(outlook_of(&facts.next()).look_again, Some(Duration::from_mins(minutes)), "{what}");
+    }
 }
 
 #[test]

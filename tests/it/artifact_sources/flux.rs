@@ -4,8 +4,9 @@ use konigle_operator::api::KonigleSpace;
 use konigle_operator::artifact::Digest;
 use serde_json::{Value, json};
 
-use super::{archive, wish};
+use super::{archive, wish, write_folder};
 use crate::support::Result;
+use crate::support::artifacts::tar_gz_of;
 use crate::support::flux_source::{FluxSource, KINDS, install_crds};
 use crate::support::namespace::{SECRET, ready_reason};
 use crate::support::simulator::{PRODUCTION, UAT};
@@ -77,6 +78,41 @@ async fn a_folder_of_a_source_is_deployed_as_soon_as_it_moves_and_promoted() -> 
     let space = stage.namespace.wait_for_reason(SHOP, "ArtifactRejected").await?;
     let message = space.status.unwrap_or_default().condition("Ready").cloned().unwrap_or_default().message;
     assert!(message.contains("apps/shop"), "{message}");
+    assert_eq!(stage.deploys_of(UAT).await?, 2);
+    Ok(())
+}
+
+/// Flux's source-watcher (2.x) names a file by a hash of what is in it, the revision by the artifact's digest, and tells the
+/// generation in the condition alone; its spec leads to what it was made of.
+#[tokio::test]
+async fn what_source_watcher_hands_out_is_deployed_and_followed() -> Result<()> {
+    let stage = Stage::open("watcher").await?;
+    install_crds(&stage.kubectl).await?;
+    let namespace = stage.namespace.name();
+    let source = FluxSource::named(&stage.namespace, "ExternalArtifact", "shop");
+    let generator = json!({"apiVersion": "source.extensions.fluxcd.io/v1beta1", "kind": "ArtifactGenerator",
+        "name": "mono", "namespace": namespace});
+    source.apply(&json!({"sourceRef": generator})).await?;
+    let hand_out = async |version: &str| -> Result<(String, String)> {
+        let bytes = tar_gz_of(write_folder(version)?.path())?;
+        let contents = Digest::of(version.as_bytes()).to_string().split_off("sha256:".len());
+        let path = format!("externalartifact/{namespace}/shop/{contents}.tar.gz");
+        let artifact = stage.artifacts.serve(&format!("/{path}"), bytes);
+        let revision = format!("latest@{}", artifact.digest);
+        let ready = json!({"type": "Ready", "status": "True", "reason": "Succeeded", "message": "Artifact is ready",
+            "observedGeneration": 1, "lastTransitionTime": "2026-11-24T09:00:00Z"});
+        let status = json!({"conditions": [ready], "artifact": {
+            "digest": artifact.digest, "lastUpdateTime": "2026-11-24T09:00:00Z", "path": path,
+            "revision": revision, "size": artifact.size, "url": artifact.url,
+        }});
+        source.write_status(&status).await?;
+        Ok((folder_digest(&artifact.digest, "shop"), revision))
+    };
+    let (digest, revision) = hand_out("1.0").await?;
+    let (_, artifact) = stage.deploys(&reference(&source, "shop"), &digest).await?;
+    assert_eq!((artifact.revision, artifact.origin.as_deref()), (Some(revision), Some("ExternalArtifact/shop")));
+    let (digest, _) = hand_out("2.0").await?;
+    stage.comes_to_run(&digest).await?;
     assert_eq!(stage.deploys_of(UAT).await?, 2);
     Ok(())
 }

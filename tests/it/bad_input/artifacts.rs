@@ -42,7 +42,7 @@ async fn digest_of_another_file(mut case: Case<'_>) -> Result<()> {
     let artifact = case.serve("1")?;
     let wrong = Artifact { digest: digest_of(b"another file"), ..artifact.clone() };
     case.apply(&case.spec(&wrong)).await?;
-    let parts = ["correct the digest", &wrong.digest, &artifact.digest, &case.path("1")];
+    let parts = ["correct spec.source.http.digest", &wrong.digest, &artifact.digest, &case.path("1")];
     case.shows("DigestMismatch", &parts).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
@@ -61,7 +61,7 @@ async fn page_instead_of_the_file(mut case: Case<'_>) -> Result<()> {
     case.apply(&case.spec(&artifact)).await?;
     case.shows(
         "DigestMismatch",
-        &["an HTML page (a login page?)", "check the URL", "kubectl annotate", "reconcile-at="],
+        &["an HTML page (a login page?)", "check spec.source.http.url", "kubectl annotate", "reconcile-at="],
     )
     .await?;
     case.posted(0).await?;
@@ -133,7 +133,7 @@ async fn zip_without_manifest(case: Case<'_>) -> Result<()> {
 async fn zipped_folder(case: Case<'_>) -> Result<()> {
     let manifest = "[processes.web]\ncommand = \"serve\"\n";
     let bytes = zip(&[("shop/Dockerfile", "FROM scratch\n"), ("shop/bentocloud.toml", manifest)])?;
-    rejected(case, bytes, &["zip the folder's contents, not the folder", "`shop/`"]).await
+    rejected(case, bytes, &["both are in its folder `shop`: zip that folder's contents, not what is around it"]).await
 }
 
 async fn manifest_without_processes(case: Case<'_>) -> Result<()> {
@@ -247,7 +247,10 @@ async fn secret_with_a_wrong_password(mut case: Case<'_>) -> Result<()> {
     let mut spec = case.spec(&artifact);
     spec["source"]["http"]["secretRef"] = json!({"name": "password-ci"});
     case.apply(&spec).await?;
-    case.shows("ArtifactUnavailable", &["401", "check the credentials in spec.source.http.secretRef"]).await?;
+    let command =
+        format!("kubectl annotate kspace {} --namespace {} --overwrite", case.name, case.bed.namespace.name());
+    let parts = ["401", "the credentials in Secret password-ci, which spec.source.http.secretRef names", &command];
+    case.shows("ArtifactUnavailable", &parts).await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     opened(&case)?;
@@ -257,7 +260,11 @@ async fn secret_with_a_wrong_password(mut case: Case<'_>) -> Result<()> {
 async fn no_secret_for_a_closed_host(mut case: Case<'_>) -> Result<()> {
     let artifact = closed(&mut case)?;
     case.apply(&case.spec(&artifact)).await?;
-    case.shows("ArtifactUnavailable", &["401", "name a Secret in spec.source.http.secretRef"]).await?;
+    case.shows(
+        "ArtifactUnavailable",
+        &["401", "kubectl create secret generic NAME", "name it in spec.source.http.secretRef"],
+    )
+    .await?;
     case.posted(0).await?;
     case.others_go_on().await?;
     opened(&case)?;

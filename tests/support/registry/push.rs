@@ -5,9 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use reqwest::header::{CONTENT_TYPE, LOCATION};
+use serde_json::{Value, json};
+
 use super::Registry;
+use crate::support::artifacts::digest_of;
 use crate::support::parts::part;
 use crate::support::{Context, Failure, Result};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 impl Registry {
     /// `oras push REFERENCE FOLDER`: a layer of the type tar+gzip that has the folder's files below the folder's name.
@@ -36,6 +43,56 @@ impl Registry {
         let pushed =
             self.crane(&["append", "--oci-empty-base", "-f", &layer, "-t", &self.reference(reference)]).await?;
         digest_in(&pushed)
+    }
+
+    /// What `docker buildx build --push` makes of an image with this layer: an index of the image and of a statement where it
+    /// comes from, in a manifest of its own. For a registry that everybody may write.
+    pub(crate) async fn push_built(&self, layer: &Path, reference: &str) -> Result<String> {
+        let image = self.push_image(layer, reference).await?;
+        let (repository, tag) = reference.split_once(':').unwrap_or((reference, "latest"));
+        let unknown = json!({"architecture": "unknown", "os": "unknown"});
+        let config = json!({"architecture": "unknown", "os": "unknown", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": []}});
+        let provenance = "https://slsa.dev/provenance/v0.2";
+        let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "predicateType": provenance,
+            "subject": [{"name": "shop", "digest": {"sha256": image.trim_start_matches("sha256:")}}], "predicate": {}});
+        let config = self.put_blob(repository, "application/vnd.oci.image.config.v1+json", &config).await?;
+        let mut statement = self.put_blob(repository, "application/vnd.in-toto+json", &statement).await?;
+        statement["annotations"] = json!({"in-toto.io/predicate-type": provenance});
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [statement]});
+        let mut attestation = self.put_manifest(repository, None, &manifest).await?;
+        attestation["platform"] = unknown;
+        attestation["annotations"] =
+            json!({"vnd.docker.reference.digest": image, "vnd.docker.reference.type": "attestation-manifest"});
+        let size = self.manifest(&format!("{repository}@{image}")).await?.content.to_string().len();
+        let image = json!({"mediaType": MANIFEST, "digest": image, "size": size,
+            "platform": {"architecture": "amd64", "os": "linux"}});
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image, attestation]});
+        let index = self.put_manifest(repository, Some(tag), &index).await?;
+        Ok(index["digest"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Stores a blob, as the distribution specification has it; its descriptor.
+    async fn put_blob(&self, repository: &str, media_type: &str, content: &Value) -> Result<Value> {
+        let begun = self.http.post(self.url(&format!("/v2/{repository}/blobs/uploads/"))).send().await?;
+        let begun = begun.error_for_status().context("beginning to upload a blob")?;
+        let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
+        let descriptor = descriptor(media_type, content);
+        let digest = descriptor["digest"].as_str().unwrap_or_default();
+        let put = self.http.put(location).query(&[("digest", digest)]).body(content.to_string());
+        put.send().await?.error_for_status().context("uploading a blob")?;
+        Ok(descriptor)
+    }
+
+    /// Stores a manifest or an index, under a tag or under its digest; its descriptor.
+    async fn put_manifest(&self, repository: &str, tag: Option<&str>, content: &Value) -> Result<Value> {
+        let media_type = content["mediaType"].as_str().unwrap_or_default();
+        let descriptor = descriptor(media_type, content);
+        let reference = tag.or(descriptor["digest"].as_str()).unwrap_or_default();
+        let put = self.http.put(self.url(&format!("/v2/{repository}/manifests/{reference}")));
+        let put = put.header(CONTENT_TYPE, media_type).body(content.to_string());
+        put.send().await?.error_for_status().context("storing a manifest")?;
+        Ok(descriptor)
     }
 
     /// Any command of crane, such as `["index", "append", …]`; its output. References have [`Registry::host`] in them.
@@ -67,6 +124,11 @@ impl Registry {
         }
         Ok(command)
     }
+}
+
+fn descriptor(media_type: &str, content: &Value) -> Value {
+    let text = content.to_string();
+    json!({"mediaType": media_type, "digest": digest_of(text.as_bytes()), "size": text.len()})
 }
 
 async fn run(mut command: Command) -> Result<String> {
