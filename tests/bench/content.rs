@@ -5,6 +5,8 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -49,6 +51,16 @@ impl Large {
         }
         writer.finish()?.flush()?;
         Ok(large)
+    }
+
+    /// A tar.gz of it, made now.
+    pub(crate) fn tar_gz(&self) -> Result<PathBuf> {
+        let path = self.folder.join("app.tar.gz");
+        // Its content gets no smaller anyhow.
+        let mut writer = tar::Builder::new(GzEncoder::new(create(&path)?, Compression::fast()));
+        writer.append_dir_all("", self.files()).context("packing the large application")?;
+        writer.into_inner()?.finish()?.flush()?;
+        Ok(path)
     }
 
     /// The folder with its files.

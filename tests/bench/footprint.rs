@@ -26,26 +26,32 @@ pub(crate) async fn measure(stage: &Stage, large: &Large, report: &mut Report) -
     let size = large.zip().metadata()?.len();
     report.section(&format!("Memory while {} MiB are deployed, at its highest over that before", size >> 20));
     let namespace = stage.namespace("footprint").await?;
-    let spaces = stage.spaces(&namespace, 3, &json!({})).await?;
-    let [small_space, large_space, official_space] = &spaces[..] else {
+    let spaces = stage.spaces(&namespace, 4, &json!({})).await?;
+    let [small_space, zip_space, tar_gz_space, official_space] = &spaces[..] else {
         return Err(Failure::new("not all Spaces were made"));
     };
     let mut operator = stage.operator(&namespace, &[]).await?;
-    // So that what the first deploy of a process takes for good is not in the figure.
+    // So that what the first deploy of a process takes for good is not in the figures.
     namespace.apply("small", &spec(small_space, &stage.artifact)).await?;
     namespace.wait_for_reason("small", "Succeeded").await?;
-    let before = Memory::begin(operator.process())?;
-    let artifact =
-        Artifact { url: serve(&large.zip())?, digest: digest_of(&large.zip())?, size: usize::try_from(size)? };
-    let began = Instant::now();
-    namespace.apply("large", &spec(large_space, &artifact)).await?;
-    let deployed = |space: &_| ready_reason(space) == Some("Succeeded");
-    namespace.wait_longer_for("large", "Succeeded", WAIT_LIMIT * 5, deployed).await?;
-    let took = began.elapsed().as_secs_f64();
-    let after = Memory::of(operator.process())?;
-    report.row("the operator before", format!("{} MiB", short(before.resident)));
-    report.aim("the operator: downloads, inspects, uploads", (after.highest - before.resident, AIM), " MiB");
-    report.row("the same, from apply to Succeeded", format!("{} s", short(took)));
+    let idle = Memory::begin(operator.process())?.resident;
+    report.row("the operator before", format!("{} MiB", short(idle)));
+    let deploys = [
+        ("zip", zip_space, large.zip(), "the operator: downloads, inspects, uploads"),
+        ("tar-gz", tar_gz_space, large.tar_gz()?, "the operator, from a tar.gz: packs a ZIP besides"),
+    ];
+    for (name, space, file, what) in deploys {
+        let size = usize::try_from(file.metadata()?.len())?;
+        let artifact = Artifact { url: serve(&file)?, digest: digest_of(&file)?, size };
+        Memory::begin(operator.process())?;
+        let began = Instant::now();
+        namespace.apply(name, &spec(space, &artifact)).await?;
+        let deployed = |space: &_| ready_reason(space) == Some("Succeeded");
+        namespace.wait_longer_for(name, "Succeeded", WAIT_LIMIT * 5, deployed).await?;
+        let took = began.elapsed().as_secs_f64();
+        report.aim(what, (Memory::of(operator.process())?.highest - idle, AIM), " MiB");
+        report.row("the same, from apply to Succeeded", format!("{} s", short(took)));
+    }
 
     let official = Official::prepare().await?;
     let (account, token) = (stage.simulator.base_url(), token(&namespace));
@@ -67,14 +73,14 @@ pub(crate) async fn measure(stage: &Stage, large: &Large, report: &mut Report) -
 fn serve(file: &Path) -> Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("starting a file server")?;
     let address: SocketAddr = listener.local_addr()?;
-    let file = PathBuf::from(file);
+    let (file, name) = (PathBuf::from(file), file.file_name().unwrap_or_default().display().to_string());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // Whoever asked sees that it broke off.
             let _ = send(stream, &file);
         }
     });
-    Ok(format!("http://{address}/app.zip"))
+    Ok(format!("http://{address}/{name}"))
 }
 
 fn send(mut stream: TcpStream, path: &Path) -> Result<()> {

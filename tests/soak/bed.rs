@@ -7,15 +7,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::faults::Random;
-use crate::support::Result;
-use crate::support::artifacts::Artifacts;
+use crate::support::artifacts::{Artifacts, application, digest_of, tar_gz};
 use crate::support::control_plane::ControlPlane;
-use crate::support::namespace::{Namespace, deploys};
+use crate::support::flux_source::{FluxSource, install_crds};
+use crate::support::namespace::{Namespace, SECRET};
 use crate::support::operator::{Operator, OperatorOptions};
+use crate::support::registry::Registry;
 use crate::support::rights::operator_account;
+use crate::support::run_folder::new_folder;
 use crate::support::simulator::Simulator;
 use crate::support::trace::Property;
 use crate::support::wire::Wire;
+use crate::support::{Context, Result};
 
 /// What every token begins with, to be looked for where none may be.
 pub(crate) const CANARY: &str = "canary-soak";
@@ -29,6 +32,20 @@ pub(crate) const SETTLE: u64 = 8;
 /// `spec.timeout`, in seconds.
 pub(crate) const TIMEOUT: u64 = 20;
 
+/// One edit in so many is of a resource whose artifact comes from a registry or from Flux: there are few of them.
+const EDITS_OF_ORIGINS: usize = 8;
+
+/// Where what a resource runs is published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Each version behind a URL of its own.
+    Http,
+    /// Each as the same tag.
+    Tag,
+    /// Each as the newest artifact of the same source, to be packed.
+    Flux,
+}
+
 /// A KonigleSpace, and what it was last told to run.
 pub(crate) struct Resource {
     pub(crate) name: String,
@@ -37,6 +54,9 @@ pub(crate) struct Resource {
     pub(crate) shared: bool,
     /// `sha256:…`; no two edits have the same one.
     pub(crate) digest: String,
+    /// The digest of the ZIP that is sent of it; none where the operator makes it.
+    pub(crate) sent: Option<String>,
+    origin: Origin,
     edits: usize,
 }
 
@@ -51,6 +71,8 @@ pub(crate) struct Bed {
     /// Before the API server.
     pub(crate) kubernetes: Wire,
     artifacts: Artifacts,
+    registry: Registry,
+    source: FluxSource,
     token: usize,
 }
 
@@ -61,13 +83,21 @@ impl Bed {
         let namespace = Namespace::create(control_plane, "soak").await?;
         namespace.tolerate(Property::AllIsSearched, "a process that stands still when it is killed gives no metrics");
         let simulator = Simulator::start(JOB_SECONDS).await?;
-        let artifacts = Artifacts::start().await?;
+        let (artifacts, registry) = (Artifacts::start().await?, Registry::start().await?);
+        install_crds(&control_plane.kubectl()).await?;
+        let source = FluxSource::create(&namespace, "GitRepository", "shop").await?;
         let resources: Vec<Resource> = (0..RESOURCES)
             .map(|number| Resource {
                 name: format!("shop-{number:03}"),
                 space: format!("7401962442809{number:06}"),
                 shared: number < SHARED,
                 digest: String::new(),
+                sent: None,
+                origin: match RESOURCES - number {
+                    1 => Origin::Tag,
+                    2 => Origin::Flux,
+                    _ => Origin::Http,
+                },
                 edits: 0,
             })
             .collect();
@@ -91,9 +121,13 @@ impl Bed {
             // Tells of each pass.
             .flag("--log-level=info,konigle_operator=debug");
         let operator = Operator::start(options).await?;
-        let mut bed = Self { namespace, simulator, operator, resources, konigle, kubernetes, artifacts, token: 0 };
-        let specs: Vec<(String, Value)> =
-            (0..RESOURCES).map(|number| bed.next_version(number)).collect::<Result<_>>()?;
+        let token = 0;
+        let mut bed =
+            Self { namespace, simulator, operator, resources, konigle, kubernetes, artifacts, registry, source, token };
+        let mut specs: Vec<(String, Value)> = Vec::new();
+        for number in 0..RESOURCES {
+            specs.push(bed.next_version(number).await?);
+        }
         let apply = |(name, spec): &(String, Value)| {
             let (namespace, name, spec) = (bed.namespace.clone(), name.clone(), spec.clone());
             async move { namespace.apply(&name, &spec).await.map(drop) }
@@ -104,7 +138,11 @@ impl Bed {
 
     /// Gives one resource a new version.
     pub(crate) async fn edit(&mut self, random: &mut Random) -> Result<()> {
-        let (name, spec) = self.next_version(random.below(RESOURCES))?;
+        let number = match random.below(EDITS_OF_ORIGINS) {
+            0 => RESOURCES - 1 - random.below(2),
+            _ => random.below(RESOURCES),
+        };
+        let (name, spec) = self.next_version(number).await?;
         self.namespace.apply(&name, &spec).await.map(drop)
     }
 
@@ -127,17 +165,37 @@ impl Bed {
         self.namespace.write_token(&token(self.token)).await
     }
 
-    fn next_version(&mut self, number: usize) -> Result<(String, Value)> {
+    async fn next_version(&mut self, number: usize) -> Result<(String, Value)> {
         let resource = &mut self.resources[number];
         resource.edits += 1;
-        let artifact = self.artifacts.serve_application(&format!("{}-{}", resource.name, resource.edits))?;
-        resource.digest.clone_from(&artifact.digest);
-        let mut spec = deploys(&resource.space, &artifact.url, &artifact.digest);
-        spec["interval"] = json!("30s");
-        spec["timeout"] = json!(format!("{TIMEOUT}s"));
-        spec["retry"] = json!({"limit": 10});
+        let version = format!("{}-{}", resource.name, resource.edits);
+        let source = match resource.origin {
+            Origin::Http => {
+                let artifact = self.artifacts.serve_application(&version)?;
+                resource.digest.clone_from(&artifact.digest);
+                resource.sent = Some(artifact.digest.clone());
+                json!({"http": {"url": artifact.url, "digest": artifact.digest}})
+            }
+            Origin::Tag => {
+                let (file, zip) = (new_folder("pushed")?.join("shop.zip"), application(&version)?);
+                resource.sent = Some(digest_of(&zip));
+                std::fs::write(&file, zip).context("writing what is pushed")?;
+                resource.digest = self.registry.push_zip(&file, "shop:live").await?;
+                json!({"oci": {"repository": self.registry.reference("shop"), "tag": "live"}})
+            }
+            Origin::Flux => {
+                let manifest = "[processes.web]\ncommand = \"serve\"\n";
+                let archive =
+                    tar_gz(&[("Dockerfile", "FROM scratch\n"), ("bentocloud.toml", manifest), ("version", &version)])?;
+                resource.digest = self.source.store(&self.artifacts, archive, &version).await?.digest;
+                json!({"sourceRef": self.source.reference()})
+            }
+        };
         // A history that still fills would look like a leak: the watch keeps each resource whole.
-        spec["historyLimit"] = json!(2);
+        let spec = json!({
+            "space": {"id": resource.space}, "credentials": {"secretRef": {"name": SECRET}}, "source": source,
+            "interval": "30s", "timeout": format!("{TIMEOUT}s"), "retry": {"limit": 10}, "historyLimit": 2,
+        });
         Ok((resource.name.clone(), spec))
     }
 }

@@ -167,12 +167,14 @@ fn duplicates(bed: &Bed, deploys: &[&Value]) -> Vec<String> {
         .collect()
 }
 
-/// Spaces that run something else than their resource says.
+/// Spaces that run something else than their resource says. Of what the operator packs the trace compares what it tells with
+/// what was sent.
 async fn other_content(bed: &Bed) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for resource in bed.resources.iter().filter(|resource| !resource.shared) {
+        let Some(sent) = &resource.sent else { continue };
         let running = bed.simulator.space(&resource.space).await?["running"].clone();
-        let digest = resource.digest.trim_start_matches("sha256:");
+        let digest = sent.trim_start_matches("sha256:");
         if !running.to_string().contains(digest) {
             wrong.push(format!("{} runs {running}, not {digest}", resource.name));
         }

@@ -1,7 +1,8 @@
 //! `make soak MINUTES=30`: 200 resources under a fault a second, and what must hold of them.
 //!
 //! A real API server, the simulator and one operator as processes, with a proxy for bytes before Konigle and one before
-//! the API server. Each second one resource gets a new version, and one fault happens, which a seed chooses. In the first
+//! the API server. Each second one resource gets a new version, and one fault happens, which a seed chooses. The versions are
+//! ZIPs behind URLs, but of one resource a tag of the real registry moves, and of another the source of Flux. In the first
 //! half the operator is killed and restarted too; in the second it lives, for the memory of one process is measured.
 //!
 //! What must hold: there was a fault a second; no digest is deployed twice to a Space that no person touches (a failed job
