@@ -94,11 +94,14 @@ impl Reader<'_> {
     async fn lose_an_answer(&self) -> Result<()> {
         self.stage.simulator.fault(&json!({"operation": "deploy", "action": "drop"})).await?;
         let mut wish = self.deploys("1.5.0")?;
-        // For as long as a job may run, evidence is awaited.
-        wish["timeout"] = json!("1s");
         wish["unknownOutcomePolicy"] = json!("Hold");
-        self.apply(SHOP, &wish).await?;
-        self.stage.namespace.wait_for_reason(SHOP, "OutcomeUnknown").await.map(drop)
+        let mut impatient = wish.clone();
+        // For as long as a job may run, evidence is awaited.
+        impatient["timeout"] = json!("1s");
+        self.apply(SHOP, &impatient).await?;
+        self.stage.namespace.wait_for_reason(SHOP, "OutcomeUnknown").await?;
+        // What is released next may take its time.
+        self.apply(SHOP, &wish).await
     }
 
     async fn drift(&self) -> Result<()> {
