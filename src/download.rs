@@ -97,9 +97,11 @@ fn address(context: &Context, namespace: &str, flux: &FluxOrigin, artifact: &Art
 }
 
 /// Whether Flux keeps what is behind this URL for a source of this namespace: its paths are `/<kind>/<namespace>/…`.
-/// A tenant may be able to write the status of a source of its own, and must not get another's by that.
+/// A tenant may be able to write the status of a source of its own, and must not get another's by that: not by a path that a
+/// file server reads as another one either (`..%2f`, `//`).
 fn is_of_namespace(url: &Url, namespace: &str) -> bool {
-    url.path_segments().is_some_and(|mut segments| segments.nth(1) == Some(namespace))
+    let is_plain = |segment: &str| !segment.is_empty() && !segment.contains(['%', '\\']);
+    url.path_segments().is_some_and(|mut segments| segments.clone().all(is_plain) && segments.nth(1) == Some(namespace))
 }
 
 #[cfg(test)]
@@ -113,7 +115,10 @@ mod tests {
             ("/gitrepository/other/app/1f2e.tar.gz", false),
             ("/gitrepository/shop/../other/app/1f2e.tar.gz", false),
             ("/gitrepository/%73hop/app/1f2e.tar.gz", false),
-            ("//shop/app", true),
+            ("/gitrepository/shop/..%2f..%2fgitrepository/other/app/1f2e.tar.gz", false),
+            ("/gitrepository/shop/..\\..\\gitrepository/other/app/1f2e.tar.gz", false),
+            ("/gitrepository/shop//app/1f2e.tar.gz", false),
+            ("//shop/app", false),
             ("/shop/app", false),
             ("/", false),
         ] {

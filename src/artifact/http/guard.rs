@@ -79,6 +79,10 @@ impl Guard {
         // Credentials come from the source's Secret only. Both fail only for URLs that `check` refuses anyway.
         let _ = next.set_username("");
         let _ = next.set_password(None);
+        // Whose artifact it is was judged by the address that the source's status gives, and by no other.
+        if self.names_flux(&next) {
+            return Some(Err(refused(&next, &format!("a redirect of {} must not lead to Flux", location(url)))));
+        }
         Some(self.check(&next).map(|_| next))
     }
 
@@ -187,6 +191,10 @@ mod tests {
         }
     }
 
+    fn redirect_to(target: &str) -> Response {
+        axum::http::Response::builder().status(302).header("location", target).body("").unwrap().into()
+    }
+
     #[test]
     fn a_redirect_leads_only_where_one_may_ask() {
         let guard = Guard::new(SourceField::Http, &Limits::default());
@@ -201,8 +209,17 @@ mod tests {
             ("file:///etc/passwd", None),
             ("https://", None),
         ] {
-            let answer = axum::http::Response::builder().status(302).header("location", target).body("").unwrap();
-            let next = guard.next_url(&answer.into(), &url).unwrap();
+            let next = guard.next_url(&redirect_to(target), &url).unwrap();
+            assert_eq!(next.as_ref().ok().map(Url::as_str), expected, "{target}: {next:?}");
+        }
+        let limits = Limits { flux_hosts: vec!["source.flux".to_owned()], allow_insecure: true, ..Limits::default() };
+        let guard = Guard::new(SourceField::SourceRef, &limits);
+        for (target, expected) in [
+            ("http://source.flux/gitrepository/other/app/1f2e.tar.gz", None),
+            ("https://SOURCE.flux.:8443/gitrepository/other/app/1f2e.tar.gz", None),
+            ("https://cdn.example.com/1f2e.tar.gz", Some("https://cdn.example.com/1f2e.tar.gz")),
+        ] {
+            let next = guard.next_url(&redirect_to(target), &url).unwrap();
             assert_eq!(next.as_ref().ok().map(Url::as_str), expected, "{target}: {next:?}");
         }
         let plain = axum::http::Response::builder().status(300).header("location", "b.zip").body("").unwrap();
