@@ -2,9 +2,10 @@
 //!
 //! Pure. Own structs of the few fields that count, for the crate with all of them brings a dozen others along.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::Layer;
 use crate::artifact::{Digest, FetchError};
@@ -12,21 +13,19 @@ use crate::text::cut;
 
 /// So many are listed in a message.
 const MOST_LISTED: usize = 10;
-/// What docker's builder marks the statements with that it puts beside an image.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+/// So many layers or manifests are kept of one document: a registry's few megabytes must not become many here. Images have at
+/// most 127 layers.
+const MOST_KEPT: usize = 1000;
 /// What stands where an artifact has no content.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// Annotations of `oras push DIR`: the layer is to be unpacked, and its files are below this folder.
-const ORAS_UNPACK: &str = "io.deis.oras.content.unpack";
-const TITLE: &str = "org.opencontainers.image.title";
 /// The last words of media types that are an archive that can be deployed.
 const ARCHIVES: [&str; 6] = ["tar", "gzip", "zip", "tgz", "x-zip-compressed", "octet-stream"];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
+    layers: Option<Descriptors>,
+    manifests: Option<Descriptors>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,8 +36,28 @@ struct Descriptor {
     digest: String,
     size: u64,
     #[serde(default, deserialize_with = "or_default")]
-    annotations: BTreeMap<String, String>,
+    annotations: Annotations,
     platform: Option<Platform>,
+}
+
+/// The first [`MOST_KEPT`] of a list.
+#[derive(Debug)]
+struct Descriptors {
+    kept: Vec<Descriptor>,
+    are_more: bool,
+}
+
+/// Those that count.
+#[derive(Debug, Default, Deserialize)]
+struct Annotations {
+    /// What docker's builder marks the statements with that it puts beside an image.
+    #[serde(rename = "vnd.docker.reference.type")]
+    reference_type: Option<IgnoredAny>,
+    /// `true` by `oras push DIR`: the layer is to be unpacked, and its files are below the folder that `title` names.
+    #[serde(rename = "io.deis.oras.content.unpack")]
+    unpack: Option<String>,
+    #[serde(rename = "org.opencontainers.image.title")]
+    title: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,8 +67,39 @@ struct Platform {
     variant: Option<String>,
 }
 
+impl<'de> Deserialize<'de> for Descriptors {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct First;
+
+        impl<'de> Visitor<'de> for First {
+            type Value = Descriptors;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of descriptors")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Descriptors, A::Error> {
+                let mut kept = Vec::new();
+                while kept.len() < MOST_KEPT {
+                    let Some(descriptor) = list.next_element()? else {
+                        return Ok(Descriptors { kept, are_more: false });
+                    };
+                    kept.push(descriptor);
+                }
+                let mut are_more = false;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    are_more = true;
+                }
+                Ok(Descriptors { kept, are_more })
+            }
+        }
+
+        from.deserialize_seq(First)
+    }
+}
+
 /// `null` is what some encoders write for nothing.
-fn or_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
@@ -67,8 +117,11 @@ pub(super) fn read(bytes: &[u8], layer_media_type: Option<&str>) -> Result<Conte
     let document: Document = serde_json::from_slice(bytes)
         .map_err(|_| rejected("the registry's manifest is no OCI manifest: push the artifact again".to_owned()))?;
     match (document.layers, document.manifests) {
-        (None, Some(manifests)) => only_manifest(&manifests).map(Content::Manifest),
-        (Some(layers), None) => choose(&layers, layer_media_type).and_then(|chosen| {
+        (Some(list), None) | (None, Some(list)) if list.are_more => Err(rejected(format!(
+            "its manifest lists more than {MOST_KEPT} layers or manifests: push an artifact with one layer, such as by `oras push` of the folder"
+        ))),
+        (None, Some(manifests)) => only_manifest(&manifests.kept).map(Content::Manifest),
+        (Some(layers), None) => choose(&layers.kept, layer_media_type).and_then(|chosen| {
             Ok(Content::Layer(Layer {
                 digest: digest(&chosen.digest)?,
                 size: chosen.size,
@@ -89,7 +142,7 @@ pub(super) fn read(bytes: &[u8], layer_media_type: Option<&str>) -> Result<Conte
 /// The one manifest of an index, besides statements about it.
 fn only_manifest(manifests: &[Descriptor]) -> Result<Digest, FetchError> {
     let real: Vec<&Descriptor> =
-        manifests.iter().filter(|manifest| !manifest.annotations.contains_key(REFERENCE_TYPE)).collect();
+        manifests.iter().filter(|manifest| manifest.annotations.reference_type.is_none()).collect();
     match real[..] {
         [one] => digest(&one.digest),
         [] => Err(rejected("its index names no manifest: push it again".to_owned())),
@@ -186,11 +239,11 @@ fn is_archive(media_type: &str) -> bool {
 }
 
 /// The folder that `oras push DIR` puts before all names.
-fn folder(annotations: &BTreeMap<String, String>) -> Result<Option<String>, FetchError> {
-    if annotations.get(ORAS_UNPACK).is_none_or(|unpack| unpack != "true") {
+fn folder(annotations: &Annotations) -> Result<Option<String>, FetchError> {
+    let Annotations { unpack: Some(unpack), title: Some(title), .. } = annotations else { return Ok(None) };
+    if unpack != "true" {
         return Ok(None);
     }
-    let Some(title) = annotations.get(TITLE) else { return Ok(None) };
     let folder = title.strip_prefix("./").unwrap_or(title).trim_end_matches('/');
     if folder.is_empty() || folder == "." {
         return Ok(None);
@@ -268,6 +321,19 @@ mod tests {
             Err(FetchError::Rejected { reason }) => reason,
             other => panic!("{manifest}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn no_more_layers_or_manifests_are_kept_than_images_have() {
+        let many = |count| vec![layer("a", TAR_GZIP); count];
+        for list in ["layers", "manifests"] {
+            let expected = "its manifest lists more than 1000 layers or manifests: push an artifact with one layer";
+            let reason_of = |count| reason(&json!({list: many(count)}), None);
+            assert!(reason_of(MOST_KEPT + 1).starts_with(expected), "{}", reason_of(MOST_KEPT + 1));
+            assert!(reason_of(MOST_KEPT).contains("and 990 more"), "{}", reason_of(MOST_KEPT));
+        }
+        let half = format!(r#"{{"layers": [{}"#, layer("a", TAR_GZIP));
+        assert!(matches!(read(half.as_bytes(), None), Err(FetchError::Rejected { .. })));
     }
 
     #[test]
@@ -362,7 +428,7 @@ mod tests {
         let linux = |architecture: &str, variant: Value| json!({"os": "linux", "architecture": architecture, "variant": variant});
         let one = manifest("a", linux("amd64", Value::Null));
         let mut statement = manifest("s", json!({"os": "unknown", "architecture": "unknown"}));
-        statement["annotations"] = json!({REFERENCE_TYPE: "attestation-manifest"});
+        statement["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
         let index = json!({"manifests": [one.clone(), statement]});
         assert_eq!(read_json(&index, None).unwrap(), Content::Manifest(Digest::of(b"a")));
         let two = json!({"manifests": [one, manifest("b", linux("arm64", json!("v8")))]});
@@ -375,7 +441,8 @@ mod tests {
     fn the_folder_of_oras_is_the_root_of_its_files() {
         let with = |unpack: &str, title: &str| {
             let mut layer = layer("a", TAR_GZIP);
-            layer["annotations"] = json!({ORAS_UNPACK: unpack, TITLE: title});
+            layer["annotations"] =
+                json!({"io.deis.oras.content.unpack": unpack, "org.opencontainers.image.title": title});
             json!({"layers": [layer]})
         };
         for (unpack, title, expected) in [
@@ -397,7 +464,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_manifest_is_judged(name in any::<String>(), size in any::<u64>(), texts in prop::collection::vec(any::<String>(), 3)) {
-            let layer = json!({"mediaType": name, "digest": texts[0], "size": size, "annotations": {TITLE: texts[1], ORAS_UNPACK: "true"}});
+            let layer = json!({"mediaType": name, "digest": texts[0], "size": size, "annotations": {"org.opencontainers.image.title": texts[1], "io.deis.oras.content.unpack": "true"}});
             for manifest in [
                 json!({"layers": [layer.clone()], "annotations": {"org.opencontainers.image.revision": texts[2]}}),
                 json!({"layers": [layer.clone(), layer.clone()]}),
