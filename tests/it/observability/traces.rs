@@ -144,7 +144,9 @@ async fn each_pass_is_a_span_and_each_request_to_konigle_its_child() -> Result<(
     for pass in &passes {
         assert!(pass.parent.is_empty(), "{pass:?}");
         assert_eq!((of(pass, "namespace").as_str(), of(pass, "name").as_str()), (stage.namespace.name(), SHOP));
-        assert_eq!((of(pass, "generation").as_str(), of(pass, "result").as_str()), ("1", "success"), "{pass:?}");
+        assert_eq!(of(pass, "generation"), "1", "{pass:?}");
+        // One that began before the watch showed the write of the last one is told that it is out of date.
+        assert!(["success", "conflict"].contains(&of(pass, "result").as_str()), "{pass:?}");
     }
     let steps: Vec<String> = passes.iter().map(|pass| of(pass, "step")).collect();
     for step in ["Fetch", "Start", "Wait", "Rest", "Undisturbed"] {
@@ -152,8 +154,10 @@ async fn each_pass_is_a_span_and_each_request_to_konigle_its_child() -> Result<(
     }
     let sent = passes.iter().find(|pass| of(pass, "step") == "Start").expect("one was sent");
     assert_eq!((of(sent, "attempt").as_str(), of(sent, "job")), ("1", job.clone()));
-    let rested = passes.iter().find(|pass| of(pass, "step") == "Rest").expect("it ended");
+    let rested = passes.iter().find(|pass| of(pass, "step") == "Rest" && of(pass, "result") == "success");
+    let rested = rested.expect("it ended, and that was written");
     assert_eq!((of(rested, "reason").as_str(), of(rested, "job")), ("Succeeded", job));
+    assert_eq!(of(sent, "result"), "success", "{sent:?}");
 
     let requests: Vec<&Span> = spans.iter().filter(|span| span.name.starts_with("konigle ")).collect();
     assert!(requests.iter().all(|request| passes.iter().any(|pass| pass.id == request.parent)), "{requests:?}");
