@@ -47,6 +47,7 @@ pub mod lookup;
 pub mod memory;
 pub mod metrics;
 pub mod redact;
+pub mod retry_after;
 pub mod sources;
 pub mod telemetry;
 pub mod turns;

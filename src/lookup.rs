@@ -15,11 +15,17 @@ use crate::artifact::{Digest, FetchError};
 use crate::commands::Named;
 use crate::context::Context;
 use crate::credentials::{CredentialsError, credentials_for};
-use crate::memory::uid;
+use crate::memory::{Again, LookupFailure, uid};
 use crate::observation::Problem;
 use crate::origin::{OciOrigin, Origin};
 use crate::reason::Reason;
 use crate::telemetry;
+
+/// The longest pause after looks that failed by what may pass at any moment.
+const SOON: Duration = Duration::from_mins(1);
+/// The longest one while credentials are refused: a registry may lock an account that offers wrong ones again and again. The
+/// pass after it comes within [`TRIED_WITHIN`](crate::plan::TRIED_WITHIN).
+const SELDOM: Duration = Duration::from_mins(4);
 
 /// Starts a look at a tag, unless one runs already or the next is not due; a person's request is worth one. Where it tells
 /// something new, or a pass cannot go on without it, its end wakes the resource. `before` is what the tag named last, if that is
@@ -43,18 +49,20 @@ pub fn begin(
         // A panic must not leave the look as running for ever.
         let of = Named { namespace: &namespace, name: &name };
         let result = AssertUnwindSafe(look(&context, of, (oci, &tag, before))).catch_unwind().await;
-        let bug = || Problem {
-            reason: Reason::ArtifactUnavailable,
-            message: format!(
-                "the look at tag {tag} ended by a bug in the operator: report it with the operator's log; it is looked up again by itself"
-            ),
+        let bug = || {
+            soon(Problem {
+                reason: Reason::ArtifactUnavailable,
+                message: format!(
+                    "the look at tag {tag} ended by a bug in the operator: report it with the operator's log; it is looked up again by itself"
+                ),
+            })
         };
         let result = result.unwrap_or_else(|_| Err(bug()));
         let ended = context.memory.end_lookup(&uid, &key, result.clone());
         match result {
             _ if !ended.is_news => {}
             Ok(digest) => info!(tag, %digest, "the tag was looked up"),
-            Err(problem) => warn!(tag, error = problem.message, "the tag cannot be looked up"),
+            Err(failure) => warn!(tag, error = failure.problem.message, "the tag cannot be looked up"),
         }
         if ended.is_news || ended.is_awaited {
             context.wake(&uid, ObjectRef::new(&name).within(&namespace));
@@ -67,20 +75,32 @@ async fn look(
     context: &Context,
     of: Named<'_>,
     (oci, tag, before): (OciOrigin, &str, Option<Digest>),
-) -> Result<Digest, Problem> {
-    let unavailable = |message: String| Problem { reason: Reason::ArtifactUnavailable, message };
+) -> Result<Digest, LookupFailure> {
+    let unavailable = |message: String| soon(Problem { reason: Reason::ArtifactUnavailable, message });
     let turn = context.lookups.take(of.namespace).await;
     let _turn = turn.map_err(|_| unavailable("the operator shuts down".to_owned()))?;
     let (repository, origin) = (oci.repository.clone(), Origin::Oci(oci));
     let credentials = match credentials_for(&context.api, of.namespace, &origin).await {
         Ok(credentials) => credentials,
-        Err(CredentialsError::Problem(problem)) => return Err(problem),
+        Err(CredentialsError::Problem(problem)) => return Err(soon(problem)),
         Err(CredentialsError::Unavailable(message)) => {
             return Err(unavailable(message));
         }
     };
     let looked = context.artifacts.resolve(&repository, tag, &credentials).await;
-    looked.map_err(|error| problem(&error, of, &origin, before))
+    looked.map_err(|error| LookupFailure { again: again(&error), problem: problem(&error, of, &origin, before) })
+}
+
+fn soon(problem: Problem) -> LookupFailure {
+    LookupFailure { problem, again: Again::Within(SOON) }
+}
+
+fn again(error: &FetchError) -> Again {
+    match error {
+        FetchError::Limited { wait, .. } => Again::After(*wait),
+        FetchError::Denied { .. } => Again::Within(SELDOM),
+        _ => Again::Within(SOON),
+    }
 }
 
 /// What is said of a tag that could not be looked up; `before`: what it named when it could.
@@ -94,6 +114,9 @@ fn problem(error: &FetchError, of: Named<'_>, origin: &Origin, before: Option<Di
         FetchError::Denied { with_credentials, .. } => {
             let help = origin.denied_help(of, *with_credentials);
             (Reason::ArtifactUnavailable, format!("it is looked up again by itself; {help}"))
+        }
+        FetchError::Limited { .. } => {
+            (Reason::ArtifactUnavailable, "the tag is looked up again by itself, no sooner than the registry asks for".to_owned())
         }
         FetchError::NoTag { .. } => (
             Reason::ArtifactUnavailable,

@@ -22,6 +22,7 @@ use crate::konigle::{Account, Answer};
 use crate::observation::{Problem, Refusal};
 use crate::time::doubled;
 
+pub use lookup::{Again, LookupFailure};
 pub use lost::LostAttempt;
 
 /// How long the open attempt of a deleted resource is remembered: longer than any job may run.

@@ -8,7 +8,6 @@ mod claim;
 mod follow;
 mod looks;
 
-pub use advance::DOWNLOADED_WITHIN;
 pub use claim::claim;
 pub use looks::is_mended;
 
@@ -32,11 +31,8 @@ use looks::look_failed;
 const REJECTED_AFTER: Duration = Duration::from_secs(30);
 /// How long a resource that was just made waits for the uat resource that it names.
 const SOURCE_COMES_WITHIN: Duration = Duration::from_secs(30);
-/// How soon a tag is looked at again that could not be looked at.
-const NAMED_WITHIN: Duration = Duration::from_mins(5);
-/// How soon, at the latest, a tag of which nothing is known is looked up again after that failed: its longest pause is over,
-/// and the next pass comes.
-pub const LOOKED_UP_WITHIN: Duration = Duration::from_mins(2);
+/// How soon, at the latest, a look at a tag or a download that failed is tried again, unless the host asks for more.
+pub const TRIED_WITHIN: Duration = Duration::from_mins(5);
 /// How often a Stalled resource is looked at at the least, unless its interval is longer.
 const STALLED_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -135,7 +131,7 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
     let seconds = Duration::from_secs;
     let until_retry = retry_in(&judged.status, seen.now);
     match step {
-        Step::Rest(_) | Step::Suspend(_) if is_unnamed(seen) => desired.interval.min(NAMED_WITHIN),
+        Step::Rest(_) | Step::Suspend(_) if is_unnamed(seen) => desired.interval.min(TRIED_WITHIN),
         Step::Rest(_) | Step::Suspend(_) => desired.interval,
         // The end of the download wakes the resource; meanwhile people see how far it is.
         Step::Fetch => seen.download.as_ref().map_or(seconds(3), |download| progress_pace(download.running_for)),
@@ -146,7 +142,7 @@ pub fn look_again(step: &Step, desired: &Desired, seen: &Observation, judged: &J
             Reason::SpaceProvisioning | Reason::HeldByPromotion => seconds(15),
             Reason::AwaitingSource => source_may_come(seen).unwrap_or(desired.interval),
             Reason::ArtifactUnavailable | Reason::Progressing if is_unnamed(seen) => seconds(30),
-            Reason::ArtifactUnavailable => artifact_retry(seen).unwrap_or(seconds(10)),
+            Reason::ArtifactUnavailable => artifact_retry(seen).unwrap_or(seconds(10)).min(TRIED_WITHIN),
             _ => until_retry.unwrap_or(seconds(10)),
         },
         Step::Stall(problem) if problem.reason.is_about_credentials() => REJECTED_AFTER,

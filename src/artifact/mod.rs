@@ -284,6 +284,16 @@ pub enum FetchError {
         /// Whether it got any.
         with_credentials: bool,
     },
+    /// The host, or its token service, limits how often it is asked.
+    #[error("{location}: {reason}")]
+    Limited {
+        /// Host and path.
+        location: String,
+        /// What it answered.
+        reason: String,
+        /// How long it asks to be left alone: nothing where it does not say, at most [`LONGEST_RETRY_AFTER`].
+        wait: Duration,
+    },
     /// The registry has no such tag. What to do depends on whether it had one.
     #[error("{location}: {reason}")]
     NoTag {
@@ -349,11 +359,14 @@ pub enum FetchError {
     Stopped,
 }
 
+/// No host is left alone for longer by what it answers.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+
 impl FetchError {
     /// Its word in the metrics.
     fn word(&self) -> &'static str {
         match self {
-            Self::Unavailable { .. } | Self::Denied { .. } | Self::NoTag { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::Denied { .. } | Self::Limited { .. } | Self::NoTag { .. } => "unavailable",
             Self::DigestMismatch { .. } => "digest_mismatch",
             Self::Rejected { .. } => "rejected",
             Self::TooLarge { .. } => "too_large",
@@ -362,5 +375,11 @@ impl FetchError {
             // A stop drops a download; none comes to an end by it.
             Self::Disk { .. } | Self::DiskFull | Self::Stopped => "disk",
         }
+    }
+
+    /// How long the host asks to be left alone, if it does.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        if let Self::Limited { wait, .. } = self { Some(*wait) } else { None }
     }
 }

@@ -5,13 +5,13 @@
 use std::error::Error;
 use std::time::Duration;
 
-use jiff::fmt::rfc2822;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 use crate::address::AddressError;
 use crate::redact::Redactor;
+use crate::retry_after;
 
 /// How long to keep away after a 429 that does not say.
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -157,8 +157,7 @@ pub(super) fn detail(body: Option<&Value>) -> Detail {
     words.and_then(Value::as_str).filter(|words| !words.trim().is_empty()).map(str::to_owned)
 }
 
-/// How long to keep away: the longer of the body's `retry_after` and the header `Retry-After` (seconds, or a date, which
-/// is compared with the answer's own `Date`). From 1 s to [`LONGEST_RETRY_AFTER`]; [`DEFAULT_RETRY_AFTER`] if neither
+/// How long to keep away: the longer of the body's `retry_after` and the header `Retry-After`. From 1 s to [`LONGEST_RETRY_AFTER`]; [`DEFAULT_RETRY_AFTER`] if neither
 /// can be read.
 pub(super) fn retry_after(headers: &HeaderMap, body: Option<&Value>) -> Duration {
     let first = match body {
@@ -170,16 +169,8 @@ pub(super) fn retry_after(headers: &HeaderMap, body: Option<&Value>) -> Duration
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     });
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let date = |text| rfc2822::parse(text).ok().map(|date| date.timestamp());
-    let from_header = header(RETRY_AFTER).and_then(|text| match text.parse::<f64>() {
-        Ok(seconds) => Some(seconds),
-        Err(_) => date(text)?.duration_since(date(header(DATE)?)?).as_secs_f64().into(),
-    });
-    let longest = [from_body, from_header].into_iter().flatten().filter(|seconds| seconds.is_finite()).reduce(f64::max);
-    longest.map_or(DEFAULT_RETRY_AFTER, |seconds| {
-        Duration::from_secs_f64(seconds.clamp(1.0, LONGEST_RETRY_AFTER.as_secs_f64()))
-    })
+    let longest = from_body.and_then(retry_after::of_seconds).max(retry_after::of_headers(headers));
+    longest.map_or(DEFAULT_RETRY_AFTER, |wait| wait.clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER))
 }
 
 /// A server's words as the end of a sentence.
@@ -189,6 +180,7 @@ pub(super) fn says(detail: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::{DATE, RETRY_AFTER};
     use serde_json::json;
 
     use super::*;

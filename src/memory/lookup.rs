@@ -7,8 +7,6 @@ use crate::artifact::Digest;
 use crate::observation::Problem;
 use crate::time::doubled;
 
-/// The longest pause after looks at a tag that failed.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The shortest pause after one that told what it names: a look that takes longer than the interval leaves room for what it
 /// told to be acted on.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
@@ -23,11 +21,29 @@ pub(super) struct Lookup {
     began: Option<Instant>,
     /// When it ended.
     ended: Option<Instant>,
-    failure: Option<(Problem, u32)>,
+    failure: Option<(LookupFailure, u32)>,
     /// The last request of a person that a look was begun for.
     request: Option<String>,
     /// A pass could not go on without the look that runs.
     awaited: bool,
+}
+
+/// Why a tag could not be looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupFailure {
+    /// What people are told.
+    pub problem: Problem,
+    /// When it is worth while to look again.
+    pub again: Again,
+}
+
+/// When to look again after a look that failed; after one that did not it is the interval. A person's request comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Soon, and ever later up to this, for it may pass by itself; at the interval if that is shorter.
+    Within(Duration),
+    /// Not before this, nor before the interval: whoever is asked too often must not be asked more often than when all is well.
+    After(Duration),
 }
 
 /// What is known of a tag.
@@ -83,7 +99,7 @@ impl Memory {
 
     /// A look at a tag ended.
     #[must_use]
-    pub fn end_lookup(&self, uid: &str, key: &str, result: Result<Digest, Problem>) -> LookupEnd {
+    pub fn end_lookup(&self, uid: &str, key: &str, result: Result<Digest, LookupFailure>) -> LookupEnd {
         self.with(uid, |remembered| {
             let Some(lookup) = remembered.lookup.as_mut().filter(|lookup| lookup.key == key) else {
                 return LookupEnd { is_news: false, is_awaited: false };
@@ -92,9 +108,9 @@ impl Memory {
             let before = lookup.known();
             match result {
                 Ok(digest) => (lookup.named, lookup.failure) = (Some(digest), None),
-                Err(problem) => {
+                Err(failure) => {
                     let times = lookup.failure.as_ref().map_or(0, |(_, times)| *times);
-                    lookup.failure = Some((problem, times.saturating_add(1)));
+                    lookup.failure = Some((failure, times.saturating_add(1)));
                 }
             }
             LookupEnd { is_news: lookup.known() != before, is_awaited: std::mem::take(&mut lookup.awaited) }
@@ -123,7 +139,7 @@ impl Lookup {
     }
 
     fn known(&self) -> LookupMemory {
-        let problem = self.failure.as_ref().map(|(problem, _)| problem.clone());
+        let problem = self.failure.as_ref().map(|(failure, _)| failure.problem.clone());
         LookupMemory { named: self.named, problem, running: self.running }
     }
 
@@ -131,13 +147,14 @@ impl Lookup {
         let (Some(began), Some(ended)) = (self.began, self.ended) else { return true };
         // The passes are spread round the interval, the earliest a tenth before it.
         let regular = every.mul_f64(0.85);
-        let pause = match &self.failure {
-            None => return began.elapsed() >= regular && ended.elapsed() >= SHORTEST_PAUSE.min(regular),
-            // A Secret that is mended acts at its next use.
-            Some((problem, _)) if problem.reason.is_about_credentials() => Duration::from_secs(25),
-            Some((_, times)) => doubled(Duration::from_secs(5), *times, LONGEST_PAUSE),
+        let Some((failure, times)) = &self.failure else {
+            return began.elapsed() >= regular && ended.elapsed() >= SHORTEST_PAUSE.min(regular);
         };
-        ended.elapsed() >= pause.min(regular)
+        let pause = match failure.again {
+            Again::Within(longest) => doubled(Duration::from_secs(5), *times, longest).min(regular),
+            Again::After(wait) => wait.max(regular),
+        };
+        ended.elapsed() >= pause
     }
 }
 
@@ -172,7 +189,8 @@ mod tests {
         memory.await_lookup("uid", "shop:v1");
         assert!(begins(Duration::ZERO, None), "it is due");
         let away = Problem { reason: Reason::ArtifactUnavailable, message: "502".to_owned() };
-        assert_eq!(ended(Err(away.clone())), (true, false), "it is news");
+        let failure = LookupFailure { problem: away.clone(), again: Again::Within(DAY) };
+        assert_eq!(ended(Err(failure)), (true, false), "it is news");
         let known = memory.lookup("uid", "shop:v1").expect("it was looked at");
         assert_eq!(
             known,
@@ -181,5 +199,38 @@ mod tests {
         );
         assert!(memory.begin_lookup("uid", "shop:v2", DAY, None), "another tag");
         assert_eq!(memory.lookup("uid", "shop:v1"), None);
+    }
+
+    #[test]
+    fn what_failed_is_looked_at_again_as_its_kind_asks() {
+        let seconds = Duration::from_secs;
+        for (again, every, times, ago, expected) in [
+            (Again::Within(seconds(60)), 300, 1, 4, false),
+            (Again::Within(seconds(60)), 300, 1, 5, true),
+            (Again::Within(seconds(60)), 300, 9, 59, false),
+            (Again::Within(seconds(60)), 300, 9, 60, true),
+            (Again::Within(seconds(240)), 300, 9, 239, false),
+            (Again::Within(seconds(240)), 30, 9, 26, true),
+            (Again::After(seconds(0)), 300, 1, 254, false),
+            (Again::After(seconds(0)), 300, 1, 255, true),
+            (Again::After(seconds(3600)), 300, 1, 3599, false),
+            (Again::After(seconds(3600)), 300, 1, 3600, true),
+            (Again::After(seconds(17)), 300, 1, 254, false),
+        ] {
+            let problem = Problem { reason: Reason::ArtifactUnavailable, message: "because".to_owned() };
+            let ended = Instant::now().checked_sub(seconds(ago));
+            let lookup = Lookup {
+                began: ended,
+                ended,
+                failure: Some((LookupFailure { problem, again }, times)),
+                ..Lookup::new("shop:v1")
+            };
+            assert!(ended.is_some(), "the machine runs for long enough");
+            assert_eq!(
+                lookup.is_due(seconds(every)),
+                expected,
+                "{again:?}, {times} times, {ago} s ago, each {every} s"
+            );
+        }
     }
 }

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::looks::unauthorized_once;
 use super::{
-    REJECTED_AFTER, Release, ReleaseKind, STALLED_INTERVAL, Step, look_now, provisioning, stall, stopped, wait,
-    without_source,
+    REJECTED_AFTER, Release, ReleaseKind, STALLED_INTERVAL, Step, TRIED_WITHIN, look_now, provisioning, stall, stopped,
+    wait, without_source,
 };
 use crate::api::{AttemptResult, BaselineSource, Cause, KonigleSpaceStatus, RESET_AT};
 use crate::artifact::FetchError;
@@ -20,9 +20,6 @@ use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::time;
 use crate::wish::{Gate, Wanted, from_production, gate, short};
-
-/// How soon, at the latest, a download that failed is tried again.
-pub const DOWNLOADED_WITHIN: Duration = Duration::from_mins(5);
 
 /// The wish is not met: one step towards it.
 pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
@@ -227,8 +224,9 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
 
 /// The artifact could not be fetched, so long ago.
 fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, ago): (&FetchError, Duration)) -> Step {
+    let minutes = error.wait().unwrap_or_default().max(TRIED_WITHIN).as_secs().div_ceil(60);
     let unavailable = |advice: &str| match artifact_retry(seen) {
-        Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within 5 min{advice}")),
+        Some(_) => wait(Reason::ArtifactUnavailable, format!("{error}; tried again within {minutes} min{advice}")),
         None => Step::Fetch,
     };
     let then_look = || format!("then {}", look_now(seen));
@@ -238,7 +236,10 @@ fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, a
         }
         FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, origin.publish_help().to_owned()),
         FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), then_look()),
-        FetchError::Refused { .. } => (Reason::InvalidSpec, Duration::MAX, origin.refused_help().to_owned()),
+        // What a name resolves to, and where a host redirects to, may be mended there.
+        FetchError::Refused { .. } => {
+            (Reason::InvalidSpec, desired.interval.max(STALLED_INTERVAL), origin.refused_help().to_owned())
+        }
         FetchError::CertificateInvalid { .. } => (
             Reason::SecretInvalid,
             REJECTED_AFTER,
@@ -250,14 +251,17 @@ fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, a
         FetchError::Unavailable { .. } | FetchError::NoTag { .. } => {
             return unavailable(&format!("; if the address is wrong, {}", origin.address_help()));
         }
-        FetchError::Disk { .. } | FetchError::DiskFull | FetchError::Stopped => return unavailable(""),
+        FetchError::Limited { .. } | FetchError::Disk { .. } | FetchError::DiskFull | FetchError::Stopped => {
+            return unavailable("");
+        }
     };
     if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
 }
 
-/// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min.
+/// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min, unless the host asks for
+/// more.
 pub(super) fn artifact_retry(seen: &Observation) -> Option<Duration> {
-    let ArtifactFacts::Failed { ago, times, .. } = &seen.artifact else { return None };
-    let pause = time::doubled(Duration::from_secs(5), *times, DOWNLOADED_WITHIN);
+    let ArtifactFacts::Failed { error, ago, times } = &seen.artifact else { return None };
+    let pause = time::doubled(Duration::from_secs(5), *times, TRIED_WITHIN).max(error.wait().unwrap_or_default());
     pause.checked_sub(*ago).filter(|left| !left.is_zero())
 }

@@ -282,6 +282,8 @@ fn downloads() -> Vec<(Facts, &'static str, &'static str)> {
         got: B.parse().unwrap(),
         hint: String::new(),
     };
+    let refused = || FetchError::Refused { location: location(), reason: reason() };
+    let limited = |minutes| FetchError::Limited { location: location(), reason: reason(), wait: minutes * MINUTE };
     let soon = Duration::from_secs(1);
     vec![
         (fetch_failed(missing(), soon), "Wait ArtifactUnavailable", "CI may publish it later"),
@@ -305,11 +307,12 @@ fn downloads() -> Vec<(Facts, &'static str, &'static str)> {
             "Stall ArtifactTooLarge",
             "it does not shrink",
         ),
-        (
-            fetch_failed(FetchError::Refused { location: location(), reason: reason() }, LONG),
-            "Stall InvalidSpec",
-            "the URL is forbidden",
-        ),
+        (fetch_failed(refused(), MINUTE), "Stall InvalidSpec", "the URL is forbidden"),
+        (fetch_failed(refused(), LONG), "Fetch", "its name may resolve to another address by now"),
+        (fetch_failed(limited(3), soon), "Wait ArtifactUnavailable", "the host asks for patience"),
+        (fetch_failed(limited(0), MINUTE), "Fetch", "it does not say how long"),
+        (fetch_failed(limited(30), 29 * MINUTE), "Wait ArtifactUnavailable", "it says how long"),
+        (fetch_failed(limited(30), 30 * MINUTE), "Fetch", "and that is over"),
         (
             fetch_failed(FetchError::CertificateInvalid { reason: reason() }, soon),
             "Stall SecretInvalid",

@@ -21,7 +21,7 @@ use crate::observation::{
     SourceFacts, SpaceFacts,
 };
 use crate::origin::ArtifactName;
-use crate::plan::{DOWNLOADED_WITHIN, LOOKED_UP_WITHIN, Step, look_again, next_step};
+use crate::plan::{Step, TRIED_WITHIN, look_again, next_step};
 use crate::plugin::reading::is_mended_by_a_request;
 use crate::reason::Reason;
 use crate::status::unseen_origin;
@@ -103,10 +103,7 @@ pub fn outlook(space: &KonigleSpace, namespace: &[KonigleSpace], (now, settle): 
     let closed = closed(&desired, &seen, namespace, (now, settle));
     let look_again = match &step {
         // How often it failed, the operator alone knows.
-        Step::Wait(waiting) if waiting.reason == Reason::ArtifactUnavailable => match seen.origin {
-            OriginFacts::Unnamed { .. } => LOOKED_UP_WITHIN,
-            OriginFacts::NotLooked | OriginFacts::Named(_) => DOWNLOADED_WITHIN,
-        },
+        Step::Wait(waiting) if waiting.reason == Reason::ArtifactUnavailable => TRIED_WITHIN,
         step => look_again(step, &desired, &seen, &judged),
     };
     Outlook { look_again: Some(look_again), step, afterwards, resumed, unresolved, closed }

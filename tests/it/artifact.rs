@@ -354,7 +354,6 @@ async fn what_may_still_be_published_is_unavailable() {
         (500, "answered 500"),
         (503, "answered 503"),
         (408, "answered 408"),
-        (429, "answered 429"),
         (204, "answered 204; wanted 200"),
         (206, "answered 206; wanted 200"),
         (302, "answered 302; wanted 200"),
@@ -365,6 +364,10 @@ async fn what_may_still_be_published_is_unavailable() {
         assert_unavailable(&error, expected);
         assert!(error.to_string().starts_with(&format!("{}/shop.zip: ", &host.address["http://".len()..])), "{error}");
     }
+    let host = Host::start(|_| (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "90")]).into_response()).await;
+    let error = failure(limits(), &host.url("/shop.zip"), digest).await;
+    assert_eq!(error.wait(), Some(Duration::from_secs(90)), "{error:?}");
+    assert!(error.to_string().ends_with("answered 429; it limits how often it is asked, now for 90 s"), "{error}");
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

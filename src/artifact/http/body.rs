@@ -17,13 +17,17 @@ use reqwest::{Method, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::{Answer, Guard, Question, Transport, cause, location, refused, unavailable};
+use super::{Answer, Guard, Question, Transport, cause, limited, location, refused, unavailable};
 use crate::artifact::{ArtifactCredentials, Digest, FetchError, Limits, SourceField};
+use crate::retry_after;
 
 /// So often a file is asked for in one fetch, the first time included.
 const TRIES: usize = 5;
 /// So much of the beginning is kept, to say what came instead of the file.
 const HEAD: usize = 512;
+/// A host that asks for more patience in the middle of a file is asked for it anew, later: whoever waits keeps others from
+/// their turn.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What [`Body::next`] hands over.
 #[derive(Debug)]
@@ -212,13 +216,16 @@ impl Body {
         let mut latest = unavailable(self.location.clone(), reason);
         let deadline = self.deadline();
         while let Some(wait) = self.waits.next() {
-            let begin = Instant::now() + wait;
-            if begin >= deadline {
+            let asked = latest.wait().unwrap_or_default();
+            let begin = Instant::now() + wait.max(asked);
+            if begin >= deadline || asked > LONGEST_WAIT {
                 break;
             }
             tokio::time::sleep_until(begin).await;
             match timeout_at(deadline, self.reopen()).await {
-                Ok(Err(error @ (FetchError::Unavailable { .. } | FetchError::Denied { .. }))) => latest = error,
+                Ok(Err(
+                    error @ (FetchError::Unavailable { .. } | FetchError::Denied { .. } | FetchError::Limited { .. }),
+                )) => latest = error,
                 Ok(outcome) => return outcome,
                 Err(_) => break,
             }
@@ -381,6 +388,9 @@ fn digits(text: &str) -> Option<u64> {
 fn answered(answer: &Answer, field: SourceField, has_credentials: bool) -> FetchError {
     let (code, place) = (answer.status().as_u16(), location(&answer.url));
     let what = format!("the server answered {code}");
+    if code == 429 {
+        return limited(place, &what, retry_after::of_headers(answer.response.headers()), "");
+    }
     let advice = match (code, field) {
         (401 | 403, _) if answer.at_home => {
             return FetchError::Denied { location: place, reason: what, with_credentials: has_credentials };
@@ -396,7 +406,7 @@ fn answered(answer: &Answer, field: SourceField, has_credentials: bool) -> Fetch
             "; Flux replaced it meanwhile, or lost its storage: have Flux reconcile the source"
         }
         (404 | 410, _) => "; it may not be published yet",
-        (408 | 429 | 500..=599, _) => "",
+        (408 | 500..=599, _) => "",
         _ => "; wanted 200",
     };
     unavailable(place, format!("{what}{advice}"))

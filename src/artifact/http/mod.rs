@@ -10,6 +10,7 @@ mod body;
 mod guard;
 
 use std::error::Error;
+use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap};
 use reqwest::{Certificate, Client, Method, Response, StatusCode, redirect, retry};
@@ -22,7 +23,7 @@ pub use guard::location;
 pub(super) use guard::{Guard, is_one_of};
 
 use self::guard::{Reach, not_public};
-use super::{Auth, FetchError, Limits, SourceField};
+use super::{Auth, FetchError, LONGEST_RETRY_AFTER, Limits, SourceField};
 use crate::address::{self, PublicResolver, SystemResolver};
 
 const MAX_REDIRECTS: usize = 10;
@@ -184,6 +185,13 @@ fn not_reached(error: &reqwest::Error, field: SourceField) -> String {
 
 pub(super) fn unavailable(location: String, reason: String) -> FetchError {
     FetchError::Unavailable { location, reason }
+}
+
+/// An answer of 429, of which `what` tells. `asked` is what its header says; `advice` begins with its own punctuation.
+pub(super) fn limited(location: String, what: &str, asked: Option<Duration>, advice: &str) -> FetchError {
+    let wait = asked.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    let until = if wait.is_zero() { String::new() } else { format!(", now for {} s", wait.as_secs_f64().ceil()) };
+    FetchError::Limited { location, reason: format!("{what}; it limits how often it is asked{until}{advice}"), wait }
 }
 
 pub(super) fn refused(url: &Url, reason: &str) -> FetchError {

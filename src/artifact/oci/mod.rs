@@ -18,7 +18,7 @@ mod repository;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -30,9 +30,9 @@ pub use repository::{InvalidRepository, Repository};
 use self::challenge::{Challenge, Token};
 use self::manifest::Content;
 use super::digest::Hasher;
-use super::http::{Answer, Ask, Body, Question, Resume, Transport, location, unavailable};
+use super::http::{Answer, Ask, Body, Question, Resume, Transport, limited, location, unavailable};
 use super::{ArtifactCredentials, Auth, Digest, FetchError, Limits, SourceField};
-use crate::{address, crash};
+use crate::{address, crash, retry_after};
 
 const FIELD: SourceField = SourceField::Oci;
 /// The largest manifest, which is what registries take.
@@ -320,15 +320,12 @@ impl Access {
         let advice = match (status, what) {
             (401 | 403, _) if !at_home => {
                 "; the registry redirects to another origin, to which no credentials are sent: see whom that host lets in"
-                    .to_owned()
             }
-            (404, What::Content) => {
-                "; it may not be pushed yet, or have been deleted".to_owned()
-            }
-            (429, _) => limited(&answer, self.auth.is_some()),
-            (401 | 403 | 404 | 408 | 500..=599, _) => String::new(),
-            _ => "; wanted 200".to_owned(),
+            (404, What::Content) => "; it may not be pushed yet, or have been deleted",
+            (401 | 403 | 404 | 408 | 429 | 500..=599, _) => "",
+            _ => "; wanted 200",
         };
+        let asked = retry_after::of_headers(answer.response.headers());
         let code = error_code(answer, &self.shared.limits).await.map(|code| format!(" ({code})")).unwrap_or_default();
         let reason = format!("the registry answered {status}{code}{advice}");
         match (status, what) {
@@ -336,6 +333,7 @@ impl Access {
                 FetchError::Denied { location: place, reason, with_credentials: self.auth.is_some() }
             }
             (404, What::Tag) => FetchError::NoTag { location: place, reason },
+            (429, _) => limited(place, &reason, asked, less_often(self.auth.is_some())),
             _ => unavailable(place, reason),
         }
     }
@@ -458,16 +456,13 @@ async fn error_code(answer: Answer, limits: &Limits) -> Option<String> {
     (is_word && !code.is_empty()).then_some(code)
 }
 
-fn limited(answer: &Answer, has_credentials: bool) -> String {
-    let wait = answer.response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
-    let wait = wait.filter(|wait| (1..=6).contains(&wait.len()) && wait.bytes().all(|byte| byte.is_ascii_digit()));
-    let wait = wait.map(|wait| format!(", now for {wait} s")).unwrap_or_default();
-    let advice = if has_credentials {
-        "make spec.interval longer"
+/// What helps against a limit of a registry.
+fn less_often(has_credentials: bool) -> &'static str {
+    if has_credentials {
+        ": make spec.interval longer"
     } else {
-        "make spec.interval longer, or name a Secret in spec.source.oci.secretRef if it allows more to whom it knows"
-    };
-    format!("; it limits how often it is asked{wait}: {advice}")
+        ": make spec.interval longer, or name a Secret in spec.source.oci.secretRef if it allows more to whom it knows"
+    }
 }
 
 fn token_refused(answer: &Answer, has_credentials: bool) -> FetchError {
@@ -477,9 +472,12 @@ fn token_refused(answer: &Answer, has_credentials: bool) -> FetchError {
         400 | 401 | 403 => {
             return FetchError::Denied { location: place, reason: what, with_credentials: has_credentials };
         }
-        429 => limited(answer, has_credentials),
-        408 | 500..=599 => String::new(),
-        _ => "; wanted 200".to_owned(),
+        429 => {
+            let asked = retry_after::of_headers(answer.response.headers());
+            return limited(place, &what, asked, less_often(has_credentials));
+        }
+        408 | 500..=599 => "",
+        _ => "; wanted 200",
     };
     unavailable(place, format!("{what}{advice}"))
 }

@@ -249,7 +249,7 @@ fn what_could_not_be_got_is_said_to_be_tried_again_in_time() {
     let error = FetchError::Unavailable { location: "ci.example.com/shop.zip".to_owned(), reason: "404".to_owned() };
     let failed = ArtifactFacts::Failed { error, ago: Duration::ZERO, times: 1 };
     let rows: Vec<(&str, Facts, u64)> = vec![
-        ("a tag that never named anything", Facts::uat().follows_tag(away(None)), 2),
+        ("a tag that never named anything", Facts::uat().follows_tag(away(None)), 5),
         ("a file", Facts::uat().but(|facts| facts.seen.artifact = failed), 5),
         ("a tag whose digest runs", hourly(Facts::uat().runs(A).follows_tag(away(Some(A)))), 5),
         ("one that can be seen", hourly(Facts::uat().runs(A).follows_tag(OriginFacts::Named(named_digest(A)))), 60),

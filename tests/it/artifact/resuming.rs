@@ -164,12 +164,14 @@ async fn a_file_that_breaks_off_is_gone_on_with() {
     let parts = vec![cut(TAG, FILE, 8), part(TAG, "bytes 8-11/20", 8, 12), part(TAG, "bytes 12-19/20", 12, 20)];
     let errors = vec![cut(TAG, FILE, 8), status("503 Busy"), Answer { bytes: Vec::new(), hold: false }, rest()];
     let by_date = vec![cut(dated, FILE, 8), part(dated, "bytes 8-19/20", 8, 20)];
+    let limited = vec![cut(TAG, FILE, 8), status("429 Slow Down\r\nretry-after: 0.1"), rest()];
     let rows = vec![
         ("the rest", vec![cut(TAG, FILE, 8), rest()], vec![None, FROM_8]),
         ("the rest by its date", by_date, vec![None, FROM_8]),
         ("less than the rest, and what then lacks", parts, vec![None, FROM_8, Some("bytes=12-")]),
         ("chunks without an end", vec![answer(&chunked, b"8\r\n01234567\r\n"), rest()], vec![None, FROM_8]),
         ("errors between", errors, vec![None, FROM_8, FROM_8, FROM_8]),
+        ("a limit that is over soon", limited, vec![None, FROM_8, FROM_8]),
     ];
     check(rows, 0).await;
 }
@@ -236,6 +238,12 @@ async fn a_stall_is_gone_on_from_and_tries_end() {
     let script = Script::start([vec![cut(TAG, FILE, 8)], vec![status("404 Not Found"); 9]].concat()).await;
     assert_unavailable(&read(&shop(&script), &limits).await.end.unwrap_err(), "answered 404");
     assert_eq!(script.header("range").len(), 5);
+
+    let limited = status("429 Slow Down\r\nretry-after: 61");
+    let script = Script::start([vec![cut(TAG, FILE, 8)], vec![limited; 9]].concat()).await;
+    let error = read(&shop(&script), &limits).await.end.unwrap_err();
+    assert_eq!(error.wait(), Some(Duration::from_secs(61)), "{error:?}");
+    assert_eq!(script.header("range").len(), 2, "nobody waits for a minute with a turn in hand");
 
     let patient = Limits { resume_delay: Duration::from_hours(1), ..limits.clone() };
     let script = Script::start(vec![cut(TAG, FILE, 8)]).await;

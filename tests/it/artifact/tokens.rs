@@ -135,24 +135,33 @@ async fn a_password_goes_where_it_is_asked_for_and_stays() {
 #[tokio::test]
 async fn what_a_registry_answers_is_told_with_what_to_do() {
     let code = |code: &str| format!(r#"{{"errors":[{{"code":"{code}","message":"{SECRET}"}}]}}"#);
-    for (status, retry, body, expected) in [
+    for (status, retry, body, expected, wait) in [
         (
             404,
             "",
             code("MANIFEST_UNKNOWN"),
             "answered 404 (MANIFEST_UNKNOWN); it may not be pushed yet, or have been deleted",
+            None,
         ),
-        (404, "", code("<b>"), "answered 404; it may not be pushed yet, or have been deleted"),
-        (404, "", "x".repeat(100_000), "answered 404; it may not be pushed yet, or have been deleted"),
+        (404, "", code("<b>"), "answered 404; it may not be pushed yet, or have been deleted", None),
+        (404, "", "x".repeat(100_000), "answered 404; it may not be pushed yet, or have been deleted", None),
         (
             429,
             "17",
             code("TOOMANYREQUESTS"),
             "(TOOMANYREQUESTS); it limits how often it is asked, now for 17 s: make spec.interval",
+            Some(17),
         ),
-        (429, "Wed, 21 Oct 2099 07:28:00 GMT", String::new(), "it limits how often it is asked: make spec.interval"),
-        (500, "", code("UNKNOWN"), "answered 500 (UNKNOWN)"),
-        (204, "", String::new(), "answered 204; wanted 200"),
+        (
+            429,
+            "Wed, 21 Oct 2099 07:28:00 GMT",
+            String::new(),
+            "answered 429; it limits how often it is asked, now for 3600 s: make spec.interval",
+            Some(3600),
+        ),
+        (429, "soon", String::new(), "answered 429; it limits how often it is asked: make spec.interval", Some(0)),
+        (500, "", code("UNKNOWN"), "answered 500 (UNKNOWN)", None),
+        (204, "", String::new(), "answered 204; wanted 200", None),
     ] {
         let host = Host::start(move |_| {
             let status = StatusCode::from_u16(status).unwrap();
@@ -161,7 +170,9 @@ async fn what_a_registry_answers_is_told_with_what_to_do() {
         .await;
         let registries = Registries::new(&limits());
         let error = registries.layer(&repository(&host), &Digest::of(b""), None, &anonymous()).await.unwrap_err();
-        assert_unavailable(&error, expected);
+        assert_eq!(error.wait().map(|wait| wait.as_secs()), wait, "{error:?}");
+        assert!(matches!(error, FetchError::Unavailable { .. } | FetchError::Limited { .. }), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
         assert!(!error.to_string().contains(SECRET) && error.to_string().len() < 500, "{error}");
     }
     let host = Host::start(move |_| (StatusCode::FORBIDDEN, code("DENIED")).into_response()).await;
