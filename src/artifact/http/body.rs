@@ -21,8 +21,10 @@ use super::{Answer, Guard, Question, Transport, cause, limited, location, refuse
 use crate::artifact::{ArtifactCredentials, Digest, FetchError, Limits, SourceField};
 use crate::retry_after;
 
-/// So often a file is asked for in one fetch, the first time included.
+/// So often a file is asked for in one fetch, the first time included, until it comes further.
 const TRIES: usize = 5;
+/// Whoever brings so many bytes more than ever before may break off again: some proxies end whatever takes long.
+const PROGRESS: u64 = 1 << 20;
 /// So much of the beginning is kept, to say what came instead of the file.
 const HEAD: usize = 512;
 /// A host that asks for more patience in the middle of a file is asked for it anew, later: whoever waits keeps others from
@@ -64,6 +66,8 @@ pub struct Body {
     limits: Limits,
     started: Instant,
     waits: ExponentialBackoff,
+    /// How far the file had come when the tries were counted anew.
+    come_to: u64,
     /// Over all tries, for the deadline.
     transferred: u64,
     /// Of the file that now arrives.
@@ -127,17 +131,13 @@ impl Body {
     pub(in crate::artifact) async fn begin(ask: Ask, field: SourceField, limits: &Limits) -> Result<Self, FetchError> {
         let started = Instant::now();
         let Answer { response, url, redirected, .. } = ask(None).await?;
-        let waits = ExponentialBuilder::new()
-            .with_min_delay(limits.resume_delay)
-            .with_factor(2.0)
-            .with_max_times(TRIES - 1)
-            .build();
         let body = Self {
             ask,
             field,
             limits: limits.clone(),
             started,
-            waits,
+            waits: waits(limits),
+            come_to: 0,
             transferred: 0,
             received: 0,
             length: response.content_length(),
@@ -213,6 +213,9 @@ impl Body {
 
     /// Asks again until bytes can follow: whether they are the first ones.
     async fn again(&mut self, reason: String) -> Result<bool, FetchError> {
+        if self.received >= self.come_to + PROGRESS {
+            (self.come_to, self.waits) = (self.received, waits(&self.limits));
+        }
         let mut latest = unavailable(self.location.clone(), reason);
         let deadline = self.deadline();
         while let Some(wait) = self.waits.next() {
@@ -346,6 +349,10 @@ impl Resume {
         let same = headers.get(&self.validator.header) == Some(&self.validator.value);
         same && first == self.from && (length.is_none() || whole == length)
     }
+}
+
+fn waits(limits: &Limits) -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(limits.resume_delay).with_factor(2.0).with_max_times(TRIES - 1).build()
 }
 
 impl Validator {
