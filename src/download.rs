@@ -88,10 +88,9 @@ fn address(context: &Context, namespace: &str, flux: &FluxOrigin, artifact: &Art
     let url: Url =
         now.url.parse().map_err(|_| unavailable("the address of its artifact is no URL; see who wrote its status"))?;
     if context.artifacts.is_of_flux(&url) && !is_of_namespace(&url, namespace) {
-        let reason = format!(
-            "this is not an artifact of namespace {namespace}, for its path is not /KIND/{namespace}/…: only Flux's own controller may write the source's status"
-        );
-        return Err(FetchError::Refused { location: format!("{} {}", flux.kind.word(), flux.name), reason });
+        let reason =
+            format!("this is not an artifact of namespace {namespace}, for its path is not /KIND/{namespace}/…");
+        return Err(FetchError::Foreign { location: format!("{} {}", flux.kind.word(), flux.name), reason });
     }
     Ok(url)
 }

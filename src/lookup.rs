@@ -138,7 +138,11 @@ fn problem(error: &FetchError, of: Named<'_>, origin: &Origin, before: Option<Di
             "the tag is looked up again by itself; if repository or tag are wrong, correct spec.source.oci.repository or spec.source.oci.tag".to_owned(),
         ),
     };
-    Problem { reason, message: format!("{error}; {help}") }
+    let what = match error {
+        FetchError::Rejected { reason } => format!("the artifact of {origin} cannot be deployed: {reason}"),
+        error => error.to_string(),
+    };
+    Problem { reason, message: format!("{what}; {help}") }
 }
 
 #[cfg(test)]
@@ -235,7 +239,7 @@ mod tests {
                 None,
                 None,
                 Reason::ArtifactRejected,
-                "it is of sha512; what is pushed under the tag is seen by itself".to_owned(),
+                "the artifact of r.example.com/team/shop:uat cannot be deployed: it is of sha512; what is pushed under the tag is seen by itself".to_owned(),
             ),
             (
                 away,

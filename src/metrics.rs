@@ -51,10 +51,19 @@ const RESULTS: [&str; 4] = ["Succeeded", "Failed", "NotSent", "Unknown"];
 /// How a job may end.
 const JOB_RESULTS: [&str; 2] = ["Succeeded", "Failed"];
 /// How a download may end.
-const DOWNLOADS: [&str; 8] =
-    ["success", "unavailable", "digest_mismatch", "rejected", "too_large", "refused", "certificate_invalid", "disk"];
+const DOWNLOADS: [&str; 9] = [
+    "success",
+    "unavailable",
+    "limited",
+    "digest_mismatch",
+    "rejected",
+    "too_large",
+    "refused",
+    "certificate_invalid",
+    "disk",
+];
 /// How a look at what a tag names may end.
-const LOOKUPS: [&str; 5] = ["success", "unavailable", "rejected", "refused", "certificate_invalid"];
+const LOOKUPS: [&str; 6] = ["success", "unavailable", "limited", "rejected", "refused", "certificate_invalid"];
 /// Where the Konigle API may send a word that is not known.
 const WORDS: [&str; 3] = ["job_status", "last_deployment_status", "space_status"];
 

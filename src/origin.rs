@@ -109,6 +109,16 @@ impl ArtifactName {
     }
 }
 
+impl fmt::Display for ArtifactName {
+    /// What people call it, and the beginning of its digest.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.revision {
+            Some(revision) => write!(formatter, "{revision} ({})", self.digest.short()),
+            None => formatter.write_str(&self.digest.short()),
+        }
+    }
+}
+
 impl fmt::Debug for HttpOrigin {
     // A URL may be pre-signed, so its query is a secret.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

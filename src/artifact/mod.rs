@@ -165,8 +165,12 @@ impl SourceField {
     /// Where certificates are put that are trusted for its host.
     fn trust(self) -> &'static str {
         match self {
-            Self::Http => "`ca.crt` of the Secret that spec.source.http.secretRef names",
-            Self::Oci => "`ca.crt` of the Secret that spec.source.oci.secretRef names",
+            Self::Http => {
+                "`ca.crt` of the Secret that spec.source.http.secretRef names (`kubectl create secret generic NAME --from-file=ca.crt=FILE` makes one), or into the operator's own (`extraCA` of the chart)"
+            }
+            Self::Oci => {
+                "`ca.crt` of the Secret that spec.source.oci.secretRef names (`kubectl create secret generic NAME --from-file=ca.crt=FILE` makes one), or into the operator's own (`extraCA` of the chart)"
+            }
             Self::SourceRef => "the operator's own (`extraCA` of the chart)",
         }
     }
@@ -339,6 +343,14 @@ pub enum FetchError {
         /// Which rule forbids it.
         reason: String,
     },
+    /// The status of a source of Flux leads to what is not that source's artifact.
+    #[error("{location} is not allowed: {reason}")]
+    Foreign {
+        /// The source, or host and path.
+        location: String,
+        /// Where it leads.
+        reason: String,
+    },
     /// The `ca.crt` of the source's Secret cannot be used.
     #[error("the certificates in `ca.crt` cannot be used: {reason}; it must hold certificates in PEM")]
     CertificateInvalid {
@@ -366,11 +378,12 @@ impl FetchError {
     /// Its word in the metrics.
     fn word(&self) -> &'static str {
         match self {
-            Self::Unavailable { .. } | Self::Denied { .. } | Self::Limited { .. } | Self::NoTag { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::Denied { .. } | Self::NoTag { .. } => "unavailable",
+            Self::Limited { .. } => "limited",
             Self::DigestMismatch { .. } => "digest_mismatch",
             Self::Rejected { .. } => "rejected",
             Self::TooLarge { .. } => "too_large",
-            Self::Refused { .. } => "refused",
+            Self::Refused { .. } | Self::Foreign { .. } => "refused",
             Self::CertificateInvalid { .. } => "certificate_invalid",
             // A stop drops a download; none comes to an end by it.
             Self::Disk { .. } | Self::DiskFull | Self::Stopped => "disk",

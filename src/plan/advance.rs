@@ -19,7 +19,7 @@ use crate::observation::{ArtifactFacts, Observation, OriginFacts, PairProof, Pro
 use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::time;
-use crate::wish::{Gate, Wanted, from_production, gate, short};
+use crate::wish::{Gate, Wanted, artifact_name, from_production, gate, short};
 
 /// The wish is not met: one step towards it.
 pub(super) fn advance(desired: &Desired, seen: &Observation, judged: &Judged, cause: Cause, wanted: Wanted) -> Step {
@@ -234,8 +234,19 @@ fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, a
         FetchError::DigestMismatch { .. } => {
             (Reason::DigestMismatch, desired.interval.max(STALLED_INTERVAL), then_look())
         }
-        FetchError::Rejected { .. } => (Reason::ArtifactRejected, Duration::MAX, origin.publish_help().to_owned()),
+        FetchError::Rejected { reason } => {
+            // A tag or a branch goes on: which of its artifacts it was would not be known from what it names now.
+            let name = artifact_name(origin, seen).map(|name| format!("{name} ")).unwrap_or_default();
+            let help = origin.publish_help();
+            let message = format!("the artifact {name}of {origin} cannot be deployed: {reason}; {help}");
+            return stall(Reason::ArtifactRejected, message);
+        }
         FetchError::TooLarge { .. } => (Reason::ArtifactTooLarge, desired.interval.max(STALLED_INTERVAL), then_look()),
+        FetchError::Foreign { .. } => (
+            Reason::InvalidSpec,
+            desired.interval.max(STALLED_INTERVAL),
+            "see who wrote the source's status: that is for Flux's controller alone".to_owned(),
+        ),
         // What a name resolves to, and where a host redirects to, may be mended there.
         FetchError::Refused { .. } => {
             (Reason::InvalidSpec, desired.interval.max(STALLED_INTERVAL), origin.refused_help().to_owned())

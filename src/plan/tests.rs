@@ -283,6 +283,7 @@ fn downloads() -> Vec<(Facts, &'static str, &'static str)> {
         hint: String::new(),
     };
     let refused = || FetchError::Refused { location: location(), reason: reason() };
+    let foreign = || FetchError::Foreign { location: location(), reason: reason() };
     let limited = |minutes| FetchError::Limited { location: location(), reason: reason(), wait: minutes * MINUTE };
     let soon = Duration::from_secs(1);
     vec![
@@ -309,6 +310,8 @@ fn downloads() -> Vec<(Facts, &'static str, &'static str)> {
         ),
         (fetch_failed(refused(), MINUTE), "Stall InvalidSpec", "the URL is forbidden"),
         (fetch_failed(refused(), LONG), "Fetch", "its name may resolve to another address by now"),
+        (fetch_failed(foreign(), MINUTE), "Stall InvalidSpec", "somebody wrote Flux's status"),
+        (fetch_failed(foreign(), LONG), "Fetch", "Flux may have written it since"),
         (fetch_failed(limited(3), soon), "Wait ArtifactUnavailable", "the host asks for patience"),
         (fetch_failed(limited(0), MINUTE), "Fetch", "it does not say how long"),
         (fetch_failed(limited(30), 29 * MINUTE), "Wait ArtifactUnavailable", "it says how long"),

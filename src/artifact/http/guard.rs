@@ -81,7 +81,8 @@ impl Guard {
         let _ = next.set_password(None);
         // Whose artifact it is was judged by the address that the source's status gives, and by no other.
         if self.names_flux(&next) {
-            return Some(Err(refused(&next, &format!("a redirect of {} must not lead to Flux", location(url)))));
+            let reason = format!("a redirect of {} must not lead to Flux", location(url));
+            return Some(Err(FetchError::Foreign { location: location(&next), reason }));
         }
         Some(self.check(&next).map(|_| next))
     }
