@@ -48,6 +48,7 @@ impl From<io::Error> for DirectoryError {
 
 use DirectoryError::Malformed;
 
+const ZIP64_ELSEWHERE: DirectoryError = Malformed("its ZIP64 directory is not where it says");
 const BROKEN_EXTRA: DirectoryError = Malformed("an entry has a broken extra field");
 
 /// What the directory says of one entry.
@@ -173,66 +174,93 @@ fn find_end<R: Read + Seek>(reader: &mut R) -> Result<End, DirectoryError> {
     reader.seek(SeekFrom::Start(tail_start))?;
     let mut tail = Vec::new();
     reader.take(END_REACH).read_to_end(&mut tail)?;
-    // The last one, as Python's zipfile and unzip take it.
-    let position = tail
-        .windows(END_LEN)
-        .rposition(|record| record.starts_with(&END))
-        .ok_or(Malformed("it has no directory at its end; perhaps it was cut short"))?;
+    let position = end_record(&tail)?;
     let record = &tail[position..position + END_LEN];
     let end_start = tail_start + position as u64;
-    // Some readers pass over what is missing here, others refuse it or look for an earlier record: no two need agree.
-    if tail.len() - position - END_LEN < u16_at(record, 20).into() {
-        return Err(Malformed("it ends in the middle of its comment; perhaps it was cut short"));
-    }
 
     let short = u16_at(record, 10);
     let (size, offset) = (u32_at(record, 12), u32_at(record, 16));
     if u16_at(record, 4) != u16_at(record, 6) || u16_at(record, 8) != short {
         return Err(Malformed("it is one part of a split archive"));
     }
-    let mut end = End { start: offset.into(), size: size.into(), count: Count::Short(short), shift: 0 };
-    let mut directory_end = end_start;
-    let saturated = short == u16::MAX || size == u32::MAX || offset == u32::MAX;
-    if saturated && let Some((zip64_start, record)) = zip64_end(reader, end_start)? {
-        end = End {
-            start: u64_at(&record, 48),
-            size: u64_at(&record, 40),
-            count: Count::Long(u64_at(&record, 32)),
-            shift: 0,
-        };
-        directory_end = zip64_start;
+    if let Some((start, zip64)) = zip64_end(reader, end_start)? {
+        // Some readers go by this record whenever it is there, others only where a field has no room.
+        let agrees = (short == u16::MAX || u64::from(short) == zip64.entries)
+            && (size == u32::MAX || u64::from(size) == zip64.size)
+            && (offset == u32::MAX || u64::from(offset) == zip64.offset);
+        if !agrees {
+            return Err(Malformed("it has two directories that differ"));
+        }
+        // Where bytes stand in front of the archive, some readers look for it in one place, others in another.
+        if start.checked_sub(zip64.size) != Some(zip64.offset) {
+            return Err(ZIP64_ELSEWHERE);
+        }
+        return Ok(End { start: zip64.offset, size: zip64.size, count: Count::Long(zip64.entries), shift: 0 });
     }
+    let (size, offset) = (size.into(), offset.into());
     // The directory ends where its end record begins. Bytes in front of the archive shift all offsets alike.
-    let start = directory_end.checked_sub(end.size).ok_or(Malformed("its directory is larger than the file"))?;
-    end.shift = start.checked_sub(end.start).ok_or(Malformed("its directory is not where it says"))?;
-    end.start = start;
-    Ok(end)
+    let start = end_start.checked_sub(size).ok_or(Malformed("its directory is larger than the file"))?;
+    let shift = start.checked_sub(offset).ok_or(Malformed("its directory is not where it says"))?;
+    // Go takes the directory from the very place that is said, if there is one.
+    if shift > 0 && bytes_at::<_, 4>(reader, offset)? == ENTRY {
+        return Err(Malformed("it has two directories, one where it says and one at its end"));
+    }
+    Ok(End { start, size, count: Count::Short(short), shift })
+}
+
+/// Where the end record begins in the last bytes of the file.
+///
+/// Some readers take the last one there is, others the last or the first one whose comment ends with the file, and what
+/// follows the comment is passed over or an error. So there must be one that all of them take.
+fn end_record(tail: &[u8]) -> Result<usize, DirectoryError> {
+    let mut starts = tail.windows(END.len()).enumerate().filter(|(_, bytes)| *bytes == END).map(|(at, _)| at);
+    // How many bytes follow its comment; `None` where the file ends before it does.
+    let behind = |at: usize| tail.get(at + END_LEN..)?.len().checked_sub(u16_at(tail, at + 20).into());
+    let last = starts.next_back().ok_or(Malformed("it has no directory at its end; perhaps it was cut short"))?;
+    match behind(last) {
+        None => Err(Malformed("it ends in the middle of its comment; perhaps it was cut short")),
+        Some(1..) => Err(Malformed("something follows its end")),
+        Some(0) if starts.any(|other| behind(other) == Some(0)) => Err(Malformed("its comment is another end of it")),
+        Some(0) => Ok(last),
+    }
+}
+
+/// What a ZIP64 end record says.
+struct Zip64End {
+    entries: u64,
+    size: u64,
+    offset: u64,
 }
 
 /// The ZIP64 end record, where a locator stands in front of the end record, and where it begins.
-fn zip64_end<R: Read + Seek>(
-    reader: &mut R,
-    end_start: u64,
-) -> Result<Option<(u64, [u8; ZIP64_END_LEN])>, DirectoryError> {
+///
+/// Some readers go by the place that the locator says, others take what stands in front of it, and what looks odd to them
+/// they pass over. So all must be as every writer makes it.
+fn zip64_end<R: Read + Seek>(reader: &mut R, end_start: u64) -> Result<Option<(u64, Zip64End)>, DirectoryError> {
     let Some(locator_start) = end_start.checked_sub(ZIP64_LOCATOR_LEN as u64) else { return Ok(None) };
-    let mut locator = [0; ZIP64_LOCATOR_LEN];
-    reader.seek(SeekFrom::Start(locator_start))?;
-    reader.read_exact(&mut locator)?;
+    let locator: [u8; ZIP64_LOCATOR_LEN] = bytes_at(reader, locator_start)?;
     if locator[..4] != ZIP64_LOCATOR {
         return Ok(None);
     }
-    // Where the record begins is counted back from the locator, so that bytes in front of the archive do not matter.
     // Only a record without an extensible data sector has this length; no archiver is known to write one.
-    let start = locator_start
-        .checked_sub(ZIP64_END_LEN as u64)
-        .ok_or(Malformed("its ZIP64 directory is larger than the file"))?;
-    let mut record = [0; ZIP64_END_LEN];
-    reader.seek(SeekFrom::Start(start))?;
-    reader.read_exact(&mut record)?;
-    if record[..4] != ZIP64_END {
-        return Err(Malformed("its ZIP64 directory is not where it says"));
+    let start = locator_start.checked_sub(ZIP64_END_LEN as u64).ok_or(ZIP64_ELSEWHERE)?;
+    let record: [u8; ZIP64_END_LEN] = bytes_at(reader, start)?;
+    if record[..4] != ZIP64_END || u64_at(&record, 4) != ZIP64_END_LEN as u64 - 12 || u64_at(&locator, 8) != start {
+        return Err(ZIP64_ELSEWHERE);
     }
-    Ok(Some((start, record)))
+    let entries = u64_at(&record, 32);
+    let is_whole = u32_at(&locator, 4) == 0 && u32_at(&locator, 16) == 1 && record[16..24] == [0; 8];
+    if !is_whole || u64_at(&record, 24) != entries {
+        return Err(Malformed("it is one part of a split archive"));
+    }
+    Ok(Some((start, Zip64End { entries, size: u64_at(&record, 40), offset: u64_at(&record, 48) })))
+}
+
+fn bytes_at<R: Read + Seek, const N: usize>(reader: &mut R, at: u64) -> Result<[u8; N], DirectoryError> {
+    let mut bytes = [0; N];
+    reader.seek(SeekFrom::Start(at))?;
+    reader.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The sizes of an entry.
@@ -262,7 +290,9 @@ fn apply_extra(values: &mut [&mut u64], name: &[u8], mut extra: &[u8]) -> Result
         let Some(field) = extra.get(4..4 + length) else { return Err(BROKEN_EXTRA) };
         extra = &extra[4 + length..];
         match id {
-            ZIP64_EXTRA if !has_zip64 => {
+            // Some readers take the first one, others both.
+            ZIP64_EXTRA if has_zip64 => return Err(Malformed("an entry has two ZIP64 fields")),
+            ZIP64_EXTRA => {
                 has_zip64 = true;
                 apply_zip64(values, field)?;
             }

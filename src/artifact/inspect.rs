@@ -256,13 +256,138 @@ mod tests {
         }
     }
 
+    /// With this comment at its end.
+    fn with_comment(mut bytes: Vec<u8>, comment: &[u8]) -> Vec<u8> {
+        let length = bytes.len() - 2;
+        bytes[length..].copy_from_slice(&u16::try_from(comment.len()).unwrap().to_le_bytes());
+        bytes.extend(comment);
+        bytes
+    }
+
     #[test]
-    fn a_comment_that_is_cut_short_is_refused() {
-        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
-        writer.set_comment("of the build").unwrap();
-        let bytes = writer.finish().unwrap().into_inner();
+    fn a_zip_ends_in_one_way() {
+        let bytes = with_comment(good(), b"of the build");
         check(&bytes, "", "a comment does no harm");
-        check(&bytes[..bytes.len() - 1], "in the middle of its comment", "readers do not agree on it");
+        check(&bytes[..bytes.len() - 1], "in the middle of its comment", "some readers pass over what is missing");
+        for behind in [&b"\0"[..], b"PK\x05", b"\n\n"] {
+            check(&[&bytes, behind].concat(), "something follows its end", "some readers look for an end before it");
+        }
+        // The comment of the first archive reaches to the end, the second one's to the byte before it.
+        let (first, second) = (spliced(&archive(&[("Dockerfile", "FROM other")]), 0, b"#!"), good());
+        let both = |behind: &[u8]| {
+            let moved = spliced(&second, 0, &first);
+            with_comment(first.clone(), &[&moved[first.len()..], behind].concat())
+        };
+        check(&both(b"\0"), "something follows its end", "two archives, of which readers take either");
+        check(&both(b""), "its comment is another end of it", "two archives, of which either ends with the file");
+        let end = &second[second.len() - 22..];
+        check(&with_comment(good(), end), "its comment is another end of it", "an end in a comment");
+        check(&with_comment(good(), &[end, b"\0"].concat()), "something follows its end", "an end amid a comment");
+        check(&with_comment(good(), b"PK\x05\x06"), "in the middle of its comment", "the beginning of an end");
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+        writer.start_file("inner.zip", stored).unwrap();
+        writer.write_all(&second).unwrap();
+        check(&writer.finish().unwrap().into_inner(), "", "the end of an archive in the archive");
+    }
+
+    /// With a ZIP64 end record and its locator, which say what the end record says.
+    fn with_zip64(bytes: &[u8]) -> Vec<u8> {
+        let (before, end) = bytes.split_at(bytes.len() - 22);
+        let (count, size_and_start) = (u64::from(end[10]), &end[12..20]);
+        let mut record = [&b"PK\x06\x06"[..], &44_u64.to_le_bytes(), &[45, 0, 45, 0], &[0; 8]].concat();
+        record.extend([count, count].map(u64::to_le_bytes).concat());
+        record.extend([&size_and_start[..4], &[0; 4], &size_and_start[4..], &[0; 4]].concat());
+        let locator = [b"PK\x06\x07", &[0; 4][..], &(before.len() as u64).to_le_bytes(), &[1, 0, 0, 0]].concat();
+        [before, &record, &locator, end].concat()
+    }
+
+    #[test]
+    fn a_zip64_end_says_the_same_as_the_end() {
+        let bytes = with_zip64(&good());
+        check(&bytes, "", "nothing needs it: Info-ZIP writes one where it reads from a pipe");
+        let length = bytes.len();
+        let (record, locator, end) = (length - 98, length - 42, length - 22);
+        for field in [8..12, 12..16, 16..20, 8..20] {
+            let mut full = bytes.clone();
+            full[end + field.start..end + field.end].fill(0xff);
+            check(&full, "", "a field that is full is the other record's");
+        }
+        for fields in [&[8, 10][..], &[12], &[16]] {
+            let mut differs = bytes.clone();
+            for at in fields {
+                differs[end + at] ^= 1;
+            }
+            check(&differs, "two directories that differ", "some readers go by the one, some by the other");
+        }
+        const ELSEWHERE: &str = "its ZIP64 directory is not where it says";
+        for (at, expected, because) in [
+            (record, ELSEWHERE, "no record in front of the locator"),
+            (record + 4, ELSEWHERE, "a record of another length"),
+            (record + 16, "split archive", "another part"),
+            (record + 20, "split archive", "a directory in another part"),
+            (record + 24, "split archive", "entries in another part"),
+            (record + 32, "split archive", "another count than that of the part"),
+            (record + 40, "two directories that differ", "another size"),
+            (record + 48, "two directories that differ", "another start"),
+            (locator + 4, "split archive", "a record in another part"),
+            (locator + 8, ELSEWHERE, "a record elsewhere"),
+            (locator + 15, ELSEWHERE, "a record far away"),
+            (locator + 16, "split archive", "no part at all"),
+        ] {
+            let mut wrong = bytes.clone();
+            wrong[at] ^= 1;
+            check(&wrong, expected, because);
+        }
+        let mut moved = bytes.clone();
+        for at in [record + 48, end + 16] {
+            moved[at] ^= 1;
+        }
+        check(&moved, ELSEWHERE, "both say another start");
+        check(&[b"#!", &bytes[..]].concat(), ELSEWHERE, "readers look for the record in two places");
+        check(&with_zip64(&spliced(&good(), 0, b"#!")), "", "what says so allows for what stands in front");
+    }
+
+    /// The entry that is last in `bytes` has a comment that is the end of a ZIP64 file: a directory of other files, which
+    /// lie in the content of a file.
+    #[test]
+    fn a_directory_in_a_comment_is_no_second_one() {
+        let hidden = archive(&[("Dockerfile", "FROM other"), ("bentocloud.toml", GOOD), ("..\\..\\x", "")]);
+        let hidden = replaced(&hidden, b"..\\..\\x", b"../../x");
+        let (content, directory) = hidden[..hidden.len() - 22].split_at(entry_of(&hidden, "Dockerfile"));
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+        writer.start_file("data.bin", stored).unwrap();
+        writer.write_all(content).unwrap();
+        let outer = writer.finish().unwrap().into_inner();
+        let base = header_of(&outer, "data.bin") + 30 + "data.bin".len();
+        check(&outer, "", "a file with parts of a ZIP is one like any other");
+
+        // As if `data.bin` began the file, so that all that is said of `hidden` is moved along.
+        let mut shadow = spliced(&hidden, 0, &vec![0; base]);
+        shadow.drain(..base + content.len());
+        let at = outer.len() - 22;
+        let comment_start = u32::try_from(at).unwrap();
+        let shadow = with_u32(shadow, directory.len() + 16, comment_start);
+        let zip64 = with_zip64(&[&vec![0; at][..], &shadow].concat());
+        let comment = &zip64[at..zip64.len() - 22];
+        let mut attack = spliced(&outer, at, comment);
+        let length = entry_of(&outer, "data.bin") + 32;
+        attack[length..length + 2].copy_from_slice(&u16::try_from(comment.len()).unwrap().to_le_bytes());
+        check(&attack, "two directories that differ", "Python takes the second one");
+    }
+
+    #[test]
+    fn a_directory_in_front_of_the_directory_is_no_second_one() {
+        let hidden = good();
+        let hidden = &hidden[entry_of(&hidden, "Dockerfile")..hidden.len() - 22];
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut writer = ZipWriter::new_append(Cursor::new(good())).unwrap();
+        writer.start_file("data.bin", stored).unwrap();
+        writer.write_all(hidden).unwrap();
+        let outer = writer.finish().unwrap().into_inner();
+        check(&[&vec![b'#'; hidden.len() - 1], &outer[..]].concat(), "", "no directory is there");
+        check(&[&vec![b'#'; hidden.len()], &outer[..]].concat(), "two directories, one where it says", "Go takes it");
     }
 
     #[test]
@@ -440,6 +565,8 @@ mod tests {
         }
         for at in [entry_of(&bytes, name), header_of(&bytes, name)] {
             check(&with_extra(bytes.clone(), at, 0x5455, b"\x01time"), "", "other fields do no harm");
+            let two = with_extra(with_extra(bytes.clone(), at, 1, b""), at, 1, b"");
+            check(&two, "two ZIP64 fields", "readers take the first one, or both");
         }
     }
 
