@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::directory::{Entry, Sizes, local_sizes};
 use super::inspect::{InspectError, rejected};
+use super::limits::Budget;
 use super::links::Links;
 use super::names::{Key, clean_name, shown};
+use super::nested::Nested;
 use super::root::{MANIFEST, MANIFEST_MAX};
 use super::{Digest, Limits};
 
@@ -75,12 +77,12 @@ pub(super) struct Kept {
     pub(super) links: Links,
 }
 
-/// Goes through all entries, which end where the directory begins.
+/// Goes through all entries, which end where the directory begins. What they unpack to is in the budget already, and what is
+/// packed inside of them comes on top.
 pub(super) fn compare<R: Read + Seek>(
     mut reader: R,
-    mut places: Vec<Place>,
-    directory_start: u64,
-    limits: &Limits,
+    (mut places, directory_start): (Vec<Place>, u64),
+    (limits, budget): (&Limits, &mut Budget<'_>),
     stop: &CancellationToken,
 ) -> Result<Kept, InspectError> {
     places.sort_unstable_by_key(|place| place.start);
@@ -89,7 +91,7 @@ pub(super) fn compare<R: Read + Seek>(
     }
     reader.seek(SeekFrom::Start(0))?;
     let mut file = Walk { reader: BufReader::with_capacity(BUFFER, reader), at: 0, end: directory_start };
-    let mut unpacker = Unpacker { inflater: Decompress::new(false), output: vec![0; BUFFER], stop };
+    let mut unpacker = Unpacker { inflater: Decompress::new(false), output: vec![0; BUFFER], budget, stop };
     let mut kept = Kept::default();
     let mut places = places.into_iter().peekable();
     file.pass_over_prefix(places.peek().map_or(directory_start, |first| first.start))?;
@@ -230,13 +232,14 @@ impl<R: Read + Seek> Walk<R> {
     }
 }
 
-struct Unpacker<'a> {
+struct Unpacker<'a, 'b> {
     inflater: Decompress,
     output: Vec<u8>,
+    budget: &'a mut Budget<'b>,
     stop: &'a CancellationToken,
 }
 
-impl Unpacker<'_> {
+impl Unpacker<'_, '_> {
     /// Unpacks the data that comes next, which must have the size and the checksum that the directory says.
     fn unpack<R: Read + Seek>(
         &mut self,
@@ -252,11 +255,13 @@ impl Unpacker<'_> {
         let mut crc = Crc::new();
         let mut total = 0;
         let mut left = compressed;
+        let mut nested = Nested::new();
         let mut take = |bytes: &[u8]| {
             crc.update(bytes);
             if let Some(content) = content.as_mut() {
                 content.extend_from_slice(bytes);
             }
+            nested.pass(name, bytes, self.budget)
         };
         self.inflater.reset(false);
         let mut is_over = place.method == STORED;
@@ -267,7 +272,7 @@ impl Unpacker<'_> {
             let input = file.peek(left)?;
             let used = match place.method {
                 STORED => {
-                    take(input);
+                    take(input)?;
                     total += input.len() as u64;
                     input.len()
                 }
@@ -282,7 +287,7 @@ impl Unpacker<'_> {
                     if made == 0 && used == 0 && !is_over {
                         return damaged(name);
                     }
-                    take(&self.output[..made]);
+                    take(&self.output[..made])?;
                     total += made as u64;
                     used
                 }

@@ -72,8 +72,9 @@ pub(super) fn inspect<R: Read + Seek>(
     if let Some(other) = other {
         return rejected(format!("it is {other}, where a ZIP file is needed"));
     }
-    let listing = read_directory(&mut reader, limits)?;
-    let kept = compare(&mut reader, listing.places, listing.start, limits, stop)?;
+    let mut listing = read_directory(&mut reader, limits)?;
+    let place = (listing.places, listing.start);
+    let kept = compare(&mut reader, place, (limits, &mut listing.budget), stop)?;
     for name in kept.links.names() {
         kept.links.resolve(name, &listing.tree)?;
     }
@@ -81,16 +82,17 @@ pub(super) fn inspect<R: Read + Seek>(
 }
 
 /// What the directory says.
-struct Listing {
+struct Listing<'a> {
     tree: Tree,
     root: Root,
     places: Vec<Place>,
+    budget: Budget<'a>,
     /// Where the directory begins.
     start: u64,
 }
 
 /// Checks every entry by what the directory says of it.
-fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<Listing, InspectError> {
+fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<Listing<'_>, InspectError> {
     let packed = reader.seek(io::SeekFrom::End(0))?;
     let mut directory = match Directory::open(reader) {
         Err(DirectoryError::Malformed(reason)) => {
@@ -101,12 +103,16 @@ fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<List
     if directory.declared_entries() > limits.max_entries {
         return too_many_entries(limits.max_entries);
     }
-    let mut budget = Budget::new(limits, packed);
-    let mut listing =
-        Listing { tree: Tree::new(limits), root: Root::default(), places: Vec::new(), start: directory.start() };
+    let mut listing = Listing {
+        tree: Tree::new(limits),
+        root: Root::default(),
+        places: Vec::new(),
+        budget: Budget::new(limits, packed),
+        start: directory.start(),
+    };
     while let Some(entry) = directory.next_entry()? {
-        budget.entry()?;
-        budget.unpack(entry.unpacked_size)?;
+        listing.budget.entry()?;
+        listing.budget.unpack(entry.unpacked_size)?;
         listing.add(&entry, limits)?;
     }
     let apps = || listing.root.apps("", &listing.tree);
@@ -114,7 +120,7 @@ fn read_directory<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<List
     Ok(listing)
 }
 
-impl Listing {
+impl Listing<'_> {
     fn add(&mut self, entry: &Entry, limits: &Limits) -> Result<(), InspectError> {
         let name = clean_name(&entry.name, limits)?;
         if entry.encrypted {
@@ -253,6 +259,30 @@ mod tests {
             let at = header_of(&bytes, MANIFEST) + 8;
             bytes[at..at + 2].copy_from_slice(&method.to_le_bytes());
             check(&bytes, agreed, "both say the same");
+        }
+    }
+
+    #[test]
+    fn a_bomb_inside_is_refused_where_a_builder_would_unpack_it() {
+        let packed = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let bomb = packed(&vec![0; 65 << 20]);
+        let wanted = "with what is packed inside of `data.tar.gz`, it unpacks to more than 100 times its size";
+        for (content, expected) in [(packed(&bomb), wanted), (bomb, wanted), (packed(&[0; 1000]), "")] {
+            for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+                let options = SimpleFileOptions::default().compression_method(method);
+                let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+                for (name, bytes) in
+                    [("Dockerfile", &b"FROM scratch"[..]), (MANIFEST, GOOD.as_bytes()), ("data.tar.gz", &content)]
+                {
+                    writer.start_file(name, options).unwrap();
+                    writer.write_all(bytes).unwrap();
+                }
+                check(&writer.finish().unwrap().into_inner(), expected, "`ADD` would unpack it");
+            }
         }
     }
 

@@ -26,6 +26,12 @@ impl<'a> Budget<'a> {
         if self.entries > self.limits.max_entries { too_many_entries(self.limits.max_entries) } else { Ok(()) }
     }
 
+    /// So many more bytes may be unpacked.
+    pub(super) fn room(&self) -> u64 {
+        let by_ratio = self.packed.saturating_mul(self.limits.max_ratio).max(RATIO_FLOOR);
+        self.limits.max_unpacked.min(by_ratio).saturating_sub(self.unpacked)
+    }
+
     /// So many more unpacked bytes.
     pub(super) fn unpack(&mut self, bytes: u64) -> Result<(), InspectError> {
         self.unpacked = self.unpacked.saturating_add(bytes);

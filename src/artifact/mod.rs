@@ -17,6 +17,7 @@ mod inspect;
 mod limits;
 mod links;
 mod names;
+mod nested;
 mod oci;
 mod pack;
 mod root;

@@ -75,7 +75,8 @@ pub(super) fn survey(
             }
             MANIFEST => manifest = Some(tar.content(&format!("`{MANIFEST}`"), MANIFEST_MAX)?),
             IGNORE_FILE => ignore_file = Some(tar.content(&format!("`{IGNORE_FILE}`"), IGNORE_FILE_MAX)?),
-            _ => {}
+            _ if is_link => {}
+            _ => tar.look_inside(path)?,
         }
     }
     if tree.get(folder) != Some(Node::Folder) {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Limits;
 use super::super::inspect::{InspectError, rejected};
 use super::super::names::{clean_name, shown};
+use super::super::nested::Nested;
 use super::pax::Extended;
 use super::stream::Stream;
 
@@ -91,6 +92,17 @@ impl<'a> Tar<'a> {
         let mut content = vec![0; usize::try_from(self.left).unwrap_or(0)];
         self.read(&mut content)?;
         Ok(content)
+    }
+
+    /// Counts what is packed inside of the entry of this name.
+    pub(super) fn look_inside(&mut self, name: &str) -> Result<(), InspectError> {
+        let (mut nested, mut buffer) = (Nested::new(), [0; 16 << 10]);
+        loop {
+            let length = self.read(&mut buffer)?;
+            if length == 0 || !nested.pass(name, &buffer[..length], &mut self.stream.budget)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Counts bytes that will be packed once more.

@@ -360,11 +360,18 @@ fn bombs_stop_early() {
 }
 
 #[test]
-fn a_bomb_in_an_archive_is_a_file_like_any_other() {
-    let bomb = bomb(b"", 1);
-    let found = listing(&with(&[file("bomb.gz", &bomb), file("more.zip", b"PK\x03\x04 and so on")]), "");
-    assert_eq!(found[2].1, bomb);
-    assert_eq!(found[3].1, b"PK\x03\x04 and so on");
+fn a_bomb_in_an_archive_is_refused_where_a_builder_would_unpack_it() {
+    let bomb = bomb(b"", 4);
+    let limits = Limits { max_unpacked: 32 << 20, ..Limits::default() };
+    for (what, packed) in [("once", bomb.clone()), ("twice", gzip(&bomb))] {
+        let reason = reason_with(&with(&[file("data/bomb.tar.gz", &packed)]), "", &limits);
+        let expected = "with what is packed inside of `data/bomb.tar.gz`, it unpacks to more than 33554432 bytes";
+        assert!(reason.starts_with(expected), "{what}: {reason}");
+    }
+    let small = gzip(&[0; 1000]);
+    let zip = b"PK\x03\x04 and so on";
+    let found = listing(&with(&[file("small.gz", &small), file("more.zip", zip)]), "");
+    assert_eq!((found[2].1.as_slice(), found[3].1.as_slice()), (small.as_slice(), &zip[..]));
 }
 
 #[test]
