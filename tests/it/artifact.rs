@@ -640,6 +640,38 @@ async fn a_download_that_is_stopped_leaves_nothing() {
     assert_eq!(fixture.store.fetch(&source, &stop).await, Err(FetchError::Stopped), "and none begins afterwards");
 }
 
+/// The one that asks the host is stopped; who waits for the same file asks in its place, and the file comes.
+#[tokio::test]
+async fn who_shares_a_download_goes_on_where_the_other_is_stopped() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let asked = Arc::new(Notify::new());
+    let (is_asked, answered) = (asked.clone(), Mutex::new(0));
+    let host = Host::start(move |_| {
+        let mut answered = answered.lock().unwrap();
+        *answered += 1;
+        if *answered > 1 {
+            return bytes.clone().into_response();
+        }
+        is_asked.notify_one();
+        trickle()
+    })
+    .await;
+    let fixture = Fixture::new(limits());
+    let (source, stop) = (source(&host.url("/shop.zip"), digest), CancellationToken::new());
+    let others = async {
+        asked.notified().await;
+        let waiting = join_all((0..4).map(|_| fetch(&fixture.store, &source)));
+        let stopping = async { stop.cancel() };
+        tokio::join!(waiting, stopping).0
+    };
+    let (outcome, others) = tokio::join!(fixture.store.fetch(&source, &stop), others);
+    assert_eq!(outcome, Err(FetchError::Stopped));
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert_eq!(host.requests(), 2, "they share the second download");
+    assert_eq!(fixture.files(), [digest.hex()], "no partial file");
+}
+
 #[tokio::test]
 async fn leftovers_of_a_crash_are_swept() {
     let bytes = archive("a");
