@@ -131,28 +131,8 @@ impl Store {
         })
     }
 
-    /// Hashes and inspects what a former process left of this artifact, unless this one did so before; a file that is not
-    /// what its name says is removed. Takes as long as reading it. What must be packed is left to [`Store::fetch`].
-    pub async fn check(&self, key: &Key) {
-        let file = (key.scope.clone(), key.digest);
-        let left = self.index().used(&file).is_some();
-        if !left || key.part != Part::Whole || self.upload(key).is_some() || self.rejection(key).is_err() {
-            return;
-        }
-        let (flight, download) = (self.flight(key, None), self.download_turn(&file));
-        // Whoever is at it may take long, and looks at it as well.
-        let (Some(_alone), Some(_of_file)) = (flight.turn.try_take(), download.try_take()) else { return };
-        if let Some(verified) = self.verify(&file).await
-            && matches!(self.format(key, &verified).await, Ok(Format::Zip))
-            && let Err(error @ FetchError::Rejected { .. }) =
-                self.accept_zip(key, &verified, &CancellationToken::new()).await
-        {
-            warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
-        }
-    }
-
     /// The artifact, if it is on disk and this process has hashed and inspected it. Takes no longer than asking the file
-    /// system for its size: what a former process left is hashed and inspected by [`Store::check`] and [`Store::fetch`].
+    /// system for its size: what a former process left is hashed and inspected by [`Store::fetch`].
     pub async fn get(&self, key: &Key) -> Option<Artifact> {
         let digest = self.upload(key)?;
         let file = (key.scope.clone(), digest);
@@ -160,8 +140,15 @@ impl Store {
         Some(Artifact { digest, path: path(&self.directory, &file), size: known.size, _lease: known.lease })
     }
 
-    /// How far the work on this artifact is: its download, or that it is packed; of several downloads from different places
-    /// the one that is furthest. `None`: nothing of the kind is under way.
+    /// Whether what was published of it is on disk, checked or not: then [`Store::fetch`] has nothing to download. The layer
+    /// of a manifest is known to that alone.
+    #[must_use]
+    pub fn holds(&self, key: &Key) -> bool {
+        self.index().holds(&(key.scope.clone(), key.digest))
+    }
+
+    /// How far the work on this artifact is: its download, or that it is checked or packed; of several downloads from
+    /// different places the one that is furthest. `None`: nothing of the kind is under way.
     #[must_use]
     pub fn progress(&self, key: &Key) -> Option<Stage> {
         let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,7 +234,7 @@ impl Store {
         let published = {
             // Without it where another place is slow: each writes a file of its own until that is whole.
             let _alone = alone.take(&source.place, patience).await;
-            if let Some(verified) = self.verify(&file).await {
+            if let Some(verified) = self.verify(&file, progress, stop).await? {
                 verified
             } else {
                 *asked_host = true;
@@ -286,7 +273,10 @@ impl Store {
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
         match self.format(key, published).await? {
-            Format::Zip if folder.is_empty() => self.accept_zip(key, published, stop).await,
+            Format::Zip if folder.is_empty() => {
+                let _checking = progress.begin_checking();
+                self.accept_zip(key, published, stop).await
+            }
             Format::Zip => {
                 let reason = format!(
                     "it is a ZIP file, which is sent as it is, and only its folder {folder} is asked for; publish a tar.gz, or a ZIP of that folder's contents"
@@ -353,30 +343,37 @@ impl Store {
 
     /// The file if it is on disk, hashed unless this process did so before. One that is not what its name says is removed.
     /// The caller has the file's turn, or has waited for it for long.
-    async fn verify(&self, key: &FileKey) -> Option<Verified> {
-        let Known { size, verified, lease } = self.known(key).await?;
+    async fn verify(
+        &self,
+        key: &FileKey,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<Option<Verified>, FetchError> {
+        let Some(Known { size, verified, lease }) = self.known(key).await else { return Ok(None) };
         if verified {
-            return Some(Verified { key: key.clone(), size, lease });
+            return Ok(Some(Verified { key: key.clone(), size, lease }));
         }
-        let (path, wanted) = (path(&self.directory, key), key.1);
-        match crash::around("check-artifact", blocking(move || hash(&path, &wanted))).await {
+        let _checking = progress.begin_checking();
+        let (path, wanted, stop) = (path(&self.directory, key), key.1, stop.clone());
+        match crash::around("check-artifact", blocking(move || hash(&path, &wanted, &stop))).await {
             Ok(Some(size)) => {
                 let lease = self.index().insert(key.clone(), size, true);
-                return Some(Verified { key: key.clone(), size, lease });
+                return Ok(Some(Verified { key: key.clone(), size, lease }));
             }
+            Err(InspectError::Stopped) => return Err(FetchError::Stopped),
             Ok(None) => warn!(digest = %key.1.short(), "a stored artifact is corrupt; it is dropped"),
             Err(error) => {
                 // Reading failed, which says nothing about the file; a download would replace it.
-                warn!(digest = %key.1.short(), %error, "a stored artifact cannot be read");
-                return None;
+                warn!(digest = %key.1.short(), ?error, "a stored artifact cannot be read");
+                return Ok(None);
             }
         }
         // Who did not wait for the file's turn may have replaced it meanwhile.
         if let Some(Known { size, lease, .. }) = self.index().used(key).filter(|known| known.verified) {
-            return Some(Verified { key: key.clone(), size, lease });
+            return Ok(Some(Verified { key: key.clone(), size, lease }));
         }
         self.discard(key).await;
-        None
+        Ok(None)
     }
 
     async fn format(&self, key: &Key, file: &Verified) -> Result<Format, FetchError> {
@@ -576,10 +573,12 @@ fn shared<K: Clone + Eq + std::hash::Hash, V: Default>(all: &mut HashMap<K, Weak
 }
 
 /// The size of the file if it hashes to `wanted`; then it is also marked as used for the next process.
-fn hash(path: &Path, wanted: &Digest) -> io::Result<Option<u64>> {
+fn hash(path: &Path, wanted: &Digest, stop: &CancellationToken) -> Result<Option<u64>, InspectError> {
     let file = fs::File::open(path)?;
-    let found = digest_of(&file, &CancellationToken::new())?;
-    let Some((_, size)) = found.filter(|(digest, _)| digest == wanted) else { return Ok(None) };
+    let (digest, size) = digest_of(&file, stop)?.ok_or(InspectError::Stopped)?;
+    if digest != *wanted {
+        return Ok(None);
+    }
     // Only the order of eviction after a restart depends on it.
     if let Err(error) = file.set_modified(crate::clock::system()) {
         debug!(%error, "the use of an artifact cannot be marked");
@@ -613,6 +612,20 @@ mod tests {
     use super::*;
     use crate::artifact::Scope;
 
+    #[test]
+    fn a_check_that_is_stopped_says_nothing_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "a").unwrap();
+        let (right, wrong, stop) = (Digest::of(b"a"), Digest::of(b"b"), CancellationToken::new());
+        assert!(matches!(hash(&path, &right, &stop), Ok(Some(1))));
+        assert!(matches!(hash(&path, &wrong, &stop), Ok(None)));
+        stop.cancel();
+        for digest in [right, wrong] {
+            assert!(matches!(hash(&path, &digest, &stop), Err(InspectError::Stopped)));
+        }
+    }
+
     #[tokio::test]
     async fn a_failure_is_shared_only_with_those_who_waited_for_it() {
         let directory = tempfile::tempdir().unwrap();
@@ -626,7 +639,7 @@ mod tests {
         };
         // Somebody still waits for the digest with a source of his own, so an old failure is still there.
         let flight = store.flight(&source.key, None);
-        *flight.turn.try_take().unwrap() =
+        *flight.turn.wait().await =
             Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });
         let error = store.fetch(&source, &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");

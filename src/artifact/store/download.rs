@@ -30,6 +30,8 @@ pub(super) struct Progress {
 enum Work {
     /// It is downloaded, since then.
     Download(Instant),
+    /// What is on disk is hashed or inspected.
+    Check,
     /// It is packed.
     Pack,
 }
@@ -39,6 +41,8 @@ enum Work {
 pub enum Stage {
     /// It is downloaded, and so far.
     Downloading(Downloaded),
+    /// It is on disk, and is hashed or inspected.
+    Checking,
     /// It is packed into the ZIP that is sent.
     Packing,
 }
@@ -119,6 +123,10 @@ impl Progress {
         self.begin(Work::Download(Instant::now()))
     }
 
+    pub(super) fn begin_checking(&self) -> Running<'_> {
+        self.begin(Work::Check)
+    }
+
     pub(super) fn begin_packing(&self) -> Running<'_> {
         self.begin(Work::Pack)
     }
@@ -131,6 +139,7 @@ impl Progress {
     pub(super) fn read(&self) -> Option<Stage> {
         let since = match (*self.work.lock().unwrap_or_else(PoisonError::into_inner))? {
             Work::Download(since) => since,
+            Work::Check => return Some(Stage::Checking),
             Work::Pack => return Some(Stage::Packing),
         };
         let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
@@ -155,6 +164,7 @@ mod tests {
         let told = |progress: &Progress| match progress.read() {
             None => "nothing".to_owned(),
             Some(Stage::Downloading(far)) => format!("{} of {:?}", far.bytes, far.total),
+            Some(Stage::Checking) => "checking".to_owned(),
             Some(Stage::Packing) => "packing".to_owned(),
         };
         assert_eq!(told(&progress), "nothing");
@@ -164,7 +174,10 @@ mod tests {
         progress.bytes.store(4, Ordering::Relaxed);
         assert_eq!(told(&progress), "4 of Some(9)");
         drop(download);
-        assert_eq!(told(&progress), "nothing", "it is hashed and kept");
+        assert_eq!(told(&progress), "nothing", "it is kept");
+        let checking = progress.begin_checking();
+        assert_eq!(told(&progress), "checking");
+        drop(checking);
         let packing = progress.begin_packing();
         assert_eq!(told(&progress), "packing");
         drop(packing);

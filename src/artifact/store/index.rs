@@ -87,6 +87,10 @@ impl Index {
         Some(Known { size: entry.size, verified: entry.verified, lease: entry.lease.clone() })
     }
 
+    pub(super) fn holds(&self, key: &FileKey) -> bool {
+        self.files.contains_key(key)
+    }
+
     /// What was hashed is not what is there now.
     pub(super) fn doubt(&mut self, key: &FileKey) {
         if let Some(entry) = self.files.get_mut(key) {

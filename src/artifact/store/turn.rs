@@ -41,13 +41,6 @@ impl<T> Turn<T> {
         self.guarded.clone().lock_owned().await
     }
 
-    /// The turn, where nobody has it.
-    pub(super) fn try_take(&self) -> Option<OwnedMutexGuard<T>> {
-        let guarded = self.guarded.clone().try_lock_owned().ok()?;
-        self.asks_no_more();
-        Some(guarded)
-    }
-
     fn place(&self) -> MutexGuard<'_, Option<Place>> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
