@@ -14,6 +14,7 @@
 
 mod download;
 mod index;
+mod room;
 mod turn;
 
 use std::collections::HashMap;
@@ -31,7 +32,8 @@ use url::Url;
 
 use self::download::Progress;
 pub use self::download::{Downloaded, Stage};
-use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
+use self::index::{FileKey, Index, Known, PARTIAL, Purpose, path, shard};
+use self::room::Reservation;
 use self::turn::Turn;
 use super::digest::digest_of;
 use super::format::Format;
@@ -259,6 +261,9 @@ impl Store {
             }
             made => made?,
         };
+        // What it was packed of may go from now on.
+        drop(published);
+        self.make_room(0).await;
         debug!(digest = %key.digest.short(), upload = %upload.key.1.short(), size = upload.size, "artifact stored");
         let path = path(&self.directory, &upload.key);
         Ok(Artifact { digest: upload.key.1, path, size: upload.size, _lease: upload.lease })
@@ -317,8 +322,15 @@ impl Store {
         made.await.map(NamedTempFile::into_parts).map_err(|error: io::Error| disk(&error))
     }
 
-    /// Gives a whole file its name, in such an order that the name never stands for less.
-    async fn keep(&self, key: FileKey, file: fs::File, partial: TempPath, size: u64) -> Result<Verified, FetchError> {
+    /// Gives a whole file its name, in such an order that the name never stands for less. The room that was kept for it is
+    /// its own from then on.
+    async fn keep(
+        &self,
+        key: FileKey,
+        (file, partial): (fs::File, TempPath),
+        size: u64,
+        mut room: Reservation<'_>,
+    ) -> Result<Verified, FetchError> {
         let (shard, destination) = (shard(&self.directory, &key), path(&self.directory, &key));
         let kept = crash::around(
             "keep",
@@ -336,8 +348,13 @@ impl Store {
             }),
         );
         kept.await.map_err(|error| disk(&error))?;
-        let lease = self.index().insert(key.clone(), size, true);
-        self.make_room(0).await;
+        let mut index = self.index();
+        index.release(std::mem::take(&mut room.bytes));
+        let lease = index.insert(key.clone(), size, true);
+        if room.purpose == Purpose::Pack {
+            index.is_sent(&key);
+        }
+        drop(index);
         Ok(Verified { key, size, lease })
     }
 
@@ -400,7 +417,8 @@ impl Store {
         folder: &str,
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
-        self.make_room(archive.size).await;
+        // How large it becomes is not known before; it is as large as what it is made of, more or less.
+        let room = self.reserve(Purpose::Pack, archive.size).await?;
         let (partial, partial_path) = crash::around("make-a-partial", self.partial(&archive.key)).await?;
         let (source, part, folder) = (path(&self.directory, &archive.key), key.part.clone(), folder.to_owned());
         let (limits, stop) = (self.limits.clone(), stop.clone());
@@ -417,7 +435,7 @@ impl Store {
         let kept = match known {
             // Another artifact packs to the same.
             Some(known) => Verified { key: upload, size, lease: known.lease },
-            None => self.keep(upload, zip, partial_path, size).await?,
+            None => self.keep(upload, (zip, partial_path), size, room).await?,
         };
         self.remember(key, digest);
         Ok(kept)
@@ -453,6 +471,7 @@ impl Store {
     }
 
     fn remember(&self, key: &Key, upload: Digest) {
+        self.index().is_sent(&(key.scope.clone(), upload));
         let mut remembered = self.remembered();
         if remembered.uploads.len() >= MAX_REMEMBERED {
             remembered.uploads.clear();
@@ -482,55 +501,6 @@ impl Store {
         is_one_of(&self.limits.flux_hosts, url)
     }
 
-    /// Makes room for a download, and keeps it until that ends.
-    ///
-    /// # Errors
-    ///
-    /// Others are in use, and leave no room. One that is alone may be larger than the budget.
-    async fn reserve(&self, incoming: u64) -> Result<Reservation<'_>, FetchError> {
-        self.make_room(incoming).await;
-        let mut index = self.index();
-        if incoming > 0 && index.in_use() > 0 && index.in_use().saturating_add(incoming) > self.limits.store_budget {
-            let reason =
-                "the artifacts that are in use leave no room in --artifact-dir-size; enlarge it, or wait".to_owned();
-            return Err(FetchError::Disk { reason });
-        }
-        index.reserved += incoming;
-        drop(index);
-        Ok(Reservation { store: self, bytes: incoming })
-    }
-
-    /// Evicts what was used longest ago until `incoming` more bytes fit the budget, or all that is left is in use.
-    async fn make_room(&self, incoming: u64) {
-        self.make_room_within(self.limits.store_budget.saturating_sub(incoming)).await;
-    }
-
-    /// Where the disk was full, what is not in use goes, for it can be had again: the next try has the room.
-    async fn make_room_if_full<T>(&self, outcome: &Result<T, FetchError>) {
-        if matches!(outcome, Err(FetchError::DiskFull)) {
-            self.make_room_within(0).await;
-        }
-    }
-
-    async fn make_room_within(&self, budget: u64) {
-        loop {
-            let surplus = self.index().surplus(budget);
-            let Some(key) = surplus else { return };
-            debug!(digest = %key.1.short(), "artifact evicted");
-            self.discard(&key).await;
-        }
-    }
-
-    async fn discard(&self, key: &FileKey) {
-        self.index().remove(key);
-        match crash::around("discard", tokio::fs::remove_file(path(&self.directory, key))).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(digest = %key.1.short(), %error, "a stored artifact cannot be removed");
-            }
-            _ => {}
-        }
-    }
-
     fn flight(&self, key: &Key, place: Option<&Place>) -> Arc<Flight> {
         shared(&mut self.flights.lock().unwrap_or_else(PoisonError::into_inner), &(key.clone(), place.cloned()))
     }
@@ -546,18 +516,6 @@ impl Store {
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Room for a download that runs.
-struct Reservation<'a> {
-    store: &'a Store,
-    bytes: u64,
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.store.index().reserved -= self.bytes;
     }
 }
 
@@ -608,40 +566,4 @@ fn disk(error: &io::Error) -> FetchError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::artifact::Scope;
-
-    #[test]
-    fn a_check_that_is_stopped_says_nothing_of_the_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        fs::write(&path, "a").unwrap();
-        let (right, wrong, stop) = (Digest::of(b"a"), Digest::of(b"b"), CancellationToken::new());
-        assert!(matches!(hash(&path, &right, &stop), Ok(Some(1))));
-        assert!(matches!(hash(&path, &wrong, &stop), Ok(None)));
-        stop.cancel();
-        for digest in [right, wrong] {
-            assert!(matches!(hash(&path, &digest, &stop), Err(InspectError::Stopped)));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_failure_is_shared_only_with_those_who_waited_for_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), Limits::default(), Arc::default()).unwrap();
-        // Refused before anything is asked.
-        let url = "ftp://ci.example.com/shop.zip".parse().unwrap();
-        let source = Source {
-            key: Key { scope: Scope::Public, digest: Digest::of(b"a"), part: Part::Whole },
-            place: Place::Url(url, SourceField::Http),
-            credentials: ArtifactCredentials::default(),
-        };
-        // Somebody still waits for the digest with a source of his own, so an old failure is still there.
-        let flight = store.flight(&source.key, None);
-        *flight.turn.wait().await =
-            Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });
-        let error = store.fetch(&source, &CancellationToken::new()).await.unwrap_err();
-        assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 
-use super::index::FileKey;
+use super::index::{FileKey, Purpose};
 use super::{Address, Store, Verified, Wanted, disk};
 use crate::artifact::digest::Hasher;
 use crate::artifact::http::{Body, Chunk};
@@ -15,6 +15,8 @@ use crate::crash;
 
 /// Of writes to the file, in bytes.
 const BUFFER: usize = 256 << 10;
+/// How many bytes more are reserved at once for a file of which nobody said how long it is.
+const STEP: u64 = 1 << 20;
 
 /// How far the work on one artifact is.
 #[derive(Debug, Default)]
@@ -68,9 +70,9 @@ impl Store {
         progress: &Progress,
     ) -> Result<Verified, FetchError> {
         let mut body = crash::around("download", self.open_body(source, wanted)).await?;
-        let length = body.length().unwrap_or(0);
+        let length = wanted.length(&body).unwrap_or(0);
         progress.total.store(length, Ordering::Relaxed);
-        let room = self.reserve(length).await?;
+        let mut room = self.reserve(Purpose::Download, length).await?;
 
         let (partial, path) = crash::around("make-a-partial", self.partial(file)).await?;
         let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(partial));
@@ -78,7 +80,9 @@ impl Store {
         let mut size = 0;
         while let Some(chunk) = body.next().await? {
             let Chunk::Bytes(bytes) = chunk else {
-                progress.total.store(body.length().unwrap_or(0), Ordering::Relaxed);
+                let length = wanted.length(&body).unwrap_or(0);
+                progress.total.store(length, Ordering::Relaxed);
+                room.grow_to(length).await?;
                 (hasher, size) = (Hasher::new(), 0);
                 writer.rewind().await.map_err(|error| disk(&error))?;
                 continue;
@@ -87,6 +91,9 @@ impl Store {
             size += bytes.len() as u64;
             progress.bytes.store(size, Ordering::Relaxed);
             self.metrics.downloaded(bytes.len() as u64);
+            if size > room.bytes {
+                room.grow_to(size.next_multiple_of(STEP)).await?;
+            }
             writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
             if (size - bytes.len() as u64..size).contains(&(length / 2)) {
                 crash::point("download", "half");
@@ -99,9 +106,7 @@ impl Store {
             return Err(body.mismatch(wanted.file, got));
         }
         let whole = writer.into_inner().into_std().await;
-        // From here on the file itself counts.
-        drop(room);
-        self.keep(file.clone(), whole, path, size).await
+        self.keep(file.clone(), (whole, path), size, room).await
     }
 
     async fn open_body(&self, source: &Source, wanted: &Wanted<'_>) -> Result<Body, FetchError> {
@@ -110,6 +115,17 @@ impl Store {
             Address::Layer(repository, layer) => self.registries.blob(repository, layer, credentials).await,
             Address::Url(url, field) => Body::open(url, *field, credentials, &self.limits).await,
         }
+    }
+}
+
+impl Wanted<'_> {
+    /// How long the file is that arrives, where its host or the manifest said so.
+    fn length(&self, body: &Body) -> Option<u64> {
+        let of_manifest = match &self.at {
+            Address::Layer(_, layer) => Some(layer.size),
+            Address::Url(..) => None,
+        };
+        body.length().or(of_manifest)
     }
 }
 

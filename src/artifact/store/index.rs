@@ -27,8 +27,8 @@ pub(super) struct Index {
     files: HashMap<FileKey, Entry>,
     /// Counts uses: the entry with the smallest number was used longest ago.
     uses: u64,
-    /// The bytes that downloads are about to write.
-    pub(super) reserved: u64,
+    /// The bytes that are about to be written.
+    reserved: u64,
 }
 
 #[derive(Debug)]
@@ -37,7 +37,19 @@ struct Entry {
     used: u64,
     /// Whether this process has hashed it.
     verified: bool,
+    /// Whether it is one that is sent, and not only packed.
+    sent: bool,
     lease: Lease,
+}
+
+/// What room is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A file that is downloaded.
+    Download,
+    /// A ZIP that is packed. The archives that others pack leave it their room, or all of them would wait for each other: they
+    /// are as few as the downloads that may run at once, and have room beside the budget.
+    Pack,
 }
 
 /// What is known of a file without reading it.
@@ -75,8 +87,10 @@ impl Index {
     /// Takes in a file; whoever holds the lease of one that it replaces holds that of the new one.
     pub(super) fn insert(&mut self, key: FileKey, size: u64, verified: bool) -> Lease {
         self.uses += 1;
-        let lease = self.files.get(&key).map_or_else(Lease::default, |before| before.lease.clone());
-        self.files.insert(key, Entry { size, used: self.uses, verified, lease: lease.clone() });
+        let before = self.files.get(&key);
+        let lease = before.map_or_else(Lease::default, |before| before.lease.clone());
+        let sent = before.is_some_and(|before| before.sent);
+        self.files.insert(key, Entry { size, used: self.uses, verified, sent, lease: lease.clone() });
         lease
     }
 
@@ -98,14 +112,46 @@ impl Index {
         }
     }
 
+    /// It is one that is sent.
+    pub(super) fn is_sent(&mut self, key: &FileKey) {
+        if let Some(entry) = self.files.get_mut(key) {
+            entry.sent = true;
+        }
+    }
+
     /// Whether nobody uses it.
     pub(super) fn is_idle(&self, key: &FileKey) -> bool {
         self.files.get(key).is_none_or(|entry| Arc::strong_count(&entry.lease) == 1)
     }
 
-    /// The bytes that cannot be evicted now: of files in use, and of downloads that run.
-    pub(super) fn in_use(&self) -> u64 {
-        let used = self.files.values().filter(|entry| Arc::strong_count(&entry.lease) > 1);
+    /// Keeps so many more bytes for somebody who has `own` already: false where others leave no room. Who is alone may take
+    /// more than the budget.
+    pub(super) fn reserve(&mut self, purpose: Purpose, (own, bytes): (u64, u64), budget: u64) -> bool {
+        let others = self.in_use(purpose).saturating_sub(own);
+        let fits = others.saturating_add(own).saturating_add(bytes) <= budget;
+        let granted = bytes == 0 || others == 0 || fits;
+        if granted {
+            self.reserved += bytes;
+        }
+        granted
+    }
+
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.reserved -= bytes;
+    }
+
+    /// The bytes that cannot be evicted now: of files in use, and of what is being written.
+    fn in_use(&self, purpose: Purpose) -> u64 {
+        let counts = |entry: &&Entry| match purpose {
+            Purpose::Download => true,
+            Purpose::Pack => entry.sent,
+        };
+        let used = self.files.values().filter(|entry| Arc::strong_count(&entry.lease) > 1).filter(counts);
         used.map(|entry| entry.size).sum::<u64>().saturating_add(self.reserved)
     }
 
@@ -196,6 +242,35 @@ mod tests {
         assert_eq!(index.surplus(0), Some(a.clone()), "`b` and `c` are in use");
         drop((lease, other));
         assert_eq!(index.surplus(0), Some(a), "nobody uses anything, and `a` was used before the others");
+    }
+
+    /// Of a budget of 100, with 40 of an archive and 30 of a ZIP in use: who gets how much.
+    #[test]
+    fn room_is_given_as_far_as_what_is_in_use_leaves_it() {
+        use Purpose::{Download, Pack};
+        for (purpose, own, bytes, granted) in [
+            (Download, 0, 30, true),
+            (Download, 0, 31, false),
+            (Download, 0, 0, true),
+            (Download, 20, 10, true),
+            (Download, 20, 11, false),
+            (Pack, 0, 70, true),
+            (Pack, 0, 71, false),
+        ] {
+            let [archive, zip, idle] =
+                [b"archive", &b"zip"[..], b"idle"].map(|bytes| (Scope::Public, Digest::of(bytes)));
+            let mut index = Index { reserved: own, ..Index::default() };
+            let _leases = [index.insert(archive, 40, true), index.insert(zip.clone(), 30, true)];
+            drop(index.insert(idle, 1000, true));
+            index.is_sent(&zip);
+            assert_eq!(index.reserve(purpose, (own, bytes), 100), granted, "{purpose:?} {own} {bytes}");
+            assert_eq!(index.reserved, own + if granted { bytes } else { 0 });
+        }
+        let mut alone = Index { reserved: 10, ..Index::default() };
+        assert!(alone.reserve(Download, (10, 1000), 100), "nobody else uses anything");
+        assert!(!alone.reserve(Download, (0, 1), 100), "the next one has to wait");
+        alone.release(1010);
+        assert!(alone.reserve(Pack, (0, 1000), 100));
     }
 
     #[test]
