@@ -57,7 +57,7 @@ pub struct Store {
     limits: Limits,
     metrics: Arc<Metrics>,
     registries: Registries,
-    index: Mutex<Index>,
+    index: Arc<Mutex<Index>>,
     remembered: Mutex<Remembered>,
     flights: Mutex<Flights>,
     downloads: Mutex<HashMap<FileKey, Weak<Turn<()>>>>,
@@ -126,7 +126,7 @@ impl Store {
             registries: Registries::new(&limits),
             limits,
             metrics,
-            index: Mutex::new(index),
+            index: Arc::new(Mutex::new(index)),
             remembered: Mutex::default(),
             flights: Mutex::default(),
             downloads: Mutex::default(),
@@ -254,9 +254,7 @@ impl Store {
             Err(error @ FetchError::Rejected { .. }) if key.part == Part::Whole => {
                 // Nothing else can be made of it.
                 drop(published);
-                if self.index().is_idle(&file) {
-                    self.discard(&file).await;
-                }
+                self.discard(|index| index.is_idle(&file).then(|| file.clone())).await;
                 return Err(error);
             }
             made => made?,
@@ -322,16 +320,15 @@ impl Store {
         made.await.map(NamedTempFile::into_parts).map_err(|error: io::Error| disk(&error))
     }
 
-    /// Gives a whole file its name, in such an order that the name never stands for less. The room that was kept for it is
-    /// its own from then on.
+    /// Gives a whole file its name, in such an order that the name never stands for less.
     async fn keep(
         &self,
         key: FileKey,
         (file, partial): (fs::File, TempPath),
         size: u64,
-        mut room: Reservation<'_>,
+        room: Reservation,
     ) -> Result<Verified, FetchError> {
-        let (shard, destination) = (shard(&self.directory, &key), path(&self.directory, &key));
+        let (shard, destination, of) = (shard(&self.directory, &key), path(&self.directory, &key), key.clone());
         let kept = crash::around(
             "keep",
             blocking(move || {
@@ -340,21 +337,14 @@ impl Store {
                 file.sync_all()?;
                 crash::point("keep", "synced");
                 fs::create_dir_all(&shard)?;
-                partial.persist(&destination).map_err(|error| error.error)?;
+                let lease = room.becomes(of, size, || partial.persist(&destination).map_err(|error| error.error))?;
                 crash::point("keep", "renamed");
                 fs::File::open(shard)?.sync_all()?;
                 crash::point("keep", "kept");
-                Ok::<_, io::Error>(())
+                Ok::<_, io::Error>(lease)
             }),
         );
-        kept.await.map_err(|error| disk(&error))?;
-        let mut index = self.index();
-        index.release(std::mem::take(&mut room.bytes));
-        let lease = index.insert(key.clone(), size, true);
-        if room.purpose == Purpose::Pack {
-            index.is_sent(&key);
-        }
-        drop(index);
+        let lease = kept.await.map_err(|error| disk(&error))?;
         Ok(Verified { key, size, lease })
     }
 
@@ -386,11 +376,9 @@ impl Store {
             }
         }
         // Who did not wait for the file's turn may have replaced it meanwhile.
-        if let Some(Known { size, lease, .. }) = self.index().used(key).filter(|known| known.verified) {
-            return Ok(Some(Verified { key: key.clone(), size, lease }));
-        }
-        self.discard(key).await;
-        Ok(None)
+        self.discard(|index| (!index.is_verified(key)).then(|| key.clone())).await;
+        let replaced = self.index().used(key).filter(|known| known.verified);
+        Ok(replaced.map(|Known { size, lease, .. }| Verified { key: key.clone(), size, lease }))
     }
 
     async fn format(&self, key: &Key, file: &Verified) -> Result<Format, FetchError> {
@@ -510,8 +498,7 @@ impl Store {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        // Every change of the index is whole before anything can panic.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        room::lock(&self.index)
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {

@@ -82,7 +82,7 @@ impl Store {
             let Chunk::Bytes(bytes) = chunk else {
                 let length = wanted.length(&body).unwrap_or(0);
                 progress.total.store(length, Ordering::Relaxed);
-                room.grow_to(length).await?;
+                self.grow(&mut room, length).await?;
                 (hasher, size) = (Hasher::new(), 0);
                 writer.rewind().await.map_err(|error| disk(&error))?;
                 continue;
@@ -91,8 +91,8 @@ impl Store {
             size += bytes.len() as u64;
             progress.bytes.store(size, Ordering::Relaxed);
             self.metrics.downloaded(bytes.len() as u64);
-            if size > room.bytes {
-                room.grow_to(size.next_multiple_of(STEP)).await?;
+            if size > room.bytes() {
+                self.grow(&mut room, size.next_multiple_of(STEP)).await?;
             }
             writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
             if (size - bytes.len() as u64..size).contains(&(length / 2)) {

@@ -119,6 +119,11 @@ impl Index {
         }
     }
 
+    /// Whether this process has hashed it.
+    pub(super) fn is_verified(&self, key: &FileKey) -> bool {
+        self.files.get(key).is_some_and(|entry| entry.verified)
+    }
+
     /// Whether nobody uses it.
     pub(super) fn is_idle(&self, key: &FileKey) -> bool {
         self.files.get(key).is_none_or(|entry| Arc::strong_count(&entry.lease) == 1)
@@ -178,6 +183,11 @@ pub(super) fn shard(directory: &Path, (scope, digest): &FileKey) -> PathBuf {
         Scope::Namespace(namespace) => directory.join(NAMESPACES).join(namespace).join(FILES),
     };
     files.join(shard_name(digest))
+}
+
+/// Where a file is put that goes, before it is removed: a crash in between leaves what the next scan sweeps.
+pub(super) fn aside(directory: &Path, key: &FileKey) -> PathBuf {
+    shard(directory, key).join(format!("{PARTIAL}{}", key.1.hex()))
 }
 
 /// Where a file is.

@@ -1,5 +1,6 @@
 //! What only the store itself can see.
 
+use super::index::aside as aside_of;
 use super::*;
 use crate::artifact::Scope;
 
@@ -33,6 +34,31 @@ async fn a_zip_is_packed_only_where_what_is_in_use_leaves_room() {
     let packed = store.pack(&key, &archive, "", &stop).await.ok().expect("there is room");
     assert_eq!(store.index().reserved(), 0, "the ZIP has its room by itself");
     assert!(path(directory.path(), &packed.key).is_file() && !store.index().holds(&sent));
+}
+
+/// Between the choice of a file that goes and its removal others go on.
+#[tokio::test]
+async fn what_is_put_in_the_place_of_an_evicted_file_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), Limits::default(), Arc::default()).unwrap();
+    let file = (Scope::Public, Digest::of(b"a"));
+    let fetched = async || {
+        let (mut whole, partial) = store.partial(&file).await.unwrap();
+        io::Write::write_all(&mut whole, b"a").unwrap();
+        let room = store.reserve(Purpose::Download, 1).await.unwrap();
+        store.keep(file.clone(), (whole, partial), 1, room).await.unwrap()
+    };
+    let in_use = fetched().await;
+    assert!(store.set_aside(|index| index.surplus(0)).is_none(), "it is in use");
+    drop(in_use);
+    let (evicted, aside) = store.set_aside(|index| index.surplus(0)).unwrap();
+    assert!(evicted == file && store.known(&file).await.is_none(), "whoever asks for it now does not get it");
+    let again = fetched().await;
+    fs::remove_file(aside.unwrap()).unwrap();
+    assert!(path(directory.path(), &again.key).is_file(), "it was put there since");
+    drop(again);
+    store.make_room_if_full(&Err::<(), _>(FetchError::DiskFull)).await;
+    assert!(!path(directory.path(), &file).exists() && !aside_of(directory.path(), &file).exists());
 }
 
 #[test]
