@@ -48,6 +48,7 @@ pub mod memory;
 pub mod metrics;
 pub mod redact;
 pub mod sources;
+pub mod stamp;
 pub mod telemetry;
 pub mod turns;
 

@@ -46,6 +46,7 @@ use super::{
 };
 use crate::crash;
 use crate::metrics::Metrics;
+use crate::stamp::Stamp;
 
 /// So many artifacts are remembered, and so many rejections; then all are forgotten, which costs a look at each file.
 const MAX_REMEMBERED: usize = 10_000;
@@ -93,7 +94,7 @@ struct Failure {
 /// A file of the store that was hashed.
 struct Verified {
     key: FileKey,
-    size: u64,
+    stamp: Stamp,
     lease: Lease,
 }
 
@@ -133,13 +134,13 @@ impl Store {
         })
     }
 
-    /// The artifact, if it is on disk and this process has hashed and inspected it. Takes no longer than asking the file
-    /// system for its size: what a former process left is hashed and inspected by [`Store::fetch`].
+    /// The artifact, if it is on disk as this process hashed and inspected it. Takes no longer than asking the file
+    /// system for its times: what a former process left is hashed and inspected by [`Store::fetch`].
     pub async fn get(&self, key: &Key) -> Option<Artifact> {
         let digest = self.upload(key)?;
         let file = (key.scope.clone(), digest);
-        let known = self.known(&file).await.filter(|known| known.verified)?;
-        Some(Artifact { digest, path: path(&self.directory, &file), size: known.size, _lease: known.lease })
+        let Known { hashed, lease, .. } = self.known(&file).await?;
+        Some(Artifact { digest, path: path(&self.directory, &file), stamp: hashed?, _lease: lease })
     }
 
     /// Whether what was published of it is on disk, checked or not: then [`Store::fetch`] has nothing to download. The layer
@@ -262,9 +263,9 @@ impl Store {
         // What it was packed of may go from now on.
         drop(published);
         self.make_room(0).await;
-        debug!(digest = %key.digest.short(), upload = %upload.key.1.short(), size = upload.size, "artifact stored");
+        debug!(digest = %key.digest.short(), upload = %upload.key.1.short(), size = upload.stamp.size, "artifact stored");
         let path = path(&self.directory, &upload.key);
-        Ok(Artifact { digest: upload.key.1, path, size: upload.size, _lease: upload.lease })
+        Ok(Artifact { digest: upload.key.1, path, stamp: upload.stamp, _lease: upload.lease })
     }
 
     /// The ZIP that is sent of what was published.
@@ -328,6 +329,10 @@ impl Store {
         size: u64,
         room: Reservation,
     ) -> Result<Verified, FetchError> {
+        if let Some(verified) = self.known_verified(&key).await {
+            // Somebody else was faster, and may be sending it.
+            return Ok(verified);
+        }
         let (shard, destination, of) = (shard(&self.directory, &key), path(&self.directory, &key), key.clone());
         let kept = crash::around(
             "keep",
@@ -337,15 +342,18 @@ impl Store {
                 file.sync_all()?;
                 crash::point("keep", "synced");
                 fs::create_dir_all(&shard)?;
-                let lease = room.becomes(of, size, || partial.persist(&destination).map_err(|error| error.error))?;
+                let kept = room.becomes(of, || {
+                    partial.persist(&destination).map_err(|error| error.error)?;
+                    stamp_of(&file)
+                })?;
                 crash::point("keep", "renamed");
                 fs::File::open(shard)?.sync_all()?;
                 crash::point("keep", "kept");
-                Ok::<_, io::Error>(lease)
+                Ok::<_, io::Error>(kept)
             }),
         );
-        let lease = kept.await.map_err(|error| disk(&error))?;
-        Ok(Verified { key, size, lease })
+        let (stamp, lease) = kept.await.map_err(|error| disk(&error))?;
+        Ok(Verified { key, stamp, lease })
     }
 
     /// The file if it is on disk, hashed unless this process did so before. One that is not what its name says is removed.
@@ -356,16 +364,16 @@ impl Store {
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<Option<Verified>, FetchError> {
-        let Some(Known { size, verified, lease }) = self.known(key).await else { return Ok(None) };
-        if verified {
-            return Ok(Some(Verified { key: key.clone(), size, lease }));
+        let Some(Known { hashed, lease, .. }) = self.known(key).await else { return Ok(None) };
+        if let Some(stamp) = hashed {
+            return Ok(Some(Verified { key: key.clone(), stamp, lease }));
         }
         let _checking = progress.begin_checking();
         let (path, wanted, stop) = (path(&self.directory, key), key.1, stop.clone());
         match crash::around("check-artifact", blocking(move || hash(&path, &wanted, &stop))).await {
-            Ok(Some(size)) => {
-                let lease = self.index().insert(key.clone(), size, true);
-                return Ok(Some(Verified { key: key.clone(), size, lease }));
+            Ok(Some(stamp)) => {
+                let lease = self.index().add(key.clone(), stamp);
+                return Ok(Some(Verified { key: key.clone(), stamp, lease }));
             }
             Err(InspectError::Stopped) => return Err(FetchError::Stopped),
             Ok(None) => warn!(digest = %key.1.short(), "a stored artifact is corrupt; it is dropped"),
@@ -377,8 +385,7 @@ impl Store {
         }
         // Who did not wait for the file's turn may have replaced it meanwhile.
         self.discard(|index| (!index.is_verified(key)).then(|| key.clone())).await;
-        let replaced = self.index().used(key).filter(|known| known.verified);
-        Ok(replaced.map(|Known { size, lease, .. }| Verified { key: key.clone(), size, lease }))
+        Ok(self.known_verified(key).await)
     }
 
     async fn format(&self, key: &Key, file: &Verified) -> Result<Format, FetchError> {
@@ -394,7 +401,7 @@ impl Store {
             crash::around("inspect", blocking(move || inspect(fs::File::open(path)?, &limits, &stop))).await;
         self.settle(key, inspected)?;
         self.remember(key, file.key.1);
-        Ok(Verified { key: file.key.clone(), size: file.size, lease: file.lease.clone() })
+        Ok(Verified { key: file.key.clone(), stamp: file.stamp, lease: file.lease.clone() })
     }
 
     /// Packs a folder of an archive into a ZIP.
@@ -406,7 +413,7 @@ impl Store {
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
         // How large it becomes is not known before; it is as large as what it is made of, more or less.
-        let room = self.reserve(Purpose::Pack, archive.size).await?;
+        let room = self.reserve(Purpose::Pack, archive.stamp.size).await?;
         let (partial, partial_path) = crash::around("make-a-partial", self.partial(&archive.key)).await?;
         let (source, part, folder) = (path(&self.directory, &archive.key), key.part.clone(), folder.to_owned());
         let (limits, stop) = (self.limits.clone(), stop.clone());
@@ -419,12 +426,8 @@ impl Store {
         );
         let (Packed { digest, size }, zip) = self.settle(key, packed.await)?;
         let upload = (key.scope.clone(), digest);
-        let known = self.known(&upload).await.filter(|known| known.verified);
-        let kept = match known {
-            // Another artifact packs to the same.
-            Some(known) => Verified { key: upload, size, lease: known.lease },
-            None => self.keep(upload, (zip, partial_path), size, room).await?,
-        };
+        // Another artifact may have been packed to the same.
+        let kept = self.keep(upload, (zip, partial_path), size, room).await?;
         self.remember(key, digest);
         Ok(kept)
     }
@@ -471,16 +474,22 @@ impl Store {
         self.remembered().uploads.get(key).copied()
     }
 
-    /// What is known of a file, and whether it is still in its place.
+    /// What is known of a file. Where it is not as it was when it was hashed, it was not.
     async fn known(&self, key: &FileKey) -> Option<Known> {
         let known = self.index().used(key)?;
-        let path = path(&self.directory, key);
-        let in_place = tokio::fs::metadata(&path).await.is_ok_and(|file| file.is_file() && file.len() == known.size);
-        if !in_place {
+        let found = tokio::fs::metadata(path(&self.directory, key)).await.ok();
+        let now = found.as_ref().and_then(Stamp::of);
+        let hashed = known.hashed.filter(|_| known.hashed == now);
+        if hashed != known.hashed {
             // It was changed by another hand: it is read again.
-            self.index().doubt(key);
+            self.index().doubt(key, known.hashed);
         }
-        Some(Known { verified: known.verified && in_place, ..known })
+        Some(Known { hashed, ..known })
+    }
+
+    async fn known_verified(&self, key: &FileKey) -> Option<Verified> {
+        let Known { hashed, lease, .. } = self.known(key).await?;
+        Some(Verified { key: key.clone(), stamp: hashed?, lease })
     }
 
     /// Whether a URL is one of Flux's own hosts.
@@ -517,18 +526,21 @@ fn shared<K: Clone + Eq + std::hash::Hash, V: Default>(all: &mut HashMap<K, Weak
     value
 }
 
-/// The size of the file if it hashes to `wanted`; then it is also marked as used for the next process.
-fn hash(path: &Path, wanted: &Digest, stop: &CancellationToken) -> Result<Option<u64>, InspectError> {
+/// The file as it is, if it hashes to `wanted`. It is also marked as used for the next process.
+fn hash(path: &Path, wanted: &Digest, stop: &CancellationToken) -> Result<Option<Stamp>, InspectError> {
     let file = fs::File::open(path)?;
-    let (digest, size) = digest_of(&file, stop)?.ok_or(InspectError::Stopped)?;
-    if digest != *wanted {
-        return Ok(None);
-    }
     // Only the order of eviction after a restart depends on it.
     if let Err(error) = file.set_modified(crate::clock::system()) {
         debug!(%error, "the use of an artifact cannot be marked");
     }
-    Ok(Some(size))
+    // Before it is read: what changes it meanwhile is seen.
+    let stamp = stamp_of(&file)?;
+    let (digest, _) = digest_of(&file, stop)?.ok_or(InspectError::Stopped)?;
+    Ok((digest == *wanted).then_some(stamp))
+}
+
+fn stamp_of(file: &fs::File) -> io::Result<Stamp> {
+    Stamp::of(&file.metadata()?).ok_or_else(|| io::ErrorKind::IsADirectory.into())
 }
 
 async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(

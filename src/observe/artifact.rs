@@ -168,7 +168,7 @@ pub(super) async fn look_at_artifact(
     let key = artifact_key(&namespace, origin, &name);
     // What a former process left is hashed and inspected beside the passes, as what is fetched.
     if let Some(artifact) = context.artifacts.get(&key).await {
-        seen.artifact = ArtifactFacts::OnDisk { upload: artifact.digest, size: artifact.size };
+        seen.artifact = ArtifactFacts::OnDisk { upload: artifact.digest, size: artifact.size() };
         return;
     }
     if let Err(CredentialsError::Problem(problem)) = credentials_for(&context.api, &namespace, origin).await {

@@ -236,7 +236,7 @@ async fn a_file_is_fetched_once_and_kept() {
     assert_eq!(fixture.store.get(&key(digest)).await, None);
     let from_host = source(&host.url("/shop.zip"), digest);
     let artifact = fetch(&fixture.store, &from_host).await.unwrap();
-    assert_eq!((artifact.digest, artifact.size), (digest, bytes.len() as u64));
+    assert_eq!((artifact.digest, artifact.size()), (digest, bytes.len() as u64));
     assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes);
     assert!(artifact.path.ends_with(format!("sha256/{}/{}", &digest.hex()[..2], digest.hex())));
     assert_eq!(fixture.files(), [digest.hex()], "no partial file");
@@ -714,6 +714,13 @@ async fn a_corrupt_file_is_downloaded_again() {
         std::fs::remove_file(&artifact.path).unwrap();
         assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
+        // And so are other bytes of the same size, by the file's times.
+        std::fs::write(&artifact.path, &flipped).unwrap();
+        let later = std::time::SystemTime::now() + Duration::from_mins(1);
+        std::fs::File::options().append(true).open(&artifact.path).unwrap().set_modified(later).unwrap();
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
+        fetch(&fixture.store, &from_host).await.unwrap();
+        assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes, "{because}");
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use crate::artifact::{Digest, Lease, Scope};
 use crate::crash;
+use crate::stamp::Stamp;
 
 /// How the name of a file begins that is not whole yet.
 pub(super) const PARTIAL: &str = ".partial-";
@@ -35,8 +36,8 @@ pub(super) struct Index {
 struct Entry {
     size: u64,
     used: u64,
-    /// Whether this process has hashed it.
-    verified: bool,
+    /// As it was when this process hashed it, if it did.
+    hashed: Option<Stamp>,
     /// Whether it is one that is sent, and not only packed.
     sent: bool,
     lease: Lease,
@@ -54,8 +55,8 @@ pub(super) enum Purpose {
 
 /// What is known of a file without reading it.
 pub(super) struct Known {
-    pub(super) size: u64,
-    pub(super) verified: bool,
+    /// As it was when this process hashed it, if it did.
+    pub(super) hashed: Option<Stamp>,
     pub(super) lease: Lease,
 }
 
@@ -79,18 +80,22 @@ impl Index {
         found.sort_unstable_by_key(|(_, _, modified)| *modified);
         let mut index = Self::default();
         for (key, size, _) in found {
-            index.insert(key, size, false);
+            index.insert(key, size, None);
         }
         Ok(index)
     }
 
-    /// Takes in a file; whoever holds the lease of one that it replaces holds that of the new one.
-    pub(super) fn insert(&mut self, key: FileKey, size: u64, verified: bool) -> Lease {
+    /// Takes in a file that was hashed; whoever holds the lease of one that it replaces holds that of the new one.
+    pub(super) fn add(&mut self, key: FileKey, hashed: Stamp) -> Lease {
+        self.insert(key, hashed.size, Some(hashed))
+    }
+
+    fn insert(&mut self, key: FileKey, size: u64, hashed: Option<Stamp>) -> Lease {
         self.uses += 1;
         let before = self.files.get(&key);
         let lease = before.map_or_else(Lease::default, |before| before.lease.clone());
         let sent = before.is_some_and(|before| before.sent);
-        self.files.insert(key, Entry { size, used: self.uses, verified, sent, lease: lease.clone() });
+        self.files.insert(key, Entry { size, used: self.uses, hashed, sent, lease: lease.clone() });
         lease
     }
 
@@ -98,17 +103,17 @@ impl Index {
         self.uses += 1;
         let entry = self.files.get_mut(key)?;
         entry.used = self.uses;
-        Some(Known { size: entry.size, verified: entry.verified, lease: entry.lease.clone() })
+        Some(Known { hashed: entry.hashed, lease: entry.lease.clone() })
     }
 
     pub(super) fn holds(&self, key: &FileKey) -> bool {
         self.files.contains_key(key)
     }
 
-    /// What was hashed is not what is there now.
-    pub(super) fn doubt(&mut self, key: &FileKey) {
-        if let Some(entry) = self.files.get_mut(key) {
-            entry.verified = false;
+    /// What was hashed is not what is there now, unless that was hashed since.
+    pub(super) fn doubt(&mut self, key: &FileKey, hashed: Option<Stamp>) {
+        if let Some(entry) = self.files.get_mut(key).filter(|entry| entry.hashed == hashed) {
+            entry.hashed = None;
         }
     }
 
@@ -121,7 +126,7 @@ impl Index {
 
     /// Whether this process has hashed it.
     pub(super) fn is_verified(&self, key: &FileKey) -> bool {
-        self.files.get(key).is_some_and(|entry| entry.verified)
+        self.files.get(key).is_some_and(|entry| entry.hashed.is_some())
     }
 
     /// Whether nobody uses it.
@@ -241,14 +246,14 @@ mod tests {
         let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| (Scope::Public, Digest::of(bytes)));
         let mut index = Index::default();
         for key in [&a, &b, &c] {
-            index.insert(key.clone(), 10, true);
+            index.add(key.clone(), Stamp::of_size(10));
         }
         drop(index.used(&a));
         assert_eq!(index.surplus(30), None, "all fit");
         assert_eq!(index.surplus(29), Some(b.clone()), "`a` was used since");
         let lease = index.used(&b).map(|known| known.lease);
         assert_eq!(index.surplus(29), Some(c.clone()), "`b` is in use");
-        let other = index.insert(c.clone(), 10, true);
+        let other = index.add(c.clone(), Stamp::of_size(10));
         assert_eq!(index.surplus(0), Some(a.clone()), "`b` and `c` are in use");
         drop((lease, other));
         assert_eq!(index.surplus(0), Some(a), "nobody uses anything, and `a` was used before the others");
@@ -270,8 +275,8 @@ mod tests {
             let [archive, zip, idle] =
                 [b"archive", &b"zip"[..], b"idle"].map(|bytes| (Scope::Public, Digest::of(bytes)));
             let mut index = Index { reserved: own, ..Index::default() };
-            let _leases = [index.insert(archive, 40, true), index.insert(zip.clone(), 30, true)];
-            drop(index.insert(idle, 1000, true));
+            let _leases = [index.add(archive, Stamp::of_size(40)), index.add(zip.clone(), Stamp::of_size(30))];
+            drop(index.add(idle, Stamp::of_size(1000)));
             index.is_sent(&zip);
             assert_eq!(index.reserve(purpose, (own, bytes), 100), granted, "{purpose:?} {own} {bytes}");
             assert_eq!(index.reserved, own + if granted { bytes } else { 0 });
@@ -287,8 +292,8 @@ mod tests {
     fn whoever_uses_a_file_uses_what_replaces_it() {
         let key = (Scope::Public, Digest::of(b"a"));
         let mut index = Index::default();
-        let lease = index.insert(key.clone(), 10, true);
-        drop(index.insert(key.clone(), 12, true));
+        let lease = index.add(key.clone(), Stamp::of_size(10));
+        drop(index.add(key.clone(), Stamp::of_size(12)));
         assert_eq!(index.surplus(0), None);
         drop(lease);
         assert_eq!(index.surplus(0), Some(key));

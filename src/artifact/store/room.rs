@@ -15,6 +15,7 @@ use super::Store;
 use super::index::{FileKey, Index, Purpose, aside, path};
 use crate::artifact::{FetchError, Lease};
 use crate::crash;
+use crate::stamp::Stamp;
 
 impl Store {
     /// Evicts what was used longest ago until `incoming` more bytes fit the budget, or all that is left is in use.
@@ -59,9 +60,9 @@ impl Store {
         let key = choose(&index)?;
         index.remove(&key);
         let (path, aside) = (path(&self.directory, &key), aside(&self.directory, &key));
-        // A full disk may have no room for another name.
-        let moved = fs::rename(&path, &aside).or_else(|_| fs::remove_file(&path)).map(|()| aside);
+        let moved = fs::rename(&path, &aside).map(|()| aside);
         drop(index);
+        crash::point("discard", "aside");
         Some((key, moved))
     }
 
@@ -107,18 +108,17 @@ impl Reservation {
     pub(super) fn becomes(
         mut self,
         key: FileKey,
-        size: u64,
-        put_in_place: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<Lease> {
+        put_in_place: impl FnOnce() -> io::Result<Stamp>,
+    ) -> io::Result<(Stamp, Lease)> {
         let index = Arc::clone(&self.index);
         let mut index = lock(&index);
-        put_in_place()?;
+        let stamp = put_in_place()?;
         index.release(std::mem::take(&mut self.bytes));
-        let lease = index.insert(key.clone(), size, true);
+        let lease = index.add(key.clone(), stamp);
         if self.purpose == Purpose::Pack {
             index.is_sent(&key);
         }
-        Ok(lease)
+        Ok((stamp, lease))
     }
 }
 

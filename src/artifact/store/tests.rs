@@ -21,11 +21,11 @@ async fn a_zip_is_packed_only_where_what_is_in_use_leaves_room() {
     let file = (Scope::Public, Digest::of(&tar));
     fs::create_dir_all(shard(directory.path(), &file)).unwrap();
     fs::write(path(directory.path(), &file), &tar).unwrap();
-    let size = tar.len() as u64;
-    let archive = Verified { lease: store.index().insert(file.clone(), size, true), key: file.clone(), size };
+    let stamp = Stamp::of_size(tar.len() as u64);
+    let archive = Verified { lease: store.index().add(file.clone(), stamp), key: file.clone(), stamp };
 
     let sent = (Scope::Public, Digest::of(b"sent"));
-    let in_use = store.index().insert(sent.clone(), 1 << 20, true);
+    let in_use = store.index().add(sent.clone(), Stamp::of_size(1 << 20));
     store.index().is_sent(&sent);
     let (key, stop) = (Key { scope: Scope::Public, digest: file.1, part: Part::Whole }, CancellationToken::new());
     let refused = store.pack(&key, &archive, "", &stop).await.err();
@@ -67,7 +67,7 @@ fn a_check_that_is_stopped_says_nothing_of_the_file() {
     let path = directory.path().join("file");
     fs::write(&path, "a").unwrap();
     let (right, wrong, stop) = (Digest::of(b"a"), Digest::of(b"b"), CancellationToken::new());
-    assert!(matches!(hash(&path, &right, &stop), Ok(Some(1))));
+    assert!(matches!(hash(&path, &right, &stop), Ok(Some(stamp)) if stamp.size == 1));
     assert!(matches!(hash(&path, &wrong, &stop), Ok(None)));
     stop.cancel();
     for digest in [right, wrong] {
