@@ -711,8 +711,9 @@ mod tests {
     /// What happens while a download runs, and whether it goes on.
     #[test]
     fn a_download_ends_as_soon_as_nobody_wants_it() {
+        type Happens = fn(&Memory, &CancellationToken);
         let shutdown = CancellationToken::new();
-        let rows: [(&str, fn(&Memory, &CancellationToken), bool); 7] = [
+        let rows: [(&str, Happens, bool); 7] = [
             ("it is asked for again", |memory, shutdown| assert!(begin(memory, "a", shutdown).is_none()), true),
             ("it is still wanted", |memory, _| memory.wants_download("uid-1", Some("a")), true),
             ("another resource wants another", |memory, _| memory.wants_download("uid-2", Some("b")), true),

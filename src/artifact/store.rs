@@ -342,7 +342,7 @@ impl Store {
                 file.sync_all()?;
                 crash::point("keep", "synced");
                 fs::create_dir_all(&shard)?;
-                let kept = room.becomes(of, || {
+                let kept = room.becomes(&of, || {
                     partial.persist(&destination).map_err(|error| error.error)?;
                     stamp_of(&file)
                 })?;

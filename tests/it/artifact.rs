@@ -716,7 +716,7 @@ async fn a_corrupt_file_is_downloaded_again() {
         fetch(&fixture.store, &from_host).await.unwrap();
         // And so are other bytes of the same size, by the file's times.
         std::fs::write(&artifact.path, &flipped).unwrap();
-        let later = std::time::SystemTime::now() + Duration::from_mins(1);
+        let later = konigle_operator::clock::system() + Duration::from_mins(1);
         std::fs::File::options().append(true).open(&artifact.path).unwrap().set_modified(later).unwrap();
         assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();

@@ -107,7 +107,7 @@ impl Reservation {
     /// The file is put in its place and into the index in one step, and has the room by itself from then on.
     pub(super) fn becomes(
         mut self,
-        key: FileKey,
+        key: &FileKey,
         put_in_place: impl FnOnce() -> io::Result<Stamp>,
     ) -> io::Result<(Stamp, Lease)> {
         let index = Arc::clone(&self.index);
@@ -116,7 +116,7 @@ impl Reservation {
         index.release(std::mem::take(&mut self.bytes));
         let lease = index.add(key.clone(), stamp);
         if self.purpose == Purpose::Pack {
-            index.is_sent(&key);
+            index.is_sent(key);
         }
         Ok((stamp, lease))
     }
