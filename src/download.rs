@@ -7,6 +7,7 @@ use futures::FutureExt;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, warn};
 use url::Url;
 
@@ -22,6 +23,20 @@ use crate::origin::{ArtifactName, FluxOrigin, Origin};
 use crate::telemetry;
 use crate::wish::artifact_name;
 
+/// Ends what was begun for the resource, where something else is wanted by now: it would keep its namespace's turn.
+pub fn end_obsolete(context: &Context, resource: &KonigleSpace, desired: &Desired, seen: &Observation) {
+    let wanted = match &desired.wish {
+        Wish::Promote { .. } => None,
+        Wish::Deploy(origin) => {
+            let named = artifact_name(origin, seen).filter(|_| !matches!(seen.origin, OriginFacts::Unnamed { .. }));
+            // What the origin names now may be the same as before.
+            let Some(artifact) = named else { return };
+            Some(download_key(context, &resource.namespace().unwrap_or_default(), origin, &artifact))
+        }
+    };
+    context.memory.wants_download(&uid(resource), wanted.as_deref());
+}
+
 /// Starts the download of the wanted artifact, unless it runs already. Its end wakes the resource.
 pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired, seen: &Observation) {
     let Wish::Deploy(origin) = &desired.wish else { return };
@@ -32,29 +47,39 @@ pub fn begin(context: &Arc<Context>, resource: &KonigleSpace, desired: &Desired,
     }
     let namespace = resource.namespace().unwrap_or_default();
     let (uid, key) = (uid(resource), download_key(context, &namespace, origin, &artifact));
-    if !context.memory.begin_download(&uid, &key) {
-        return;
-    }
+    let Some(stop) = context.memory.begin_download(&uid, &key, &context.shutdown) else { return };
     let (context, origin) = (context.clone(), origin.clone());
     let name = resource.name_any();
     let reference = ObjectRef::new(&name).within(&namespace);
     let span = telemetry::download_span(&namespace, &name);
     let downloading = async move {
         // A panic must not leave the download as running for ever.
-        let result = AssertUnwindSafe(fetch(&context, &namespace, &origin, &artifact)).catch_unwind().await;
+        let fetching = AssertUnwindSafe(fetch(&context, &namespace, &origin, &artifact, &stop)).catch_unwind();
         let bug = "the download ended by a bug in the operator: report it with the operator's log";
-        let result = result.unwrap_or_else(|_| Err(FetchError::Disk { reason: bug.to_owned() }));
+        let result = match stop.run_until_cancelled(fetching).await {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(FetchError::Disk { reason: bug.to_owned() }),
+            None => Err(FetchError::Stopped),
+        };
         match &result {
             Ok(()) => info!(digest = %artifact.digest.short(), "artifact fetched"),
+            Err(FetchError::Stopped) => info!(digest = %artifact.digest.short(), "download given up"),
             Err(error) => warn!(digest = %artifact.digest.short(), %error, "artifact not fetched"),
         }
-        context.memory.end_download(&uid, &key, result.err());
-        context.wake(&uid, reference);
+        if context.memory.end_download(&uid, &stop, result.err()) {
+            context.wake(&uid, reference);
+        }
     };
     tokio::spawn(downloading.instrument(span));
 }
 
-async fn fetch(context: &Context, namespace: &str, origin: &Origin, artifact: &ArtifactName) -> Result<(), FetchError> {
+async fn fetch(
+    context: &Context,
+    namespace: &str,
+    origin: &Origin,
+    artifact: &ArtifactName,
+    stop: &CancellationToken,
+) -> Result<(), FetchError> {
     // A bounded number at a time, each for its own file: the disk and the hosts are shared.
     let _turn = context.downloads.take(namespace).await.map_err(|_| FetchError::Stopped)?;
     let credentials = match credentials_for(&context.api, namespace, origin).await {
@@ -71,7 +96,7 @@ async fn fetch(context: &Context, namespace: &str, origin: &Origin, artifact: &A
         Origin::Flux(flux) => Place::Url(address(context, namespace, flux, artifact)?, SourceField::SourceRef),
     };
     let source = Source { key: artifact_key(namespace, origin, artifact), place, credentials };
-    context.artifacts.fetch(&source, &context.shutdown).await.map(|_| ())
+    context.artifacts.fetch(&source, stop).await.map(|_| ())
 }
 
 /// Where Flux says that the artifact is.

@@ -49,6 +49,7 @@ pub mod metrics;
 pub mod redact;
 pub mod retry_after;
 pub mod sources;
+pub mod stamp;
 pub mod telemetry;
 pub mod turns;
 

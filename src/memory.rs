@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::{Attempt, KonigleSpace};
 use crate::artifact::FetchError;
@@ -98,10 +99,18 @@ struct Download {
     state: DownloadState,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum DownloadState {
-    Running { times: u32 },
-    Failed { error: FetchError, at: Instant, times: u32 },
+    /// What is forgotten ends.
+    Running {
+        times: u32,
+        _until_forgotten: DropGuard,
+    },
+    Failed {
+        error: FetchError,
+        at: Instant,
+        times: u32,
+    },
 }
 
 /// What became of the last download of a resource.
@@ -430,36 +439,45 @@ impl Memory {
         })
     }
 
-    /// Marks a download as running; false where it runs already.
+    /// Marks a download as running, in the place of another one; `None` where it runs already. What comes with it, a child of
+    /// `shutdown`, is cancelled as soon as this download is not wanted any more, or its resource is gone.
     #[must_use]
-    pub fn begin_download(&self, uid: &str, key: &str) -> bool {
+    pub fn begin_download(&self, uid: &str, key: &str, shutdown: &CancellationToken) -> Option<CancellationToken> {
         self.with(uid, |remembered| {
             let same = remembered.download.as_ref().filter(|download| download.key == key);
             let times = match same.map(|download| &download.state) {
-                Some(DownloadState::Running { .. }) => return false,
+                Some(DownloadState::Running { .. }) => return None,
                 Some(DownloadState::Failed { times, .. }) => *times,
                 None => 0,
             };
-            remembered.download = Some(Download { key: key.to_owned(), state: DownloadState::Running { times } });
-            true
+            let stop = shutdown.child_token();
+            let state = DownloadState::Running { times, _until_forgotten: stop.clone().drop_guard() };
+            remembered.download = Some(Download { key: key.to_owned(), state });
+            Some(stop)
         })
     }
 
-    /// A download ended; `None`: well.
-    pub fn end_download(&self, uid: &str, key: &str, error: Option<FetchError>) {
-        self.with(uid, |remembered| {
-            let Some(download) = remembered.download.as_mut().filter(|download| download.key == key) else { return };
-            let before = match download.state {
-                DownloadState::Running { times } | DownloadState::Failed { times, .. } => times,
-            };
-            match error {
-                None => remembered.download = None,
-                Some(error) => {
-                    download.state =
-                        DownloadState::Failed { error, at: Instant::now(), times: before.saturating_add(1) };
-                }
-            }
+    /// The resource wants this download, if any, and no other: what was begun for something else ends.
+    pub fn wants_download(&self, uid: &str, key: Option<&str>) {
+        if let Some(remembered) = self.lock().get_mut(uid) {
+            remembered.download.take_if(|download| Some(&*download.key) != key);
+        }
+    }
+
+    /// The download of this `stop` ended; `None`: well. False where nobody wants it any more: then its end says nothing of
+    /// one that was begun after it.
+    #[must_use]
+    pub fn end_download(&self, uid: &str, stop: &CancellationToken, error: Option<FetchError>) -> bool {
+        let mut resources = self.lock();
+        let Some(remembered) = resources.get_mut(uid).filter(|_| !stop.is_cancelled()) else { return false };
+        let Some(Download { key, state: DownloadState::Running { times, .. } }) = remembered.download.take() else {
+            return false;
+        };
+        remembered.download = error.map(|error| {
+            let state = DownloadState::Failed { error, at: Instant::now(), times: times.saturating_add(1) };
+            Download { key, state }
         });
+        true
     }
 
     /// What became of the last download of this artifact.
@@ -468,7 +486,7 @@ impl Memory {
         self.with(uid, |remembered| {
             let download = remembered.download.as_ref().filter(|download| download.key == key)?;
             Some(match &download.state {
-                DownloadState::Running { times: 0 } => DownloadMemory::Running,
+                DownloadState::Running { times: 0, .. } => DownloadMemory::Running,
                 DownloadState::Running { .. } => DownloadMemory::Retrying,
                 DownloadState::Failed { error, at, times } => {
                     DownloadMemory::Failed(error.clone(), at.elapsed(), *times)
@@ -689,6 +707,60 @@ mod tests {
         memory.set_jobs_served(&ours, true);
         assert_eq!(memory.jobs_served_at(&ours, later), Some(true));
         assert!(!format!("{memory:?}").contains("canary"));
+    }
+
+    /// What happens while a download runs, and whether it goes on.
+    #[test]
+    fn a_download_ends_as_soon_as_nobody_wants_it() {
+        type Happens = fn(&Memory, &CancellationToken);
+        let shutdown = CancellationToken::new();
+        let rows: [(&str, Happens, bool); 7] = [
+            ("it is asked for again", |memory, shutdown| assert!(begin(memory, "a", shutdown).is_none()), true),
+            ("it is still wanted", |memory, _| memory.wants_download("uid-1", Some("a")), true),
+            ("another resource wants another", |memory, _| memory.wants_download("uid-2", Some("b")), true),
+            ("another is begun", |memory, shutdown| assert!(begin(memory, "b", shutdown).is_some()), false),
+            ("another is wanted", |memory, _| memory.wants_download("uid-1", Some("b")), false),
+            ("none is wanted", |memory, _| memory.wants_download("uid-1", None), false),
+            ("the resource is gone", |memory, _| memory.forget("uid-1"), false),
+        ];
+        for (what, happens, goes_on) in rows {
+            let memory = Memory::default();
+            let stop = begin(&memory, "a", &shutdown).expect("it begins");
+            happens(&memory, &shutdown);
+            assert_eq!(!stop.is_cancelled(), goes_on, "{what}");
+        }
+        let memory = Memory::default();
+        let stop = begin(&memory, "a", &shutdown).expect("it begins");
+        shutdown.cancel();
+        assert!(stop.is_cancelled(), "the process ends");
+    }
+
+    fn begin(memory: &Memory, key: &str, shutdown: &CancellationToken) -> Option<CancellationToken> {
+        memory.begin_download("uid-1", key, shutdown)
+    }
+
+    #[test]
+    fn the_end_of_a_download_that_nobody_wants_says_nothing_of_the_next() {
+        let (memory, shutdown) = (Memory::default(), CancellationToken::new());
+        let failed = || Some(FetchError::DiskFull);
+        let first = begin(&memory, "a", &shutdown).expect("it begins");
+        memory.wants_download("uid-1", Some("b"));
+        let second = begin(&memory, "a", &shutdown).expect("it begins anew");
+        for end in [failed(), None] {
+            assert!(!memory.end_download("uid-1", &first, end), "nobody waits for it");
+            assert_eq!(memory.download("uid-1", "a"), Some(DownloadMemory::Running));
+        }
+        assert!(!second.is_cancelled());
+        assert!(memory.end_download("uid-1", &second, failed()));
+        assert!(matches!(memory.download("uid-1", "a"), Some(DownloadMemory::Failed(FetchError::DiskFull, _, 1))));
+        let third = begin(&memory, "a", &shutdown).expect("it is tried again");
+        assert_eq!(memory.download("uid-1", "a"), Some(DownloadMemory::Retrying));
+        assert!(memory.end_download("uid-1", &third, None));
+        assert_eq!(memory.download("uid-1", "a"), None);
+        let fourth = begin(&memory, "a", &shutdown).expect("it begins");
+        memory.forget("uid-1");
+        assert!(!memory.end_download("uid-1", &fourth, failed()));
+        assert!(memory.lock().is_empty(), "nothing is kept of what is gone");
     }
 
     #[test]

@@ -259,7 +259,9 @@ pub enum ArtifactFacts {
     Absent,
     /// On its way.
     Downloading,
-    /// All of it came, and is packed into the ZIP that is sent.
+    /// On disk, and its digest and contents are checked.
+    Checking,
+    /// On disk and checked, and is packed into the ZIP that is sent.
     Packing,
     /// On its way once more, after it could not be fetched.
     Retrying,

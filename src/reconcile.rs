@@ -107,6 +107,7 @@ pub async fn reconcile(
         context.memory.inherit(left_by, &uid(&written));
     }
     let written = note_release(&context, written).await;
+    download::end_obsolete(&context, &written, &desired, &observed.seen);
     if step == Step::Fetch {
         download::begin(&context, &written, &desired, &observed.seen);
     }

@@ -281,7 +281,7 @@ async fn artifact_of(
     let Wish::Deploy(origin) = &desired.wish else { return None };
     let name = artifact_name(origin, seen).filter(|name| name.digest.to_string() == attempt.digest)?;
     let artifact = context.artifacts.get(&artifact_key(&seen.namespace, origin, &name)).await;
-    artifact.filter(|artifact| artifact.size == size)
+    artifact.filter(|artifact| artifact.size() == size)
 }
 
 /// The upload of a file that is kept meanwhile.
@@ -291,11 +291,15 @@ fn deploy<'a>(
     (attempt, artifact): (&'a Attempt, Artifact),
     (client, sending): (&'a Arc<Client>, &'a Sending),
 ) -> Ready<'a> {
-    let size = artifact.size;
+    let size = artifact.size();
     let message = format!("attempt {} of {}", attempt.number, short(&attempt.digest));
     let sent = Arc::new(AtomicU64::new(0));
-    let upload =
-        Upload { display_name: display_name(resource, attempt), file: artifact.path.clone(), size, sent: sent.clone() };
+    let upload = Upload {
+        display_name: display_name(resource, attempt),
+        file: artifact.path.clone(),
+        stamp: artifact.stamp,
+        sent: sent.clone(),
+    };
     let request = async move {
         let answer = client.deploy(&attempt.sent_to.space_id, upload, sending).await;
         // The store keeps the file until it was sent.

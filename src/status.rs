@@ -192,6 +192,7 @@ fn readiness(step: &Step, seen: &Observation, judged: &Judged) -> Readiness {
 fn fetching(seen: &Observation, judged: &Judged) -> String {
     let digest = judged.status.artifact.as_ref().map(|artifact| short(&artifact.digest)).unwrap_or_default();
     match seen.artifact {
+        ArtifactFacts::Checking => format!("checking {digest}, which is on disk"),
         ArtifactFacts::Packing => format!("packing {digest} into a ZIP"),
         _ => format!("downloading {digest}"),
     }

@@ -37,6 +37,8 @@ pub use http::{Body, Chunk, location};
 pub use oci::{InvalidRepository, Layer, Registries, Repository};
 pub use store::{Downloaded, Stage, Store};
 
+use crate::stamp::Stamp;
+
 /// A ZIP of the store that can be deployed: verified, or packed by this process, and inspected.
 ///
 /// The store keeps the file for as long as this lives.
@@ -46,16 +48,24 @@ pub struct Artifact {
     pub digest: Digest,
     /// Where it is.
     pub path: PathBuf,
-    /// Its size in bytes.
-    pub size: u64,
+    /// The file as it was when it was verified.
+    pub stamp: Stamp,
     /// Keeps it from being evicted.
     _lease: Lease,
 }
 
+impl Artifact {
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.stamp.size
+    }
+}
+
 impl PartialEq for Artifact {
-    // The lease is no part of what it is.
+    // When it was verified, and who holds it, is no part of what it is.
     fn eq(&self, other: &Self) -> bool {
-        (self.digest, &self.path, self.size) == (other.digest, &other.path, other.size)
+        (self.digest, &self.path) == (other.digest, &other.path)
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod download;
 mod index;
+mod room;
 mod turn;
 
 use std::collections::HashMap;
@@ -31,7 +32,8 @@ use url::Url;
 
 use self::download::Progress;
 pub use self::download::{Downloaded, Stage};
-use self::index::{FileKey, Index, Known, PARTIAL, path, shard};
+use self::index::{FileKey, Index, Known, PARTIAL, Purpose, path, shard};
+use self::room::Reservation;
 use self::turn::Turn;
 use super::digest::digest_of;
 use super::format::Format;
@@ -44,6 +46,7 @@ use super::{
 };
 use crate::crash;
 use crate::metrics::Metrics;
+use crate::stamp::Stamp;
 
 /// So many artifacts are remembered, and so many rejections; then all are forgotten, which costs a look at each file.
 const MAX_REMEMBERED: usize = 10_000;
@@ -55,7 +58,7 @@ pub struct Store {
     limits: Limits,
     metrics: Arc<Metrics>,
     registries: Registries,
-    index: Mutex<Index>,
+    index: Arc<Mutex<Index>>,
     remembered: Mutex<Remembered>,
     flights: Mutex<Flights>,
     downloads: Mutex<HashMap<FileKey, Weak<Turn<()>>>>,
@@ -91,7 +94,7 @@ struct Failure {
 /// A file of the store that was hashed.
 struct Verified {
     key: FileKey,
-    size: u64,
+    stamp: Stamp,
     lease: Lease,
 }
 
@@ -124,44 +127,31 @@ impl Store {
             registries: Registries::new(&limits),
             limits,
             metrics,
-            index: Mutex::new(index),
+            index: Arc::new(Mutex::new(index)),
             remembered: Mutex::default(),
             flights: Mutex::default(),
             downloads: Mutex::default(),
         })
     }
 
-    /// Hashes and inspects what a former process left of this artifact, unless this one did so before; a file that is not
-    /// what its name says is removed. Takes as long as reading it. What must be packed is left to [`Store::fetch`].
-    pub async fn check(&self, key: &Key) {
-        let file = (key.scope.clone(), key.digest);
-        let left = self.index().used(&file).is_some();
-        if !left || key.part != Part::Whole || self.upload(key).is_some() || self.rejection(key).is_err() {
-            return;
-        }
-        let (flight, download) = (self.flight(key, None), self.download_turn(&file));
-        // Whoever is at it may take long, and looks at it as well.
-        let (Some(_alone), Some(_of_file)) = (flight.turn.try_take(), download.try_take()) else { return };
-        if let Some(verified) = self.verify(&file).await
-            && matches!(self.format(key, &verified).await, Ok(Format::Zip))
-            && let Err(error @ FetchError::Rejected { .. }) =
-                self.accept_zip(key, &verified, &CancellationToken::new()).await
-        {
-            warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
-        }
-    }
-
-    /// The artifact, if it is on disk and this process has hashed and inspected it. Takes no longer than asking the file
-    /// system for its size: what a former process left is hashed and inspected by [`Store::check`] and [`Store::fetch`].
+    /// The artifact, if it is on disk as this process hashed and inspected it. Takes no longer than asking the file
+    /// system for its times: what a former process left is hashed and inspected by [`Store::fetch`].
     pub async fn get(&self, key: &Key) -> Option<Artifact> {
         let digest = self.upload(key)?;
         let file = (key.scope.clone(), digest);
-        let known = self.known(&file).await.filter(|known| known.verified)?;
-        Some(Artifact { digest, path: path(&self.directory, &file), size: known.size, _lease: known.lease })
+        let Known { hashed, lease, .. } = self.known(&file).await?;
+        Some(Artifact { digest, path: path(&self.directory, &file), stamp: hashed?, _lease: lease })
     }
 
-    /// How far the work on this artifact is: its download, or that it is packed; of several downloads from different places
-    /// the one that is furthest. `None`: nothing of the kind is under way.
+    /// Whether what was published of it is on disk, checked or not: then [`Store::fetch`] has nothing to download. The layer
+    /// of a manifest is known to that alone.
+    #[must_use]
+    pub fn holds(&self, key: &Key) -> bool {
+        self.index().holds(&(key.scope.clone(), key.digest))
+    }
+
+    /// How far the work on this artifact is: its download, or that it is checked or packed; of several downloads from
+    /// different places the one that is furthest. `None`: nothing of the kind is under way.
     #[must_use]
     pub fn progress(&self, key: &Key) -> Option<Stage> {
         let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,7 +237,7 @@ impl Store {
         let published = {
             // Without it where another place is slow: each writes a file of its own until that is whole.
             let _alone = alone.take(&source.place, patience).await;
-            if let Some(verified) = self.verify(&file).await {
+            if let Some(verified) = self.verify(&file, progress, stop).await? {
                 verified
             } else {
                 *asked_host = true;
@@ -265,16 +255,17 @@ impl Store {
             Err(error @ FetchError::Rejected { .. }) if key.part == Part::Whole => {
                 // Nothing else can be made of it.
                 drop(published);
-                if self.index().is_idle(&file) {
-                    self.discard(&file).await;
-                }
+                self.discard(|index| index.is_idle(&file).then(|| file.clone())).await;
                 return Err(error);
             }
             made => made?,
         };
-        debug!(digest = %key.digest.short(), upload = %upload.key.1.short(), size = upload.size, "artifact stored");
+        // What it was packed of may go from now on.
+        drop(published);
+        self.make_room(0).await;
+        debug!(digest = %key.digest.short(), upload = %upload.key.1.short(), size = upload.stamp.size, "artifact stored");
         let path = path(&self.directory, &upload.key);
-        Ok(Artifact { digest: upload.key.1, path, size: upload.size, _lease: upload.lease })
+        Ok(Artifact { digest: upload.key.1, path, stamp: upload.stamp, _lease: upload.lease })
     }
 
     /// The ZIP that is sent of what was published.
@@ -286,7 +277,10 @@ impl Store {
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
         match self.format(key, published).await? {
-            Format::Zip if folder.is_empty() => self.accept_zip(key, published, stop).await,
+            Format::Zip if folder.is_empty() => {
+                let _checking = progress.begin_checking();
+                self.accept_zip(key, published, stop).await
+            }
             Format::Zip => {
                 let reason = format!(
                     "it is a ZIP file, which is sent as it is, and only its folder {folder} is asked for; publish a tar.gz, or a ZIP of that folder's contents"
@@ -328,8 +322,18 @@ impl Store {
     }
 
     /// Gives a whole file its name, in such an order that the name never stands for less.
-    async fn keep(&self, key: FileKey, file: fs::File, partial: TempPath, size: u64) -> Result<Verified, FetchError> {
-        let (shard, destination) = (shard(&self.directory, &key), path(&self.directory, &key));
+    async fn keep(
+        &self,
+        key: FileKey,
+        (file, partial): (fs::File, TempPath),
+        size: u64,
+        room: Reservation,
+    ) -> Result<Verified, FetchError> {
+        if let Some(verified) = self.known_verified(&key).await {
+            // Somebody else was faster, and may be sending it.
+            return Ok(verified);
+        }
+        let (shard, destination, of) = (shard(&self.directory, &key), path(&self.directory, &key), key.clone());
         let kept = crash::around(
             "keep",
             blocking(move || {
@@ -338,45 +342,50 @@ impl Store {
                 file.sync_all()?;
                 crash::point("keep", "synced");
                 fs::create_dir_all(&shard)?;
-                partial.persist(&destination).map_err(|error| error.error)?;
+                let kept = room.becomes(&of, || {
+                    partial.persist(&destination).map_err(|error| error.error)?;
+                    stamp_of(&file)
+                })?;
                 crash::point("keep", "renamed");
                 fs::File::open(shard)?.sync_all()?;
                 crash::point("keep", "kept");
-                Ok::<_, io::Error>(())
+                Ok::<_, io::Error>(kept)
             }),
         );
-        kept.await.map_err(|error| disk(&error))?;
-        let lease = self.index().insert(key.clone(), size, true);
-        self.make_room(0).await;
-        Ok(Verified { key, size, lease })
+        let (stamp, lease) = kept.await.map_err(|error| disk(&error))?;
+        Ok(Verified { key, stamp, lease })
     }
 
     /// The file if it is on disk, hashed unless this process did so before. One that is not what its name says is removed.
     /// The caller has the file's turn, or has waited for it for long.
-    async fn verify(&self, key: &FileKey) -> Option<Verified> {
-        let Known { size, verified, lease } = self.known(key).await?;
-        if verified {
-            return Some(Verified { key: key.clone(), size, lease });
+    async fn verify(
+        &self,
+        key: &FileKey,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<Option<Verified>, FetchError> {
+        let Some(Known { hashed, lease, .. }) = self.known(key).await else { return Ok(None) };
+        if let Some(stamp) = hashed {
+            return Ok(Some(Verified { key: key.clone(), stamp, lease }));
         }
-        let (path, wanted) = (path(&self.directory, key), key.1);
-        match crash::around("check-artifact", blocking(move || hash(&path, &wanted))).await {
-            Ok(Some(size)) => {
-                let lease = self.index().insert(key.clone(), size, true);
-                return Some(Verified { key: key.clone(), size, lease });
+        let _checking = progress.begin_checking();
+        let (path, wanted, stop) = (path(&self.directory, key), key.1, stop.clone());
+        match crash::around("check-artifact", blocking(move || hash(&path, &wanted, &stop))).await {
+            Ok(Some(stamp)) => {
+                let lease = self.index().add(key.clone(), stamp);
+                return Ok(Some(Verified { key: key.clone(), stamp, lease }));
             }
+            Err(InspectError::Stopped) => return Err(FetchError::Stopped),
             Ok(None) => warn!(digest = %key.1.short(), "a stored artifact is corrupt; it is dropped"),
             Err(error) => {
                 // Reading failed, which says nothing about the file; a download would replace it.
-                warn!(digest = %key.1.short(), %error, "a stored artifact cannot be read");
-                return None;
+                warn!(digest = %key.1.short(), ?error, "a stored artifact cannot be read");
+                return Ok(None);
             }
         }
         // Who did not wait for the file's turn may have replaced it meanwhile.
-        if let Some(Known { size, lease, .. }) = self.index().used(key).filter(|known| known.verified) {
-            return Some(Verified { key: key.clone(), size, lease });
-        }
-        self.discard(key).await;
-        None
+        self.discard(|index| (!index.is_verified(key)).then(|| key.clone())).await;
+        Ok(self.known_verified(key).await)
     }
 
     async fn format(&self, key: &Key, file: &Verified) -> Result<Format, FetchError> {
@@ -392,7 +401,7 @@ impl Store {
             crash::around("inspect", blocking(move || inspect(fs::File::open(path)?, &limits, &stop))).await;
         self.settle(key, inspected)?;
         self.remember(key, file.key.1);
-        Ok(Verified { key: file.key.clone(), size: file.size, lease: file.lease.clone() })
+        Ok(Verified { key: file.key.clone(), stamp: file.stamp, lease: file.lease.clone() })
     }
 
     /// Packs a folder of an archive into a ZIP.
@@ -403,7 +412,8 @@ impl Store {
         folder: &str,
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
-        self.make_room(archive.size).await;
+        // How large it becomes is not known before; it is as large as what it is made of, more or less.
+        let room = self.reserve(Purpose::Pack, archive.stamp.size).await?;
         let (partial, partial_path) = crash::around("make-a-partial", self.partial(&archive.key)).await?;
         let (source, part, folder) = (path(&self.directory, &archive.key), key.part.clone(), folder.to_owned());
         let (limits, stop) = (self.limits.clone(), stop.clone());
@@ -416,12 +426,8 @@ impl Store {
         );
         let (Packed { digest, size }, zip) = self.settle(key, packed.await)?;
         let upload = (key.scope.clone(), digest);
-        let known = self.known(&upload).await.filter(|known| known.verified);
-        let kept = match known {
-            // Another artifact packs to the same.
-            Some(known) => Verified { key: upload, size, lease: known.lease },
-            None => self.keep(upload, zip, partial_path, size).await?,
-        };
+        // Another artifact may have been packed to the same.
+        let kept = self.keep(upload, (zip, partial_path), size, room).await?;
         self.remember(key, digest);
         Ok(kept)
     }
@@ -456,6 +462,7 @@ impl Store {
     }
 
     fn remember(&self, key: &Key, upload: Digest) {
+        self.index().is_sent(&(key.scope.clone(), upload));
         let mut remembered = self.remembered();
         if remembered.uploads.len() >= MAX_REMEMBERED {
             remembered.uploads.clear();
@@ -467,71 +474,28 @@ impl Store {
         self.remembered().uploads.get(key).copied()
     }
 
-    /// What is known of a file, and whether it is still in its place.
+    /// What is known of a file. Where it is not as it was when it was hashed, it was not.
     async fn known(&self, key: &FileKey) -> Option<Known> {
         let known = self.index().used(key)?;
-        let path = path(&self.directory, key);
-        let in_place = tokio::fs::metadata(&path).await.is_ok_and(|file| file.is_file() && file.len() == known.size);
-        if !in_place {
+        let found = tokio::fs::metadata(path(&self.directory, key)).await.ok();
+        let now = found.as_ref().and_then(Stamp::of);
+        let hashed = known.hashed.filter(|_| known.hashed == now);
+        if hashed != known.hashed {
             // It was changed by another hand: it is read again.
-            self.index().doubt(key);
+            self.index().doubt(key, known.hashed);
         }
-        Some(Known { verified: known.verified && in_place, ..known })
+        Some(Known { hashed, ..known })
+    }
+
+    async fn known_verified(&self, key: &FileKey) -> Option<Verified> {
+        let Known { hashed, lease, .. } = self.known(key).await?;
+        Some(Verified { key: key.clone(), stamp: hashed?, lease })
     }
 
     /// Whether a URL is one of Flux's own hosts.
     #[must_use]
     pub fn is_of_flux(&self, url: &Url) -> bool {
         is_one_of(&self.limits.flux_hosts, url)
-    }
-
-    /// Makes room for a download, and keeps it until that ends.
-    ///
-    /// # Errors
-    ///
-    /// Others are in use, and leave no room. One that is alone may be larger than the budget.
-    async fn reserve(&self, incoming: u64) -> Result<Reservation<'_>, FetchError> {
-        self.make_room(incoming).await;
-        let mut index = self.index();
-        if incoming > 0 && index.in_use() > 0 && index.in_use().saturating_add(incoming) > self.limits.store_budget {
-            let reason =
-                "the artifacts that are in use leave no room in --artifact-dir-size; enlarge it, or wait".to_owned();
-            return Err(FetchError::Disk { reason });
-        }
-        index.reserved += incoming;
-        drop(index);
-        Ok(Reservation { store: self, bytes: incoming })
-    }
-
-    /// Evicts what was used longest ago until `incoming` more bytes fit the budget, or all that is left is in use.
-    async fn make_room(&self, incoming: u64) {
-        self.make_room_within(self.limits.store_budget.saturating_sub(incoming)).await;
-    }
-
-    /// Where the disk was full, what is not in use goes, for it can be had again: the next try has the room.
-    async fn make_room_if_full<T>(&self, outcome: &Result<T, FetchError>) {
-        if matches!(outcome, Err(FetchError::DiskFull)) {
-            self.make_room_within(0).await;
-        }
-    }
-
-    async fn make_room_within(&self, budget: u64) {
-        loop {
-            let surplus = self.index().surplus(budget);
-            let Some(key) = surplus else { return };
-            debug!(digest = %key.1.short(), "artifact evicted");
-            self.discard(&key).await;
-        }
-    }
-
-    async fn discard(&self, key: &FileKey) {
-        self.index().remove(key);
-        match crash::around("discard", tokio::fs::remove_file(path(&self.directory, key))).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(digest = %key.1.short(), %error, "a stored artifact cannot be removed");
-            }
-            _ => {}
-        }
     }
 
     fn flight(&self, key: &Key, place: Option<&Place>) -> Arc<Flight> {
@@ -543,24 +507,11 @@ impl Store {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        // Every change of the index is whole before anything can panic.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        room::lock(&self.index)
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Room for a download that runs.
-struct Reservation<'a> {
-    store: &'a Store,
-    bytes: u64,
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.store.index().reserved -= self.bytes;
     }
 }
 
@@ -575,16 +526,21 @@ fn shared<K: Clone + Eq + std::hash::Hash, V: Default>(all: &mut HashMap<K, Weak
     value
 }
 
-/// The size of the file if it hashes to `wanted`; then it is also marked as used for the next process.
-fn hash(path: &Path, wanted: &Digest) -> io::Result<Option<u64>> {
+/// The file as it is, if it hashes to `wanted`. It is also marked as used for the next process.
+fn hash(path: &Path, wanted: &Digest, stop: &CancellationToken) -> Result<Option<Stamp>, InspectError> {
     let file = fs::File::open(path)?;
-    let found = digest_of(&file, &CancellationToken::new())?;
-    let Some((_, size)) = found.filter(|(digest, _)| digest == wanted) else { return Ok(None) };
     // Only the order of eviction after a restart depends on it.
     if let Err(error) = file.set_modified(crate::clock::system()) {
         debug!(%error, "the use of an artifact cannot be marked");
     }
-    Ok(Some(size))
+    // Before it is read: what changes it meanwhile is seen.
+    let stamp = stamp_of(&file)?;
+    let (digest, _) = digest_of(&file, stop)?.ok_or(InspectError::Stopped)?;
+    Ok((digest == *wanted).then_some(stamp))
+}
+
+fn stamp_of(file: &fs::File) -> io::Result<Stamp> {
+    Stamp::of(&file.metadata()?).ok_or_else(|| io::ErrorKind::IsADirectory.into())
 }
 
 async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
@@ -609,26 +565,4 @@ fn disk(error: &io::Error) -> FetchError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::artifact::Scope;
-
-    #[tokio::test]
-    async fn a_failure_is_shared_only_with_those_who_waited_for_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), Limits::default(), Arc::default()).unwrap();
-        // Refused before anything is asked.
-        let url = "ftp://ci.example.com/shop.zip".parse().unwrap();
-        let source = Source {
-            key: Key { scope: Scope::Public, digest: Digest::of(b"a"), part: Part::Whole },
-            place: Place::Url(url, SourceField::Http),
-            credentials: ArtifactCredentials::default(),
-        };
-        // Somebody still waits for the digest with a source of his own, so an old failure is still there.
-        let flight = store.flight(&source.key, None);
-        *flight.turn.try_take().unwrap() =
-            Some(Failure { source: source.clone(), error: FetchError::Stopped, at: Instant::now() });
-        let error = store.fetch(&source, &CancellationToken::new()).await.unwrap_err();
-        assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
-    }
-}
+mod tests;

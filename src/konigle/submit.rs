@@ -36,6 +36,7 @@ use super::client::{Client, read_body};
 use super::error::innermost;
 use super::model::{Deployment, is_id};
 use crate::crash;
+use crate::stamp::Stamp;
 use crate::telemetry;
 
 /// Bytes of the file that are read, counted and handed over at once.
@@ -52,8 +53,8 @@ pub struct Upload {
     pub display_name: String,
     /// The ZIP file, on disk and checked.
     pub file: PathBuf,
-    /// Its size in bytes, as it was checked.
-    pub size: u64,
+    /// As it was when it was checked.
+    pub stamp: Stamp,
     /// Tells how many bytes of it were handed over, as they go.
     pub sent: Arc<AtomicU64>,
 }
@@ -144,9 +145,10 @@ impl Client {
             Ok(file) => file,
             Err(why) => return Answer::Unsent(why),
         };
-        let transfer = Transfer::new(upload.size, sending.clone(), self.metrics.deployed_bytes());
+        let size = upload.stamp.size;
+        let transfer = Transfer::new(size, sending.clone(), self.metrics.deployed_bytes());
         let sent = upload.sent;
-        let stream = read_ahead(file, upload.size);
+        let stream = read_ahead(file, size);
         let gate = Arc::clone(&transfer);
         let pieces = stream.map(move |piece| {
             let piece = gate.hand_over(piece)?;
@@ -155,7 +157,7 @@ impl Client {
         });
         let body = Body::wrap_stream(crash::to_the_end("submit", "body", pieces));
         // Only a malformed media type is an error here.
-        let part = Part::stream_with_length(body, upload.size).file_name(FILE_NAME).mime_str("application/zip");
+        let part = Part::stream_with_length(body, size).file_name(FILE_NAME).mime_str("application/zip");
         let Ok(part) = part else { return Answer::Unsent("the request cannot be built".to_owned()) };
         let named = if upload.display_name.is_empty() {
             Form::new()
@@ -274,10 +276,10 @@ async fn open(upload: &Upload) -> Result<std::fs::File, String> {
     let failed = |error: io::Error| format!("the artifact's file cannot be read: {}", error.kind());
     let file = File::open(&upload.file).await.map_err(failed)?;
     let found = file.metadata().await.map_err(failed)?;
-    if found.is_file() && found.len() == upload.size {
+    if Stamp::of(&found) == Some(upload.stamp) {
         return Ok(file.into_std().await);
     }
-    Err(format!("the artifact's file has {} bytes where {} were checked", found.len(), upload.size))
+    Err("the artifact's file was changed since it was checked; it is checked anew".to_owned())
 }
 
 /// The file's pieces, read on a thread of their own while those before are sent: in turns it would take a third longer

@@ -166,9 +166,9 @@ pub(super) async fn look_at_artifact(
     }
     let namespace = resource.namespace().unwrap_or_default();
     let key = artifact_key(&namespace, origin, &name);
-    // What was not hashed before the look at the Space is hashed beside the passes.
+    // What a former process left is hashed and inspected beside the passes, as what is fetched.
     if let Some(artifact) = context.artifacts.get(&key).await {
-        seen.artifact = ArtifactFacts::OnDisk { upload: artifact.digest, size: artifact.size };
+        seen.artifact = ArtifactFacts::OnDisk { upload: artifact.digest, size: artifact.size() };
         return;
     }
     if let Err(CredentialsError::Problem(problem)) = credentials_for(&context.api, &namespace, origin).await {
@@ -177,28 +177,27 @@ pub(super) async fn look_at_artifact(
     }
     let look_now = desired.requests.look(status);
     let memory = context.memory.download(&uid(resource), &download_key(context, &namespace, origin, &name));
-    seen.artifact = match memory {
-        None => ArtifactFacts::Absent,
-        Some(DownloadMemory::Running) => ArtifactFacts::Downloading,
-        Some(DownloadMemory::Retrying) => ArtifactFacts::Retrying,
-        // A person wants it looked at now.
-        Some(DownloadMemory::Failed(..)) if look_now => ArtifactFacts::Absent,
-        Some(DownloadMemory::Failed(error, ago, times)) => ArtifactFacts::Failed { error, ago, times },
-    };
-    if matches!(seen.artifact, ArtifactFacts::Downloading | ArtifactFacts::Retrying) {
-        match context.artifacts.progress(&key) {
-            Some(Stage::Downloading(downloaded)) => {
-                seen.download = Some(DownloadFacts {
-                    progress: TransferStatus::of(downloaded.bytes, downloaded.total),
-                    running_for: downloaded.running_for,
-                });
-            }
-            // What was said of a failure stays until it is known what comes of this try.
-            Some(Stage::Packing) if seen.artifact == ArtifactFacts::Downloading => {
-                seen.artifact = ArtifactFacts::Packing;
-            }
-            Some(Stage::Packing) | None => {}
+    let stage = context.artifacts.progress(&key);
+    seen.artifact = match (memory, &stage) {
+        // A person may want it looked at now.
+        (Some(DownloadMemory::Failed(error, ago, times)), _) if !look_now => {
+            ArtifactFacts::Failed { error, ago, times }
         }
+        // What was said of a failure stays until it is known what comes of this try.
+        (Some(DownloadMemory::Retrying), _) => ArtifactFacts::Retrying,
+        (Some(DownloadMemory::Running), Some(Stage::Downloading(_))) => ArtifactFacts::Downloading,
+        (Some(DownloadMemory::Running), Some(Stage::Packing)) => ArtifactFacts::Packing,
+        (Some(DownloadMemory::Running), Some(Stage::Checking)) => ArtifactFacts::Checking,
+        _ if context.artifacts.holds(&key) => ArtifactFacts::Checking,
+        (Some(DownloadMemory::Running), None) => ArtifactFacts::Downloading,
+        (Some(DownloadMemory::Failed(..)) | None, _) => ArtifactFacts::Absent,
+    };
+    let is_downloaded = matches!(seen.artifact, ArtifactFacts::Downloading | ArtifactFacts::Retrying);
+    if let Some(Stage::Downloading(downloaded)) = stage.filter(|_| is_downloaded) {
+        seen.download = Some(DownloadFacts {
+            progress: TransferStatus::of(downloaded.bytes, downloaded.total),
+            running_for: downloaded.running_for,
+        });
     }
 }
 

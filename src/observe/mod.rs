@@ -1,6 +1,6 @@
 //! Looks at the world and says what it saw. Reads only; that nothing could be seen is a fact, never an error.
 //!
-//! Nothing slow is done here: an artifact's bytes are fetched elsewhere, and only when they are wanted. Reads of Konigle
+//! Nothing slow is done here: an artifact's bytes are fetched, hashed and inspected elsewhere, and only when they are wanted. Reads of Konigle
 //! go through the one client of their account, which shares its rate limit, its back-off and its connections.
 
 mod artifact;
@@ -76,15 +76,10 @@ pub async fn observe(context: &Arc<Context>, resource: &KonigleSpace, desired: &
     let mut seen = unlooked(context, resource);
     seen.origin = look_at_origin(context, resource, desired, &status).await;
     let name = match &desired.wish {
-        Wish::Deploy(origin) => artifact_name(origin, &seen).map(|name| (origin, name)),
+        Wish::Deploy(origin) => artifact_name(origin, &seen),
         Wish::Promote { .. } => None,
     };
-    let may_be_needed =
-        name.as_ref().is_some_and(|(_, name)| may_be_needed(desired, &name.digest.to_string(), &status));
-    if let Some((origin, name)) = name.filter(|_| may_be_needed) {
-        // Before the look at the Space: after it this would come between baseline and claim.
-        context.artifacts.check(&artifact_key(&seen.namespace, origin, &name)).await;
-    }
+    let may_be_needed = name.is_some_and(|name| may_be_needed(desired, &name.digest.to_string(), &status));
     let client = look_at_konigle(context, resource, desired, &status, &mut seen).await;
     look_at_artifact(context, resource, desired, (&status, may_be_needed), &mut seen).await;
     Observed { seen, client }

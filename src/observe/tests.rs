@@ -26,7 +26,7 @@ use crate::konigle::{Account, Clients, Guard, Limits, Settings};
 use crate::live_lists::LiveLists;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::observation::SourceFacts;
+use crate::observation::{ArtifactFacts, SourceFacts};
 use crate::sources::Sources;
 use crate::test_facts::*;
 use crate::turns::Turns;
@@ -41,6 +41,11 @@ struct Bench {
 }
 
 fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
+    bench_on(tempfile::tempdir().unwrap(), konigle, secret)
+}
+
+/// With what a former process left in this folder.
+fn bench_on(directory: TempDir, konigle: &str, secret: (u16, Value)) -> Bench {
     let api = kube::Client::new(
         tower::service_fn(move |_: Request<Body>| {
             let (code, body) = secret.clone();
@@ -51,7 +56,6 @@ fn bench(konigle: &str, secret: (u16, Value)) -> Bench {
     );
     let base_url = Guard::parse_flag(konigle).unwrap();
     let guard = Guard::new(&base_url, &[]);
-    let directory = tempfile::tempdir().unwrap();
     let (rate, burst) = (NonZeroU32::new(100).unwrap(), NonZeroU32::new(100).unwrap());
     let settings = Settings { rate, burst, guard: guard.clone(), limits: Limits::default() };
     let metrics = Arc::new(Metrics::default());
@@ -145,6 +149,23 @@ async fn nothing_slow_comes_between_the_look_at_the_space_and_the_claim() {
     let resource = deploys_it();
     observe(&context, &resource, &Desired::parse(&resource).unwrap()).await;
     assert_eq!(*asked.lock().unwrap(), ["jobs", "spaces/1"]);
+}
+
+/// It may take minutes to read, and the pass has a turn that others wait for.
+#[tokio::test]
+async fn what_a_former_process_left_is_not_read_by_a_pass() {
+    let directory = tempfile::tempdir().unwrap();
+    let shard = directory.path().join("sha256").join("aa");
+    std::fs::create_dir_all(&shard).unwrap();
+    let file = shard.join(A.trim_start_matches("sha256:"));
+    std::fs::write(&file, "not what its name says").unwrap();
+    let (base_url, _) = konigle().await;
+    let Bench { context, _directory, .. } = bench_on(directory, &base_url, (200, secret()));
+    let resource = deploys_it();
+    let desired = Desired::parse(&resource).unwrap();
+    let seen = observe(&context, &resource, &desired).await.seen;
+    assert_eq!(seen.artifact, ArtifactFacts::Checking, "it is to be checked, and nothing is downloaded");
+    assert!(file.exists(), "who had read it would have removed it");
 }
 
 #[test]

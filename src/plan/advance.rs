@@ -214,9 +214,11 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
         {
             wait(problem.reason, problem.message.clone())
         }
-        ArtifactFacts::Absent | ArtifactFacts::Downloading | ArtifactFacts::Packing | ArtifactFacts::Retrying => {
-            Step::Fetch
-        }
+        ArtifactFacts::Absent
+        | ArtifactFacts::Downloading
+        | ArtifactFacts::Checking
+        | ArtifactFacts::Packing
+        | ArtifactFacts::Retrying => Step::Fetch,
         ArtifactFacts::Unreadable(problem) => Step::Stall(problem.clone()),
         ArtifactFacts::Failed { error, ago, .. } => not_fetched(desired, seen, origin, (error, *ago)),
     }

@@ -114,6 +114,7 @@ fn deploys_of_uat() -> Vec<(Facts, &'static str, &'static str)> {
             "only what is on disk is claimed",
         ),
         (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Downloading), "Fetch", "it is on its way"),
+        (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Checking), "Fetch", "it is checked"),
         (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Packing), "Fetch", "it is packed"),
         (Facts::uat().but(|facts| facts.seen.artifact = ArtifactFacts::Retrying), "Fetch", "it is on its way again"),
         (Facts::uat().runs(A), "Rest Succeeded", "a job of ours released it, and the Space shows that"),

@@ -353,7 +353,7 @@ fn an_origin_that_is_looked_up_stays_said_to_be_unread() {
 }
 
 #[test]
-fn what_is_packed_is_not_said_to_be_downloaded() {
+fn what_is_on_disk_is_not_said_to_be_downloaded() {
     let told = |artifact: ArtifactFacts| {
         let status = Facts::uat().but(|facts| facts.seen.artifact = artifact).render();
         ["Ready", "ArtifactReady"].map(|word| {
@@ -363,6 +363,7 @@ fn what_is_packed_is_not_said_to_be_downloaded() {
     };
     let said = |text: &str| [(); 2].map(|()| format!("Unknown Downloading: {text}"));
     assert_eq!(told(ArtifactFacts::Downloading), said("downloading sha256:aaaaaaaaaaaa"));
+    assert_eq!(told(ArtifactFacts::Checking), said("checking sha256:aaaaaaaaaaaa, which is on disk"));
     assert_eq!(told(ArtifactFacts::Packing), said("packing sha256:aaaaaaaaaaaa into a ZIP"));
 }
 

@@ -12,6 +12,7 @@ use konigle_operator::konigle::{
     Account, Answer, Clients, FENCE, Fence, Guard, Limits, Sending, Settings, Upload, parse_token, submit_limit,
 };
 use konigle_operator::metrics::Metrics;
+use konigle_operator::stamp::Stamp;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -92,13 +93,13 @@ pub(crate) async fn send(base_url: &str, file: PathBuf) -> Result<()> {
     let settings = Settings { rate: many, burst: many, guard, limits: Limits::default() };
     let client = Clients::new(settings, Arc::new(Metrics::new()));
     let client = client.client(&Account::new(base_url, parse_token(TOKEN.as_bytes())?))?;
-    let size = file.metadata()?.len();
+    let stamp = Stamp::of(&file.metadata()?).ok_or_else(|| Failure::new("it is no file"))?;
     let sending = Sending {
         fence: Fence::new(Instant::now(), clock::system(), FENCE),
         shutdown: CancellationToken::new(),
-        timeout: submit_limit(size),
+        timeout: submit_limit(stamp.size),
     };
-    let upload = Upload { display_name: "bench".to_owned(), file, size, sent: Arc::default() };
+    let upload = Upload { display_name: "bench".to_owned(), file, stamp, sent: Arc::default() };
     match client.deploy("1", upload, &sending).await {
         Answer::Accepted(_) => Ok(()),
         other => Err(Failure::new(format!("the upload came to {other:?}"))),

@@ -34,6 +34,8 @@ use url::Url;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use crate::support::artifacts::large_application;
+
 const SECRET: &str = "hunter2";
 
 /// A small artifact that passes the inspection; `marker` makes its digest its own.
@@ -234,7 +236,7 @@ async fn a_file_is_fetched_once_and_kept() {
     assert_eq!(fixture.store.get(&key(digest)).await, None);
     let from_host = source(&host.url("/shop.zip"), digest);
     let artifact = fetch(&fixture.store, &from_host).await.unwrap();
-    assert_eq!((artifact.digest, artifact.size), (digest, bytes.len() as u64));
+    assert_eq!((artifact.digest, artifact.size()), (digest, bytes.len() as u64));
     assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes);
     assert!(artifact.path.ends_with(format!("sha256/{}/{}", &digest.hex()[..2], digest.hex())));
     assert_eq!(fixture.files(), [digest.hex()], "no partial file");
@@ -643,6 +645,38 @@ async fn a_download_that_is_stopped_leaves_nothing() {
     assert_eq!(fixture.store.fetch(&source, &stop).await, Err(FetchError::Stopped), "and none begins afterwards");
 }
 
+/// The one that asks the host is stopped; who waits for the same file asks in its place, and the file comes.
+#[tokio::test]
+async fn who_shares_a_download_goes_on_where_the_other_is_stopped() {
+    let bytes = archive("a");
+    let digest = Digest::of(&bytes);
+    let asked = Arc::new(Notify::new());
+    let (is_asked, answered) = (asked.clone(), Mutex::new(0));
+    let host = Host::start(move |_| {
+        let mut answered = answered.lock().unwrap();
+        *answered += 1;
+        if *answered > 1 {
+            return bytes.clone().into_response();
+        }
+        is_asked.notify_one();
+        trickle()
+    })
+    .await;
+    let fixture = Fixture::new(limits());
+    let (source, stop) = (source(&host.url("/shop.zip"), digest), CancellationToken::new());
+    let others = async {
+        asked.notified().await;
+        let waiting = join_all((0..4).map(|_| fetch(&fixture.store, &source)));
+        let stopping = async { stop.cancel() };
+        tokio::join!(waiting, stopping).0
+    };
+    let (outcome, others) = tokio::join!(fixture.store.fetch(&source, &stop), others);
+    assert_eq!(outcome, Err(FetchError::Stopped));
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert_eq!(host.requests(), 2, "they share the second download");
+    assert_eq!(fixture.files(), [digest.hex()], "no partial file");
+}
+
 #[tokio::test]
 async fn leftovers_of_a_crash_are_swept() {
     let bytes = archive("a");
@@ -683,6 +717,13 @@ async fn a_corrupt_file_is_downloaded_again() {
         std::fs::remove_file(&artifact.path).unwrap();
         assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
         fetch(&fixture.store, &from_host).await.unwrap();
+        // And so are other bytes of the same size, by the file's times.
+        std::fs::write(&artifact.path, &flipped).unwrap();
+        let later = konigle_operator::clock::system() + Duration::from_mins(1);
+        std::fs::File::options().append(true).open(&artifact.path).unwrap().set_modified(later).unwrap();
+        assert_eq!(fixture.store.get(&key(digest)).await, None, "{because}");
+        fetch(&fixture.store, &from_host).await.unwrap();
+        assert_eq!(std::fs::read(&artifact.path).unwrap(), bytes, "{because}");
     }
 }
 
@@ -718,6 +759,56 @@ async fn the_budget_evicts_what_was_used_longest_ago() {
     assert_eq!(fixture.files(), Vec::<String>::new(), "a smaller budget acts at the next start");
     fetch(&fixture.store, &source(&host.url("/0"), a)).await.unwrap();
     assert!(fixture.store.get(&key(a)).await.is_some(), "the artifact that was just fetched stays");
+}
+
+/// Nobody says how long the file is before all of it is there.
+#[tokio::test]
+async fn a_file_of_unknown_length_takes_no_more_than_what_is_in_use_leaves() {
+    let (held, large) = (archive("held"), large_application(3 << 20).unwrap());
+    let [held_digest, large_digest] = [&held, &large].map(|bytes| Digest::of(bytes));
+    let host = Host::start(move |request| {
+        if request.uri().path() == "/held.zip" {
+            return held.clone().into_response();
+        }
+        let pieces: Vec<_> = large.chunks(100_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+        Body::from_stream(stream::iter(pieces)).into_response()
+    })
+    .await;
+    let fixture = Fixture::new(Limits { store_budget: 2 << 20, ..limits() });
+    let in_use = fetch(&fixture.store, &source(&host.url("/held.zip"), held_digest)).await.unwrap();
+    let chunked = source(&host.url("/large.zip"), large_digest);
+    let error = fetch(&fixture.store, &chunked).await.unwrap_err();
+    assert!(matches!(&error, FetchError::Disk { reason } if reason.contains("no room")), "{error:?}");
+    assert_eq!(fixture.files(), [held_digest.hex()], "nothing is left of it");
+    drop(in_use);
+    fetch(&fixture.store, &chunked).await.unwrap();
+    assert_eq!(fixture.files(), [large_digest.hex()], "one that is alone may be larger");
+}
+
+/// The registry sends a layer in chunks; the manifest says how long it is.
+#[tokio::test]
+async fn the_room_of_a_layer_is_known_before_its_first_byte() {
+    let held = archive("held");
+    let held_digest = Digest::of(&held);
+    let layer = format!(r#"{{"mediaType":"application/zip","digest":"{}","size":{}}}"#, Digest::of(b"layer"), 3 << 20);
+    let manifest = format!(r#"{{"layers":[{layer}]}}"#);
+    let digest = Digest::of(manifest.as_bytes());
+    let host = Host::start(move |request| match request.uri().path() {
+        "/held.zip" => held.clone().into_response(),
+        path if path.contains("/manifests/") => manifest.clone().into_response(),
+        _ => Body::from_stream(stream::once(async { Ok::<_, std::io::Error>("not the layer") })).into_response(),
+    })
+    .await;
+    let fixture = Fixture::new(Limits { store_budget: 2 << 20, ..limits() });
+    let _in_use = fetch(&fixture.store, &source(&host.url("/held.zip"), held_digest)).await.unwrap();
+    let repository = format!("{}/team/shop", host.address.strip_prefix("http://").unwrap());
+    let of_registry = Source {
+        key: Key { part: Part::Layer(None), ..key(digest) },
+        place: Place::Oci(Repository::parse(&repository).unwrap()),
+        ..source(&host.url("/"), digest)
+    };
+    let error = fetch(&fixture.store, &of_registry).await.unwrap_err();
+    assert!(matches!(&error, FetchError::Disk { reason } if reason.contains("no room")), "{error:?}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod flux;
 mod full_disk;
 mod hosts;
+mod obsolete;
 mod progress;
 mod registries;
 

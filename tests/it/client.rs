@@ -9,6 +9,7 @@ use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::io::Write as _;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use konigle_operator::konigle::{
     Upload, parse_token,
 };
 use konigle_operator::metrics::Metrics;
+use konigle_operator::stamp::Stamp;
 use secrecy::SecretString;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -77,6 +79,11 @@ fn sending_for(timeout: Duration) -> Sending {
     Sending { fence, shutdown: CancellationToken::new(), timeout }
 }
 
+/// A file as it is now.
+fn stamp(path: &Path) -> Stamp {
+    Stamp::of(&std::fs::metadata(path).unwrap()).unwrap()
+}
+
 /// A file on disk, kept while the test needs it, and its upload.
 fn upload(size: usize) -> (NamedTempFile, Upload) {
     let mut file = NamedTempFile::new().unwrap();
@@ -84,7 +91,7 @@ fn upload(size: usize) -> (NamedTempFile, Upload) {
     let upload = Upload {
         display_name: "shop/shop-uat #7 [k3f2a9c1d]".to_owned(),
         file: file.path().to_owned(),
-        size: size as u64,
+        stamp: stamp(file.path()),
         sent: Arc::default(),
     };
     (file, upload)

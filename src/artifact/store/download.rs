@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 
-use super::index::FileKey;
+use super::index::{FileKey, Purpose};
 use super::{Address, Store, Verified, Wanted, disk};
 use crate::artifact::digest::Hasher;
 use crate::artifact::http::{Body, Chunk};
@@ -15,6 +15,8 @@ use crate::crash;
 
 /// Of writes to the file, in bytes.
 const BUFFER: usize = 256 << 10;
+/// How many bytes more are reserved at once for a file of which nobody said how long it is.
+const STEP: u64 = 1 << 20;
 
 /// How far the work on one artifact is.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub(super) struct Progress {
 enum Work {
     /// It is downloaded, since then.
     Download(Instant),
+    /// What is on disk is hashed or inspected.
+    Check,
     /// It is packed.
     Pack,
 }
@@ -39,6 +43,8 @@ enum Work {
 pub enum Stage {
     /// It is downloaded, and so far.
     Downloading(Downloaded),
+    /// It is on disk, and is hashed or inspected.
+    Checking,
     /// It is packed into the ZIP that is sent.
     Packing,
 }
@@ -64,9 +70,9 @@ impl Store {
         progress: &Progress,
     ) -> Result<Verified, FetchError> {
         let mut body = crash::around("download", self.open_body(source, wanted)).await?;
-        let length = body.length().unwrap_or(0);
+        let length = wanted.length(&body).unwrap_or(0);
         progress.total.store(length, Ordering::Relaxed);
-        let room = self.reserve(length).await?;
+        let mut room = self.reserve(Purpose::Download, length).await?;
 
         let (partial, path) = crash::around("make-a-partial", self.partial(file)).await?;
         let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(partial));
@@ -74,7 +80,9 @@ impl Store {
         let mut size = 0;
         while let Some(chunk) = body.next().await? {
             let Chunk::Bytes(bytes) = chunk else {
-                progress.total.store(body.length().unwrap_or(0), Ordering::Relaxed);
+                let length = wanted.length(&body).unwrap_or(0);
+                progress.total.store(length, Ordering::Relaxed);
+                self.grow(&mut room, length).await?;
                 (hasher, size) = (Hasher::new(), 0);
                 writer.rewind().await.map_err(|error| disk(&error))?;
                 continue;
@@ -83,6 +91,9 @@ impl Store {
             size += bytes.len() as u64;
             progress.bytes.store(size, Ordering::Relaxed);
             self.metrics.downloaded(bytes.len() as u64);
+            if size > room.bytes() {
+                self.grow(&mut room, size.next_multiple_of(STEP)).await?;
+            }
             writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
             if (size - bytes.len() as u64..size).contains(&(length / 2)) {
                 crash::point("download", "half");
@@ -95,9 +106,7 @@ impl Store {
             return Err(body.mismatch(wanted.file, got));
         }
         let whole = writer.into_inner().into_std().await;
-        // From here on the file itself counts.
-        drop(room);
-        self.keep(file.clone(), whole, path, size).await
+        self.keep(file.clone(), (whole, path), size, room).await
     }
 
     async fn open_body(&self, source: &Source, wanted: &Wanted<'_>) -> Result<Body, FetchError> {
@@ -109,6 +118,17 @@ impl Store {
     }
 }
 
+impl Wanted<'_> {
+    /// How long the file is that arrives, where its host or the manifest said so.
+    fn length(&self, body: &Body) -> Option<u64> {
+        let of_manifest = match &self.at {
+            Address::Layer(_, layer) => Some(layer.size),
+            Address::Url(..) => None,
+        };
+        body.length().or(of_manifest)
+    }
+}
+
 /// Marks work as under way for as long as it lives.
 pub(super) struct Running<'a>(&'a Progress);
 
@@ -117,6 +137,10 @@ impl Progress {
         self.bytes.store(0, Ordering::Relaxed);
         self.total.store(0, Ordering::Relaxed);
         self.begin(Work::Download(Instant::now()))
+    }
+
+    pub(super) fn begin_checking(&self) -> Running<'_> {
+        self.begin(Work::Check)
     }
 
     pub(super) fn begin_packing(&self) -> Running<'_> {
@@ -131,6 +155,7 @@ impl Progress {
     pub(super) fn read(&self) -> Option<Stage> {
         let since = match (*self.work.lock().unwrap_or_else(PoisonError::into_inner))? {
             Work::Download(since) => since,
+            Work::Check => return Some(Stage::Checking),
             Work::Pack => return Some(Stage::Packing),
         };
         let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
@@ -155,6 +180,7 @@ mod tests {
         let told = |progress: &Progress| match progress.read() {
             None => "nothing".to_owned(),
             Some(Stage::Downloading(far)) => format!("{} of {:?}", far.bytes, far.total),
+            Some(Stage::Checking) => "checking".to_owned(),
             Some(Stage::Packing) => "packing".to_owned(),
         };
         assert_eq!(told(&progress), "nothing");
@@ -164,7 +190,10 @@ mod tests {
         progress.bytes.store(4, Ordering::Relaxed);
         assert_eq!(told(&progress), "4 of Some(9)");
         drop(download);
-        assert_eq!(told(&progress), "nothing", "it is hashed and kept");
+        assert_eq!(told(&progress), "nothing", "it is kept");
+        let checking = progress.begin_checking();
+        assert_eq!(told(&progress), "checking");
+        drop(checking);
         let packing = progress.begin_packing();
         assert_eq!(told(&progress), "packing");
         drop(packing);

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use crate::artifact::{Digest, Lease, Scope};
 use crate::crash;
+use crate::stamp::Stamp;
 
 /// How the name of a file begins that is not whole yet.
 pub(super) const PARTIAL: &str = ".partial-";
@@ -27,23 +28,35 @@ pub(super) struct Index {
     files: HashMap<FileKey, Entry>,
     /// Counts uses: the entry with the smallest number was used longest ago.
     uses: u64,
-    /// The bytes that downloads are about to write.
-    pub(super) reserved: u64,
+    /// The bytes that are about to be written.
+    reserved: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     size: u64,
     used: u64,
-    /// Whether this process has hashed it.
-    verified: bool,
+    /// As it was when this process hashed it, if it did.
+    hashed: Option<Stamp>,
+    /// Whether it is one that is sent, and not only packed.
+    sent: bool,
     lease: Lease,
+}
+
+/// What room is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A file that is downloaded.
+    Download,
+    /// A ZIP that is packed. The archives that others pack leave it their room, or all of them would wait for each other: they
+    /// are as few as the downloads that may run at once, and have room beside the budget.
+    Pack,
 }
 
 /// What is known of a file without reading it.
 pub(super) struct Known {
-    pub(super) size: u64,
-    pub(super) verified: bool,
+    /// As it was when this process hashed it, if it did.
+    pub(super) hashed: Option<Stamp>,
     pub(super) lease: Lease,
 }
 
@@ -67,16 +80,22 @@ impl Index {
         found.sort_unstable_by_key(|(_, _, modified)| *modified);
         let mut index = Self::default();
         for (key, size, _) in found {
-            index.insert(key, size, false);
+            index.insert(key, size, None);
         }
         Ok(index)
     }
 
-    /// Takes in a file; whoever holds the lease of one that it replaces holds that of the new one.
-    pub(super) fn insert(&mut self, key: FileKey, size: u64, verified: bool) -> Lease {
+    /// Takes in a file that was hashed; whoever holds the lease of one that it replaces holds that of the new one.
+    pub(super) fn add(&mut self, key: FileKey, hashed: Stamp) -> Lease {
+        self.insert(key, hashed.size, Some(hashed))
+    }
+
+    fn insert(&mut self, key: FileKey, size: u64, hashed: Option<Stamp>) -> Lease {
         self.uses += 1;
-        let lease = self.files.get(&key).map_or_else(Lease::default, |before| before.lease.clone());
-        self.files.insert(key, Entry { size, used: self.uses, verified, lease: lease.clone() });
+        let before = self.files.get(&key);
+        let lease = before.map_or_else(Lease::default, |before| before.lease.clone());
+        let sent = before.is_some_and(|before| before.sent);
+        self.files.insert(key, Entry { size, used: self.uses, hashed, sent, lease: lease.clone() });
         lease
     }
 
@@ -84,14 +103,30 @@ impl Index {
         self.uses += 1;
         let entry = self.files.get_mut(key)?;
         entry.used = self.uses;
-        Some(Known { size: entry.size, verified: entry.verified, lease: entry.lease.clone() })
+        Some(Known { hashed: entry.hashed, lease: entry.lease.clone() })
     }
 
-    /// What was hashed is not what is there now.
-    pub(super) fn doubt(&mut self, key: &FileKey) {
-        if let Some(entry) = self.files.get_mut(key) {
-            entry.verified = false;
+    pub(super) fn holds(&self, key: &FileKey) -> bool {
+        self.files.contains_key(key)
+    }
+
+    /// What was hashed is not what is there now, unless that was hashed since.
+    pub(super) fn doubt(&mut self, key: &FileKey, hashed: Option<Stamp>) {
+        if let Some(entry) = self.files.get_mut(key).filter(|entry| entry.hashed == hashed) {
+            entry.hashed = None;
         }
+    }
+
+    /// It is one that is sent.
+    pub(super) fn is_sent(&mut self, key: &FileKey) {
+        if let Some(entry) = self.files.get_mut(key) {
+            entry.sent = true;
+        }
+    }
+
+    /// Whether this process has hashed it.
+    pub(super) fn is_verified(&self, key: &FileKey) -> bool {
+        self.files.get(key).is_some_and(|entry| entry.hashed.is_some())
     }
 
     /// Whether nobody uses it.
@@ -99,9 +134,34 @@ impl Index {
         self.files.get(key).is_none_or(|entry| Arc::strong_count(&entry.lease) == 1)
     }
 
-    /// The bytes that cannot be evicted now: of files in use, and of downloads that run.
-    pub(super) fn in_use(&self) -> u64 {
-        let used = self.files.values().filter(|entry| Arc::strong_count(&entry.lease) > 1);
+    /// Keeps so many more bytes for somebody who has `own` already: false where others leave no room. Who is alone may take
+    /// more than the budget.
+    pub(super) fn reserve(&mut self, purpose: Purpose, (own, bytes): (u64, u64), budget: u64) -> bool {
+        let others = self.in_use(purpose).saturating_sub(own);
+        let fits = others.saturating_add(own).saturating_add(bytes) <= budget;
+        let granted = bytes == 0 || others == 0 || fits;
+        if granted {
+            self.reserved += bytes;
+        }
+        granted
+    }
+
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.reserved -= bytes;
+    }
+
+    /// The bytes that cannot be evicted now: of files in use, and of what is being written.
+    fn in_use(&self, purpose: Purpose) -> u64 {
+        let counts = |entry: &&Entry| match purpose {
+            Purpose::Download => true,
+            Purpose::Pack => entry.sent,
+        };
+        let used = self.files.values().filter(|entry| Arc::strong_count(&entry.lease) > 1).filter(counts);
         used.map(|entry| entry.size).sum::<u64>().saturating_add(self.reserved)
     }
 
@@ -128,6 +188,11 @@ pub(super) fn shard(directory: &Path, (scope, digest): &FileKey) -> PathBuf {
         Scope::Namespace(namespace) => directory.join(NAMESPACES).join(namespace).join(FILES),
     };
     files.join(shard_name(digest))
+}
+
+/// Where a file is put that goes, before it is removed: a crash in between leaves what the next scan sweeps.
+pub(super) fn aside(directory: &Path, key: &FileKey) -> PathBuf {
+    shard(directory, key).join(format!("{PARTIAL}{}", key.1.hex()))
 }
 
 /// Where a file is.
@@ -181,25 +246,54 @@ mod tests {
         let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| (Scope::Public, Digest::of(bytes)));
         let mut index = Index::default();
         for key in [&a, &b, &c] {
-            index.insert(key.clone(), 10, true);
+            index.add(key.clone(), Stamp::of_size(10));
         }
         drop(index.used(&a));
         assert_eq!(index.surplus(30), None, "all fit");
         assert_eq!(index.surplus(29), Some(b.clone()), "`a` was used since");
         let lease = index.used(&b).map(|known| known.lease);
         assert_eq!(index.surplus(29), Some(c.clone()), "`b` is in use");
-        let other = index.insert(c.clone(), 10, true);
+        let other = index.add(c.clone(), Stamp::of_size(10));
         assert_eq!(index.surplus(0), Some(a.clone()), "`b` and `c` are in use");
         drop((lease, other));
         assert_eq!(index.surplus(0), Some(a), "nobody uses anything, and `a` was used before the others");
+    }
+
+    /// Of a budget of 100, with 40 of an archive and 30 of a ZIP in use: who gets how much.
+    #[test]
+    fn room_is_given_as_far_as_what_is_in_use_leaves_it() {
+        use Purpose::{Download, Pack};
+        for (purpose, own, bytes, granted) in [
+            (Download, 0, 30, true),
+            (Download, 0, 31, false),
+            (Download, 0, 0, true),
+            (Download, 20, 10, true),
+            (Download, 20, 11, false),
+            (Pack, 0, 70, true),
+            (Pack, 0, 71, false),
+        ] {
+            let [archive, zip, idle] =
+                [b"archive", &b"zip"[..], b"idle"].map(|bytes| (Scope::Public, Digest::of(bytes)));
+            let mut index = Index { reserved: own, ..Index::default() };
+            let _leases = [index.add(archive, Stamp::of_size(40)), index.add(zip.clone(), Stamp::of_size(30))];
+            drop(index.add(idle, Stamp::of_size(1000)));
+            index.is_sent(&zip);
+            assert_eq!(index.reserve(purpose, (own, bytes), 100), granted, "{purpose:?} {own} {bytes}");
+            assert_eq!(index.reserved, own + if granted { bytes } else { 0 });
+        }
+        let mut alone = Index { reserved: 10, ..Index::default() };
+        assert!(alone.reserve(Download, (10, 1000), 100), "nobody else uses anything");
+        assert!(!alone.reserve(Download, (0, 1), 100), "the next one has to wait");
+        alone.release(1010);
+        assert!(alone.reserve(Pack, (0, 1000), 100));
     }
 
     #[test]
     fn whoever_uses_a_file_uses_what_replaces_it() {
         let key = (Scope::Public, Digest::of(b"a"));
         let mut index = Index::default();
-        let lease = index.insert(key.clone(), 10, true);
-        drop(index.insert(key.clone(), 12, true));
+        let lease = index.add(key.clone(), Stamp::of_size(10));
+        drop(index.add(key.clone(), Stamp::of_size(12)));
         assert_eq!(index.surplus(0), None);
         drop(lease);
         assert_eq!(index.surplus(0), Some(key));

@@ -8,7 +8,7 @@ use zip::write::SimpleFileOptions;
 
 use super::{
     Account, Answer, Arc, Client, Duration, JobStatus, Limits, Metrics, NamedTempFile, ReadError, Rejection, Upload,
-    Url, clients, limits, parse_token, sending,
+    Url, clients, limits, parse_token, sending, stamp,
 };
 
 const TOKEN: &str = "demo-token";
@@ -42,11 +42,10 @@ fn artifact() -> (NamedTempFile, Upload) {
         std::io::Write::write_all(&mut archive, content.as_bytes()).unwrap();
     }
     archive.finish().unwrap();
-    let size = file.as_file().metadata().unwrap().len();
     let upload = Upload {
         display_name: "shop/uat #1 ü [k3f2a9c1d]".to_owned(),
         file: file.path().to_owned(),
-        size,
+        stamp: stamp(file.path()),
         sent: Arc::default(),
     };
     (file, upload)
