@@ -115,21 +115,10 @@ pub fn context(
     let base_url =
         Guard::parse_flag(&config.konigle_base_url).map_err(|error| StartError::BaseUrl(error.to_string()))?;
     let guard = Guard::new(&base_url, &config.allowed_base_urls);
-    let limits = artifact::Limits {
-        max_size: config.artifact_max_size,
-        max_entries: config.artifact_max_entries,
-        max_unpacked: config.artifact_max_unpacked,
-        max_ratio: config.artifact_max_ratio,
-        max_path_length: config.artifact_max_path_length,
-        store_budget: config.artifact_dir_size,
-        allow_insecure: config.allow_insecure_artifacts,
-        private_hosts: config.private_artifact_hosts.clone(),
-        flux_hosts: config.flux_artifact_hosts.clone(),
-        ..artifact::Limits::default()
-    };
-    let artifacts = Store::open(&config.artifact_dir, limits, metrics.clone()).map_err(|source| {
-        StartError::ArtifactDirectory { directory: config.artifact_dir.display().to_string(), source }
-    })?;
+    let artifacts =
+        Store::open(&config.artifact_dir, artifact_limits(config), metrics.clone()).map_err(|source| {
+            StartError::ArtifactDirectory { directory: config.artifact_dir.display().to_string(), source }
+        })?;
     let settings =
         Settings { rate: config.api_rate, burst: config.api_burst, guard: guard.clone(), limits: Limits::default() };
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("HOSTNAME").ok() };
@@ -156,6 +145,22 @@ pub fn context(
         fingerprints: Mutex::default(),
         wakes,
     })
+}
+
+/// What the flags say of artifacts.
+fn artifact_limits(config: &Config) -> artifact::Limits {
+    artifact::Limits {
+        max_size: config.artifact_max_size,
+        max_entries: config.artifact_max_entries,
+        max_unpacked: config.artifact_max_unpacked,
+        max_ratio: config.artifact_max_ratio,
+        max_path_length: config.artifact_max_path_length,
+        store_budget: config.artifact_dir_size,
+        allow_insecure: config.allow_insecure_artifacts,
+        private_hosts: config.private_artifact_hosts.clone(),
+        flux_hosts: config.flux_artifact_hosts.clone(),
+        ..artifact::Limits::default()
+    }
 }
 
 /// One pass, in its turn, measured; a panic in it must not take the others down.
@@ -212,4 +217,44 @@ fn retry(guard: Arc<Watched>, error: &PassError, context: Arc<Context>) -> Actio
     let (namespace, name) = (guard.meta().namespace.as_deref(), guard.meta().name.as_deref());
     warn!(namespace, name, error = error as &dyn std::error::Error, ?wait, "the pass failed; it is tried again");
     Action::requeue(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::builder::Resettable;
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn each_flag_of_artifacts_becomes_the_limit_of_its_name() {
+        // The environment of this test does not reach the parser.
+        let run = Config::augment_args(Command::new("run")).mut_args(|flag| flag.env(Resettable::Reset));
+        let matches = run.get_matches_from([
+            "run",
+            "--artifact-max-size=1KiB",
+            "--artifact-max-entries=2",
+            "--artifact-max-unpacked=3KiB",
+            "--artifact-max-ratio=4",
+            "--artifact-max-path-length=5",
+            "--artifact-dir-size=6KiB",
+            "--allow-insecure-artifacts",
+            "--private-artifact-hosts=registry.internal",
+            "--flux-artifact-hosts=flux.internal",
+        ]);
+        let limits = artifact_limits(&Config::from_arg_matches(&matches).unwrap());
+        let expected = artifact::Limits {
+            max_size: 1 << 10,
+            max_entries: 2,
+            max_unpacked: 3 << 10,
+            max_ratio: 4,
+            max_path_length: 5,
+            store_budget: 6 << 10,
+            allow_insecure: true,
+            private_hosts: vec!["registry.internal".to_owned()],
+            flux_hosts: vec!["flux.internal".to_owned()],
+            ..artifact::Limits::default()
+        };
+        assert_eq!(format!("{limits:#?}"), format!("{expected:#?}"));
+    }
 }

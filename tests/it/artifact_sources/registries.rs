@@ -1,4 +1,4 @@
-//! Artifacts in the real registry, pushed by the programs that people push with.
+//! Artifacts in the real registry, pushed by the programs that people push with; what Flux pushes, by its library.
 
 use k8s_openapi::api::core::v1::Secret;
 use konigle_operator::api::{KonigleSpace, RECONCILE_AT};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::hosts::open_secure;
 use super::{archive, wish, write_folder};
 use crate::support::Result;
-use crate::support::artifacts::application;
+use crate::support::artifacts::{application, digest_of};
 use crate::support::certificates::Authority;
 use crate::support::exposition::Exposition;
 use crate::support::namespace::{promotes, wait_for};
@@ -42,7 +42,7 @@ async fn what_oras_flux_and_crane_push_is_deployed() -> Result<()> {
         assert_eq!(artifact.origin, Some(format!("{}:{name}", registry.reference("shop"))));
         uploads.push(artifact.upload.unwrap_or_default().digest);
     }
-    assert_eq!(uploads[1], crate::support::artifacts::digest_of(&application("1.1")?), "a ZIP is sent as it is");
+    assert_eq!(uploads[1], digest_of(&application("1.1")?), "a ZIP is sent as it is");
 
     // By its digest, and from what is on disk: no blob is fetched twice.
     let blobs = registry.count("GET", "/v2/shop/blobs/")?;
@@ -52,6 +52,29 @@ async fn what_oras_flux_and_crane_push_is_deployed() -> Result<()> {
     assert_eq!(again.upload.unwrap_or_default().digest, uploads[0], "the same bytes as for the tag");
     assert_eq!(again.origin, None, "the spec names the digest");
     assert_eq!(registry.count("GET", "/v2/shop/blobs/")?, blobs);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_several_layers_the_one_of_the_named_media_type_is_deployed() -> Result<()> {
+    let (stage, registry) = (Stage::open("layers").await?, Registry::start().await?);
+    let folder = tempfile::tempdir()?;
+    let shop = application("1.0")?;
+    std::fs::write(folder.path().join("a.zip"), &shop)?;
+    std::fs::write(folder.path().join("b.txt"), "What is new in 1.0.\n")?;
+    let files = ["a.zip:application/zip", "b.txt:text/plain"];
+    let pushed = registry.push_files(folder.path(), &files, "shop:layers").await?;
+    let mut source = tag(&registry, "shop", "layers");
+    stage.namespace.apply(SHOP, &wish(&source)).await?;
+    let space = stage.namespace.wait_for_reason(SHOP, "ArtifactRejected").await?;
+    let message = space.status.unwrap_or_default().condition("Ready").cloned().unwrap_or_default().message;
+    let said = ["it has several layers, application/zip (sha256:", ", text/plain (sha256:", "source.oci.layerMediaType"];
+    assert!(said.iter().all(|part| message.contains(part)), "{message}");
+    assert_eq!(stage.deploys_of(UAT).await?, 0);
+
+    source["oci"]["layerMediaType"] = json!("application/zip");
+    let (_, artifact) = stage.deploys(&source, &pushed).await?;
+    assert_eq!(artifact.upload.unwrap_or_default().digest, digest_of(&shop), "that layer as it is");
     Ok(())
 }
 

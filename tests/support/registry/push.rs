@@ -20,16 +20,30 @@ impl Registry {
     /// `oras push REFERENCE FOLDER`: a layer of the type tar+gzip that has the folder's files below the folder's name.
     pub(crate) async fn push_folder(&self, folder: &Path, reference: &str) -> Result<String> {
         let name = name_of(folder)?;
-        self.oras_push(folder, reference, &name).await
+        self.push_files(parent_of(folder), &[&name], reference).await
     }
 
     /// `oras push REFERENCE FILE:application/zip`: the file as it is, as the only layer.
     pub(crate) async fn push_zip(&self, file: &Path, reference: &str) -> Result<String> {
         let name = name_of(file)?;
-        self.oras_push(file, reference, &format!("{name}:application/zip")).await
+        self.push_files(parent_of(file), &[&format!("{name}:application/zip")], reference).await
     }
 
-    /// What `flux push artifact` does with a folder.
+    /// `oras push REFERENCE FILE:MEDIA-TYPE …` in a folder: each of its files that are named so is a layer of its own.
+    pub(crate) async fn push_files(&self, folder: &Path, files: &[&str], reference: &str) -> Result<String> {
+        let mut command = self.program("oras").await?;
+        // It takes a file's path as the name of its layer, and refuses absolute ones.
+        command.current_dir(folder);
+        command.args(["push", "--format", "go-template={{.digest}}"]);
+        match self.authority() {
+            Some(authority) => command.arg("--ca-file").arg(authority.file()),
+            None => command.arg("--plain-http"),
+        };
+        command.arg(self.reference(reference)).args(files);
+        digest_in(&run(command).await?)
+    }
+
+    /// What `flux push artifact` does with a folder, by the library that it is made of.
     pub(crate) async fn push_flux(&self, folder: &Path, reference: &str, revision: &str) -> Result<String> {
         let mut command = self.program("flux-push").await?;
         command.arg("--path").arg(folder).args(["--source=https://git.example.com/shop", "--revision", revision]);
@@ -102,19 +116,6 @@ impl Registry {
         run(command).await
     }
 
-    async fn oras_push(&self, file: &Path, reference: &str, named: &str) -> Result<String> {
-        let mut command = self.program("oras").await?;
-        // It takes a file's path as the name of its layer, and refuses absolute ones.
-        command.current_dir(file.parent().unwrap_or(Path::new("/")));
-        command.args(["push", "--format", "go-template={{.digest}}"]);
-        match self.authority() {
-            Some(authority) => command.arg("--ca-file").arg(authority.file()),
-            None => command.arg("--plain-http"),
-        };
-        command.arg(self.reference(reference)).arg(named);
-        digest_in(&run(command).await?)
-    }
-
     async fn program(&self, name: &'static str) -> Result<Command> {
         let program = tokio::task::spawn_blocking(move || part(name)).await??;
         let mut command = Command::new(program);
@@ -139,6 +140,10 @@ async fn run(mut command: Command) -> Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(Failure::new(format!("{running} failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 fn name_of(path: &Path) -> Result<String> {
