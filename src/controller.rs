@@ -115,10 +115,9 @@ pub fn context(
     let base_url =
         Guard::parse_flag(&config.konigle_base_url).map_err(|error| StartError::BaseUrl(error.to_string()))?;
     let guard = Guard::new(&base_url, &config.allowed_base_urls);
-    let artifacts =
-        Store::open(&config.artifact_dir, artifact_limits(config), metrics.clone()).map_err(|source| {
-            StartError::ArtifactDirectory { directory: config.artifact_dir.display().to_string(), source }
-        })?;
+    let artifacts = Store::open(&config.artifact_dir, artifact_limits(config), metrics.clone()).map_err(|source| {
+        StartError::ArtifactDirectory { directory: config.artifact_dir.display().to_string(), source }
+    })?;
     let settings =
         Settings { rate: config.api_rate, burst: config.api_burst, guard: guard.clone(), limits: Limits::default() };
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("HOSTNAME").ok() };

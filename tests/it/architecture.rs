@@ -14,7 +14,20 @@ const LAYERS: &[&[&str]] = &[
     // Points beside calls: known to whatever calls.
     &["crash"],
     // Words and small tools; they know nothing of each other.
-    &["api", "reason", "time", "text", "redact", "retry_after", "address", "clock", "cluster", "config", "metrics", "stamp"],
+    &[
+        "api",
+        "reason",
+        "time",
+        "text",
+        "redact",
+        "retry_after",
+        "address",
+        "clock",
+        "cluster",
+        "config",
+        "metrics",
+        "stamp",
+    ],
     &["telemetry"],
     // What messages tell people to run.
     &["commands"],

@@ -68,7 +68,8 @@ async fn of_several_layers_the_one_of_the_named_media_type_is_deployed() -> Resu
     stage.namespace.apply(SHOP, &wish(&source)).await?;
     let space = stage.namespace.wait_for_reason(SHOP, "ArtifactRejected").await?;
     let message = space.status.unwrap_or_default().condition("Ready").cloned().unwrap_or_default().message;
-    let said = ["it has several layers, application/zip (sha256:", ", text/plain (sha256:", "source.oci.layerMediaType"];
+    let said =
+        ["it has several layers, application/zip (sha256:", ", text/plain (sha256:", "source.oci.layerMediaType"];
     assert!(said.iter().all(|part| message.contains(part)), "{message}");
     assert_eq!(stage.deploys_of(UAT).await?, 0);
 
