@@ -1,7 +1,8 @@
 //! Looks at the world and says what it saw. Reads only; that nothing could be seen is a fact, never an error.
 //!
-//! Nothing slow is done here: an artifact's bytes are fetched, hashed and inspected elsewhere, and only when they are wanted. Reads of Konigle
-//! go through the one client of their account, which shares its rate limit, its back-off and its connections.
+//! Nothing slow is done here: an artifact's bytes are fetched, hashed and inspected elsewhere, and only when they are
+//! wanted. Reads of Konigle go through the one client of their account, which shares its rate limit, its back-off and its
+//! connections.
 
 mod artifact;
 mod attempt;
