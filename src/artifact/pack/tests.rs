@@ -626,6 +626,8 @@ fn what_the_app_does_not_need_is_left_out_at_every_depth() {
 fn patterns_are_those_of_fnmatch() {
     for (patterns, left_out, kept) in [
         ("# *\n\n  a b  \n", &["a b", "x/a b", "a b/x"][..], &["# a", "ab"][..]),
+        ("\u{feff}*.log\r\na/\r\n", &["a.log", "x/a/y"], &["log"]),
+        ("\u{feff}#x\n", &[], &["#x", "x"]),
         ("*.log", &["a.log", "x/y.log", "x.log/y"], &["a.logs", "log"]),
         ("doc*/draft", &["docs/draft", "docs/x/draft", "docs/draft/x"], &["x/docs/draft", "docs/drafts"]),
         ("tmp/", &["tmp/x", "x/tmp/y", "tmp"], &["tmpx"]),
