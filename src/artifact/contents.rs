@@ -104,7 +104,7 @@ pub(super) fn compare<R: Read + Seek>(
         };
         if place.keep != Keep::Nothing && place.sizes.unpacked > most {
             return rejected(match place.keep {
-                Keep::Manifest => format!("`{MANIFEST}` is larger than 1 MiB; make it smaller"),
+                Keep::Manifest => format!("`{MANIFEST}` is larger than {} KiB; make it smaller", most >> 10),
                 _ => format!(
                     "the link {} leads to a name that is longer than {most} bytes; replace it by the file",
                     shown(&name)

@@ -7,6 +7,8 @@ use super::names::{Node, Tree, shown};
 
 /// So many bytes of names and targets are kept; an ordinary archive has some ten thousand links in them.
 const LINKS_MAX: usize = 1 << 20;
+/// So many links are kept: each takes some hundred bytes beside its texts.
+const MOST_LINKS: usize = 16 << 10;
 /// As Linux follows them.
 const MOST_HOPS: u32 = 40;
 
@@ -29,7 +31,7 @@ impl Links {
             return rejected(format!("the link {} leads to a name that is not UTF-8; rename the file", shown(name)));
         };
         self.bytes += name.len() + target.len();
-        if self.bytes > LINKS_MAX {
+        if self.bytes > LINKS_MAX || self.links.len() >= MOST_LINKS {
             return rejected("it has too many links; leave out what the app does not need");
         }
         self.links.insert(name.to_owned(), Link { target: target.to_owned(), hard });

@@ -41,6 +41,7 @@ impl Ignore {
         let Ok(text) = std::str::from_utf8(bytes) else {
             return rejected(format!("`{IGNORE_FILE}` is not UTF-8; save it as UTF-8"));
         };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim).filter(|line| !line.is_empty());
         if lines.clone().count() > PATTERNS_MAX {
             return rejected(format!("`{IGNORE_FILE}` has more than {PATTERNS_MAX} patterns; write fewer"));

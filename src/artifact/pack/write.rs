@@ -19,7 +19,7 @@ use super::zip::{Head, Sums, ZipFile};
 /// So many blocks, and so many bytes of them, are with the threads at once.
 const MOST_BLOCKS: usize = 32;
 const MOST_BYTES: usize = 1 << 20;
-/// So many blocks are kept to be used again.
+/// So many blocks are kept to be used again, for large files only: a block never becomes smaller.
 const SPARE_BLOCKS: usize = 4;
 
 pub(super) fn write_zip(
@@ -96,8 +96,9 @@ impl Packer<'_> {
         let mut head = Some(head);
         let mut copies = Some(copies);
         loop {
-            let mut block = self.spare.pop().unwrap_or_else(Block::new);
             let length = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+            let spare = if length == BLOCK { self.spare.pop() } else { None };
+            let mut block = spare.unwrap_or_else(Block::new);
             block.raw.resize(length, 0);
             tar.read(&mut block.raw)?;
             crc.update(&block.raw);
@@ -141,16 +142,14 @@ impl Packer<'_> {
         }
         self.zip.append(block.packed())?;
         if let Some(Tail { crc32, copies }) = tail {
-            if is_whole {
-                self.zip.end_file(crc32);
-            } else {
-                self.zip.end_file_with(crc32)?;
+            if !is_whole {
+                self.zip.end_file(crc32)?;
             }
             for name in copies {
                 self.zip.copy_last(name, crc32)?;
             }
         }
-        if self.spare.len() < SPARE_BLOCKS {
+        if length == BLOCK && self.spare.len() < SPARE_BLOCKS {
             self.spare.push(block);
         }
         Ok(())

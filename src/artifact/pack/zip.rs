@@ -1,20 +1,22 @@
 //! Writes a ZIP file, one entry after another.
 //!
 //! Why not the zip crate's writer: it deflates on the thread that writes, and holds some hundred bytes more for each entry
-//! than its name. Layout: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
+//! than its name. Here one byte is held for each, however long its name is: the directory is made of the local headers, which
+//! are read back. Layout: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
 //!
 //! Absent: comments, encryption, folders (what is not empty is made by what is in it), and times: all entries are of
 //! 1980-01-01.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
 use super::super::Limits;
+use super::super::directory::local_sizes;
 use super::super::inspect::{InspectError, rejected};
 
 const BUFFER: usize = 256 << 10;
 const LOCAL_HEADER: &[u8] = b"PK\x03\x04";
-const LOCAL_HEADER_LEN: u64 = 30;
+const LOCAL_HEADER_LEN: usize = 30;
 const ENTRY: &[u8] = b"PK\x01\x02";
 const END: &[u8] = b"PK\x05\x06";
 const ZIP64_END: &[u8] = b"PK\x06\x06";
@@ -56,8 +58,8 @@ pub(super) struct ZipFile<'a> {
     file: BufWriter<&'a File>,
     limits: &'a Limits,
     at: u64,
-    directory: Vec<u8>,
-    entries: u64,
+    /// Of each entry, whether it is executable: all else that the directory says stands in the local headers.
+    modes: Vec<bool>,
     /// The last entry, and where its header and its data begin.
     last: Option<(Head, u64, u64)>,
 }
@@ -66,14 +68,15 @@ impl<'a> ZipFile<'a> {
     pub(super) fn new(mut file: &'a File, limits: &'a Limits) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let file = BufWriter::with_capacity(BUFFER, file);
-        Ok(Self { file, limits, at: 0, directory: Vec::new(), entries: 0, last: None })
+        Ok(Self { file, limits, at: 0, modes: Vec::new(), last: None })
     }
 
-    /// Begins a file. `sums` is what is known already.
+    /// Begins a file. Without its sums it must be ended by [`ZipFile::end_file`].
     pub(super) fn begin_file(&mut self, head: Head, sums: Option<Sums>) -> Result<(), InspectError> {
         let header = local_header(&head, sums.unwrap_or_default());
         let start = self.at;
         self.append(&header)?;
+        self.modes.push(head.executable);
         self.last = Some((head, start, self.at));
         Ok(())
     }
@@ -92,34 +95,20 @@ impl<'a> ZipFile<'a> {
     }
 
     /// Ends a file that was begun without its sums.
-    pub(super) fn end_file_with(&mut self, crc32: u32) -> Result<(), InspectError> {
-        if let Some((head, start, data)) = &self.last {
-            let header = local_header(head, Sums { crc32, packed: self.at - data });
-            self.file.seek(SeekFrom::Start(*start))?;
-            self.file.write_all(&header)?;
-            self.file.seek(SeekFrom::Start(self.at))?;
-        }
-        self.end_file(crc32);
+    pub(super) fn end_file(&mut self, crc32: u32) -> io::Result<()> {
+        let Some((head, start, data)) = &self.last else { return Ok(()) };
+        let header = local_header(head, Sums { crc32, packed: self.at - data });
+        self.file.seek(SeekFrom::Start(*start))?;
+        self.file.write_all(&header)?;
+        self.file.seek(SeekFrom::Start(self.at))?;
         Ok(())
-    }
-
-    /// Ends a file.
-    pub(super) fn end_file(&mut self, crc32: u32) {
-        if let Some((head, start, data)) = &self.last {
-            let sums = Sums { crc32, packed: self.at - data };
-            self.directory.extend_from_slice(&directory_entry(head, sums, *start));
-            self.entries += 1;
-        }
     }
 
     /// Writes the file that was just ended once more, under another name.
     pub(super) fn copy_last(&mut self, name: String, crc32: u32) -> Result<(), InspectError> {
         let Some((head, _, data)) = self.last.clone() else { return Ok(()) };
         let packed = self.at - data;
-        let copy = Head { name, ..head.clone() };
-        let start = self.at;
-        self.append(&local_header(&copy, Sums { crc32, packed }))?;
-        let copied = self.at;
+        self.begin_file(Head { name, ..head }, Some(Sums { crc32, packed }))?;
         let mut buffer = vec![0; BUFFER];
         let mut done = 0;
         while done < packed {
@@ -131,76 +120,66 @@ impl<'a> ZipFile<'a> {
             self.append(&buffer[..length])?;
             done += length as u64;
         }
-        self.last = Some((copy, start, copied));
-        self.end_file(crc32);
         Ok(())
     }
 
     /// Writes the directory. Gives back the file's size.
     pub(super) fn write_directory(mut self) -> Result<u64, InspectError> {
         let start = self.at;
-        let directory = std::mem::take(&mut self.directory);
-        self.append(&directory)?;
-        let size = directory.len() as u64;
-        drop(directory);
+        let modes = std::mem::take(&mut self.modes);
+        let entries = modes.len() as u64;
+        self.file.flush()?;
+        // Both have one position in the file, so many entries are gathered before it changes hands.
+        let mut written = BufReader::new(*self.file.get_ref());
+        written.seek(SeekFrom::Start(0))?;
+        let mut at = 0;
+        let mut gathered = Vec::new();
+        for executable in modes {
+            let header = LocalHeader::read(&mut written)?;
+            gathered.extend(header.directory_entry(executable, at));
+            let packed = local_sizes(&header.fixed, &header.name, &header.extra)?.compressed;
+            at += header.len() + packed;
+            if gathered.len() < BUFFER {
+                written.seek_relative(i64::try_from(packed).map_err(io::Error::other)?)?;
+            } else {
+                self.append_gathered(&mut gathered)?;
+                written.seek(SeekFrom::Start(at))?;
+            }
+        }
+        self.append_gathered(&mut gathered)?;
+        let size = self.at - start;
         let short = |number: u64| u32::try_from(number).unwrap_or(FULL);
-        if self.entries >= 0xffff || size >= FULL.into() || start >= FULL.into() {
+        if entries >= 0xffff || size >= FULL.into() || start >= FULL.into() {
             let mut record = Fields(ZIP64_END.to_vec());
             record.u64(44).u16(UNIX | VERSION_ZIP64).u16(VERSION_ZIP64).u32(0).u32(0);
-            record.u64(self.entries).u64(self.entries).u64(size).u64(start);
+            record.u64(entries).u64(entries).u64(size).u64(start);
             let end = self.at;
             record.bytes(ZIP64_LOCATOR).u32(0).u64(end).u32(1);
             self.append(&record.0)?;
         }
-        let entries = u16::try_from(self.entries).unwrap_or(u16::MAX);
+        let entries = u16::try_from(entries).unwrap_or(u16::MAX);
         let mut record = Fields(END.to_vec());
         record.u16(0).u16(0).u16(entries).u16(entries).u32(short(size)).u32(short(start)).u16(0);
         self.append(&record.0)?;
         self.file.flush()?;
         Ok(self.at)
     }
+
+    /// Empties the buffer to the end of the file, wherever the file was read.
+    fn append_gathered(&mut self, gathered: &mut Vec<u8>) -> Result<(), InspectError> {
+        self.file.seek(SeekFrom::Start(self.at))?;
+        self.append(gathered)?;
+        gathered.clear();
+        Ok(self.file.flush()?)
+    }
 }
 
 fn local_header(head: &Head, sums: Sums) -> Vec<u8> {
     let large = head.size >= LARGE;
-    let mut header = Fields(LOCAL_HEADER.to_vec());
-    common(&mut header, head, sums, large);
-    header.u16(if large { 20 } else { 0 }).bytes(head.name.as_bytes());
-    if large {
-        header.u16(ZIP64_EXTRA).u16(16).u64(head.size).u64(sums.packed);
-    }
-    debug_assert_eq!(header.0.len() as u64, LOCAL_HEADER_LEN + head.name.len() as u64 + if large { 20 } else { 0 });
-    header.0
-}
-
-fn directory_entry(head: &Head, sums: Sums, start: u64) -> Vec<u8> {
-    let large = head.size >= LARGE;
-    let far = start >= FULL.into();
-    let extra = if large { 16 } else { 0 } + if far { 8 } else { 0 };
-    let mut entry = Fields(ENTRY.to_vec());
-    entry.u16(UNIX | if large || far { VERSION_ZIP64 } else { VERSION });
-    common(&mut entry, head, sums, large || far);
-    let mode: u32 = if head.executable { 0o100_755 } else { 0o100_644 };
-    entry.u16(if extra > 0 { extra + 4 } else { 0 }).u16(0).u16(0).u16(0).u32(mode << 16);
-    entry.u32(if far { FULL } else { u32::try_from(start).unwrap_or(FULL) }).bytes(head.name.as_bytes());
-    if extra > 0 {
-        entry.u16(ZIP64_EXTRA).u16(extra);
-    }
-    if large {
-        entry.u64(head.size).u64(sums.packed);
-    }
-    if far {
-        entry.u64(start);
-    }
-    entry.0
-}
-
-/// What a local header and an entry of the directory have in common, from the version to the length of the name.
-fn common(fields: &mut Fields, head: &Head, sums: Sums, zip64: bool) {
-    let large = head.size >= LARGE;
     let short = |number: u64| if large { FULL } else { u32::try_from(number).unwrap_or(FULL) };
-    fields
-        .u16(if zip64 { VERSION_ZIP64 } else { VERSION })
+    let mut header = Fields(LOCAL_HEADER.to_vec());
+    header
+        .u16(if large { VERSION_ZIP64 } else { VERSION })
         .u16(if head.name.is_ascii() { 0 } else { UTF8 })
         .u16(if head.deflated { DEFLATED } else { STORED })
         .u16(0)
@@ -209,7 +188,64 @@ fn common(fields: &mut Fields, head: &Head, sums: Sums, zip64: bool) {
         .u32(short(sums.packed))
         .u32(short(head.size))
         // A clean name is shorter than a tar file's largest header.
-        .u16(u16::try_from(head.name.len()).unwrap_or(u16::MAX));
+        .u16(u16::try_from(head.name.len()).unwrap_or(u16::MAX))
+        .u16(if large { 20 } else { 0 })
+        .bytes(head.name.as_bytes());
+    if large {
+        header.u16(ZIP64_EXTRA).u16(16).u64(head.size).u64(sums.packed);
+    }
+    header.0
+}
+
+/// A local header, read back.
+struct LocalHeader {
+    fixed: [u8; LOCAL_HEADER_LEN],
+    name: Vec<u8>,
+    extra: Vec<u8>,
+}
+
+impl LocalHeader {
+    fn read(written: &mut impl Read) -> io::Result<Self> {
+        let mut fixed = [0; LOCAL_HEADER_LEN];
+        written.read_exact(&mut fixed)?;
+        if !fixed.starts_with(LOCAL_HEADER) {
+            return Err(io::Error::other("what was packed has changed on the disk"));
+        }
+        let [.., name_low, name_high, extra_low, extra_high] = fixed;
+        let mut name = vec![0; u16::from_le_bytes([name_low, name_high]).into()];
+        written.read_exact(&mut name)?;
+        let mut extra = vec![0; u16::from_le_bytes([extra_low, extra_high]).into()];
+        written.read_exact(&mut extra)?;
+        Ok(Self { fixed, name, extra })
+    }
+
+    fn len(&self) -> u64 {
+        (self.fixed.len() + self.name.len() + self.extra.len()) as u64
+    }
+
+    /// The entry of the directory for the file whose header begins at `start`.
+    fn directory_entry(&self, executable: bool, start: u64) -> Vec<u8> {
+        let far = start >= FULL.into();
+        // Behind its id and length: the sizes, where they need room.
+        let mut numbers = Fields(self.extra.get(4..).unwrap_or_default().to_vec());
+        if far {
+            numbers.u64(start);
+        }
+        let numbers = numbers.0;
+        let zip64 = !numbers.is_empty();
+        let mut entry = Fields(ENTRY.to_vec());
+        let version = if zip64 { VERSION_ZIP64 } else { VERSION };
+        // From the flags to the length of the name, both say the same.
+        entry.u16(UNIX | version).u16(version).bytes(&self.fixed[6..28]);
+        let length = u16::try_from(numbers.len()).unwrap_or(u16::MAX);
+        let mode: u32 = if executable { 0o100_755 } else { 0o100_644 };
+        entry.u16(if zip64 { length + 4 } else { 0 }).u16(0).u16(0).u16(0).u32(mode << 16);
+        entry.u32(u32::try_from(start).unwrap_or(FULL)).bytes(&self.name);
+        if zip64 {
+            entry.u16(ZIP64_EXTRA).u16(length).bytes(&numbers);
+        }
+        entry.0
+    }
 }
 
 /// Numbers as ZIP has them.
@@ -257,14 +293,12 @@ mod tests {
         let sums = Sums { crc32: crc(b"near"), packed: 4 };
         zip.begin_file(head("near", 4), Some(sums)).unwrap();
         zip.append(b"near").unwrap();
-        zip.end_file(sums.crc32);
         zip.begin_file(head("large", LARGE), None).unwrap();
         pass_over(&mut zip, LARGE);
-        zip.end_file_with(0x1234_5678).unwrap();
+        zip.end_file(0x1234_5678).unwrap();
         let sums = Sums { crc32: crc(b"far"), packed: 3 };
         zip.begin_file(head("far", 3), Some(sums)).unwrap();
         zip.append(b"far").unwrap();
-        zip.end_file(sums.crc32);
         let size = zip.write_directory().unwrap();
         assert_eq!(file.metadata().unwrap().len(), size);
 
