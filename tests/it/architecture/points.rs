@@ -23,6 +23,9 @@ const EXEMPT: &[(&str, &str)] = &[
     ("read_to_string", "reads the stepped clock of tests, which nothing that ships does"),
 ];
 
+/// Modules whose calls look like some of them, and write into memory only.
+const IN_MEMORY: [&str; 1] = ["artifact::nested"];
+
 fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap()
 }
@@ -92,6 +95,7 @@ fn every_other_external_call_passes_a_point() {
     let functions: Vec<Function> = sources
         .iter()
         .filter(|source| !is_apart(&source.module) && source.module != "crash")
+        .filter(|source| !IN_MEMORY.contains(&source.module.as_str()))
         .flat_map(|source| functions_of(&source.module, &source.code))
         .collect();
     let wrong = functions_without_a_point(&functions);
