@@ -334,6 +334,7 @@ mod tests {
 
     #[test]
     fn a_zip64_end_says_the_same_as_the_end() {
+        const ELSEWHERE: &str = "its ZIP64 directory is not where it says";
         let bytes = with_zip64(&good());
         check(&bytes, "", "nothing needs it: Info-ZIP writes one where it reads from a pipe");
         let length = bytes.len();
@@ -350,7 +351,6 @@ mod tests {
             }
             check(&differs, "two directories that differ", "some readers go by the one, some by the other");
         }
-        const ELSEWHERE: &str = "its ZIP64 directory is not where it says";
         for (at, expected, because) in [
             (record, ELSEWHERE, "no record in front of the locator"),
             (record + 4, ELSEWHERE, "a record of another length"),
