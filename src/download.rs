@@ -28,10 +28,12 @@ pub fn end_obsolete(context: &Context, resource: &KonigleSpace, desired: &Desire
     let wanted = match &desired.wish {
         Wish::Promote { .. } => None,
         Wish::Deploy(origin) => {
-            let named = artifact_name(origin, seen).filter(|_| !matches!(seen.origin, OriginFacts::Unnamed { .. }));
-            // What the origin names now may be the same as before.
-            let Some(artifact) = named else { return };
-            Some(download_key(context, &resource.namespace().unwrap_or_default(), origin, &artifact))
+            // What it names now may be what it named last.
+            if let OriginFacts::Unnamed { last: Some(_), .. } = seen.origin {
+                return;
+            }
+            let artifact = artifact_name(origin, seen);
+            artifact.map(|artifact| download_key(context, &resource.namespace().unwrap_or_default(), origin, &artifact))
         }
     };
     context.memory.wants_download(&uid(resource), wanted.as_deref());
@@ -96,7 +98,14 @@ async fn fetch(
         Origin::Flux(flux) => Place::Url(address(context, namespace, flux, artifact)?, SourceField::SourceRef),
     };
     let source = Source { key: artifact_key(namespace, origin, artifact), place, credentials };
-    context.artifacts.fetch(&source, stop).await.map(|_| ())
+    let artifact = context.artifacts.fetch(&source, stop).await?;
+    // As a pass will ask for it. Where it is not there, the next pass would begin anew, at once and for ever.
+    let kept = context.artifacts.get(&source.key).await;
+    if kept.is_some_and(|kept| kept == artifact) {
+        return Ok(());
+    }
+    let reason = "its file is not as it was a moment ago: see who else writes into --artifact-dir, and whether its file system keeps the times of files";
+    Err(FetchError::Disk { reason: reason.to_owned() })
 }
 
 /// Where Flux says that the artifact is.

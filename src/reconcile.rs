@@ -174,6 +174,8 @@ fn ignored(answer: &str, resource: &KonigleSpace, open: Option<&Attempt>) -> Str
 }
 
 async fn say_invalid(context: &Context, resource: &KonigleSpace, invalid: &Invalid) -> Result<Action, WriteError> {
+    // What it asked for before, it asks for no more.
+    context.memory.wants_download(&uid(resource), None);
     let before = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation.unwrap_or_default();
     let status = status::invalid(&before, generation, invalid, clock::now());

@@ -273,8 +273,8 @@ impl Default for Limits {
 
 /// Why there is no artifact. Each message is for people and says what to do; it names host and path of a URL at most.
 ///
-/// `Unavailable`, `Denied`, `NoTag`, `Disk` and `DiskFull` may heal by themselves; `DigestMismatch`, `Rejected`, `TooLarge`, `Refused` and
-/// `CertificateInvalid` need a person.
+/// `Unavailable`, `Denied`, `Limited`, `NoTag`, `Disk` and `DiskFull` may heal by themselves; `DigestMismatch`, `Rejected`,
+/// `TooLarge`, `Refused`, `Foreign` and `CertificateInvalid` need a person.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FetchError {
     /// The host did not hand over the whole file: not found, an error, a time-out, a connection that broke. CI may

@@ -1,14 +1,13 @@
 //! Archives inside the archive: `ADD data.tar.gz` in a Dockerfile unpacks them where the image is built.
 //!
-//! What is gzip is unpacked to nowhere while it passes by, and so is what is gzip inside of that. It counts as unpacked, so a
-//! bomb is refused wherever it lies. What is no gzip, or is damaged, is a file like any other. So is every other format: a
-//! builder unpacks only tar files by itself, and of those compressed by xz or bzip2 the bombs are not found.
+//! A tar file that is gzip is unpacked to nowhere while it passes by, and counts as unpacked, so a bomb is refused there too.
+//! What is no such thing, or is damaged, is a file like any other. So is every other format: a builder unpacks only tar files
+//! by itself, and of those compressed by xz or bzip2 the bombs are not found.
 
-use std::cell::Cell;
 use std::io::{self, Write};
-use std::rc::Rc;
 
 use flate2::write::MultiGzDecoder;
+use tar::Header;
 
 use super::inspect::{InspectError, rejected};
 use super::limits::Budget;
@@ -16,120 +15,88 @@ use super::names::shown;
 
 /// How gzip begins (RFC 1952, 2.3.1), with deflate as it always is.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
-/// There are files that unpack to themselves.
-const DEEPEST: usize = 8;
+const BLOCK: usize = 512;
 
 /// A file of the archive, as it passes by.
-pub(super) struct Nested {
-    content: Content,
-    tally: Rc<Tally>,
-    /// So much of the tally is in the budget.
-    counted: u64,
+pub(super) enum Nested {
+    /// It may be gzip, by its first bytes.
+    Begins(Vec<u8>),
+    /// What it unpacks to, and how much of that is in the budget.
+    Gzip(Box<MultiGzDecoder<Content>>, u64),
+    Plain,
 }
 
 impl Nested {
     pub(super) fn new() -> Self {
-        let tally = Rc::new(Tally::default());
-        Self { content: Content::new(DEEPEST, tally.clone()), tally, counted: 0 }
+        Self::Begins(Vec::new())
     }
 
     /// Takes the next bytes of the file with this name; false if none after these can matter.
     pub(super) fn pass(&mut self, name: &str, bytes: &[u8], budget: &mut Budget<'_>) -> Result<bool, InspectError> {
-        self.tally.most.set(self.counted.saturating_add(budget.room()));
-        self.content.pass(bytes);
-        let unpacked = self.tally.unpacked.get();
-        let outcome = budget.unpack(unpacked - self.counted);
-        self.counted = unpacked;
-        match outcome {
-            Err(InspectError::Rejected(reason)) => {
-                return rejected(format!("with what is packed inside of {}, {reason}", shown(name)));
-            }
-            outcome => outcome?,
-        }
-        if self.tally.is_too_deep.get() {
-            return rejected(format!(
-                "{} is packed more than {DEEPEST} times over, as a bomb is; leave it out",
-                shown(name)
-            ));
-        }
-        Ok(!matches!(self.content.stage, Stage::Plain))
-    }
-}
-
-/// What all that is packed in one file comes to.
-#[derive(Default)]
-struct Tally {
-    unpacked: Cell<u64>,
-    /// Nothing is unpacked beyond.
-    most: Cell<u64>,
-    is_too_deep: Cell<bool>,
-}
-
-/// The content of the file, or of what is packed in it.
-struct Content {
-    stage: Stage,
-    /// So many more may be packed in it.
-    deeper: usize,
-    tally: Rc<Tally>,
-}
-
-enum Stage {
-    /// It may be gzip, by its first bytes.
-    Begins(Vec<u8>),
-    Gzip(Box<MultiGzDecoder<Content>>),
-    Plain,
-}
-
-impl Content {
-    fn new(deeper: usize, tally: Rc<Tally>) -> Self {
-        Self { stage: Stage::Begins(Vec::new()), deeper, tally }
-    }
-
-    fn pass(&mut self, bytes: &[u8]) {
-        match &mut self.stage {
-            Stage::Begins(begin) => {
+        match self {
+            Self::Begins(begin) => {
                 let (more, rest) = bytes.split_at(bytes.len().min(MAGIC.len() - begin.len()));
                 begin.extend_from_slice(more);
                 if !MAGIC.starts_with(begin) {
-                    self.stage = Stage::Plain;
+                    *self = Self::Plain;
                 } else if begin.len() == MAGIC.len() {
-                    self.begin(rest);
+                    *self = Self::Gzip(Box::new(MultiGzDecoder::new(Content::default())), 0);
+                    return Ok(self.pass(name, &MAGIC, budget)? && self.pass(name, rest, budget)?);
                 }
             }
-            Stage::Gzip(_) => self.unpack(bytes),
-            Stage::Plain => {}
+            Self::Gzip(decoder, counted) => {
+                decoder.get_mut().most = counted.saturating_add(budget.room());
+                // It keeps some of what it unpacked back until it is flushed.
+                let outcome = decoder.write_all(bytes).and_then(|()| decoder.flush());
+                let unpacked = decoder.get_ref().of_a_tar_file();
+                let more = unpacked - *counted;
+                *counted = unpacked;
+                match budget.unpack(more) {
+                    Err(InspectError::Rejected(reason)) => {
+                        return rejected(format!("with what is packed inside of {}, {reason}", shown(name)));
+                    }
+                    counted => counted?,
+                }
+                if outcome.is_err() {
+                    *self = Self::Plain;
+                }
+            }
+            Self::Plain => {}
         }
+        Ok(!matches!(self, Self::Plain))
     }
+}
 
-    /// It is gzip, and goes on with these bytes.
-    fn begin(&mut self, rest: &[u8]) {
-        let Some(deeper) = self.deeper.checked_sub(1) else {
-            self.tally.is_too_deep.set(true);
-            return;
-        };
-        self.stage = Stage::Gzip(Box::new(MultiGzDecoder::new(Self::new(deeper, self.tally.clone()))));
-        self.unpack(&MAGIC);
-        self.unpack(rest);
-    }
+/// What a gzip file holds.
+#[derive(Default)]
+pub(super) struct Content {
+    /// As much of the first block as is here.
+    begin: Vec<u8>,
+    is_tar: bool,
+    unpacked: u64,
+    /// No more of a tar file is unpacked.
+    most: u64,
+}
 
-    fn unpack(&mut self, bytes: &[u8]) {
-        if let Stage::Gzip(decoder) = &mut self.stage
-            // It keeps some of what it unpacked back.
-            && decoder.write_all(bytes).and_then(|()| decoder.flush()).is_err()
-        {
-            self.stage = Stage::Plain;
-        }
+impl Content {
+    fn of_a_tar_file(&self) -> u64 {
+        if self.is_tar { self.unpacked } else { 0 }
     }
 }
 
 impl Write for Content {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let unpacked = self.tally.unpacked.get().saturating_add(bytes.len() as u64);
-        self.tally.unpacked.set(unpacked);
-        if unpacked > self.tally.most.get() {
+        self.unpacked = self.unpacked.saturating_add(bytes.len() as u64);
+        if self.begin.len() < BLOCK {
+            self.begin.extend_from_slice(&bytes[..bytes.len().min(BLOCK - self.begin.len())]);
+            self.is_tar = self.begin.len() == BLOCK && is_tar_header(&self.begin);
+            if self.begin.len() == BLOCK && !self.is_tar {
+                return Err(io::Error::other("no builder unpacks it"));
+            }
+        }
+        if self.is_tar && self.unpacked > self.most {
             return Err(io::Error::other("it is a bomb"));
         }
-        self.pass(bytes);
         Ok(bytes.len())
     }
 
@@ -138,8 +105,18 @@ impl Write for Content {
     }
 }
 
+/// Whether it is the header of a tar file, of whatever kind: its sum counts the field with the sum as blanks.
+fn is_tar_header(block: &[u8]) -> bool {
+    const SUM: std::ops::Range<usize> = 148..156;
+    let sum: u32 =
+        block.iter().enumerate().map(|(at, byte)| if SUM.contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    Header::from_byte_slice(block).cksum().is_ok_and(|said| said == sum)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
@@ -154,67 +131,63 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// The message, or how many bytes were unpacked.
+    /// A tar file of one file with so many zeros.
+    fn tar_of(mut header: Header, zeros: usize) -> Vec<u8> {
+        header.set_size(zeros as u64);
+        header.set_cksum();
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append(&header, io::repeat(0).take(zeros as u64)).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    /// The message, or how many bytes counted.
     fn outcome(bytes: &[u8], piece: usize, limits: &Limits) -> Result<u64, String> {
         let mut budget = Budget::new(limits, bytes.len() as u64);
-        let mut nested = Nested::new();
+        let (room, mut nested) = (budget.room(), Nested::new());
         for bytes in bytes.chunks(piece) {
-            match nested.pass("data.gz", bytes, &mut budget) {
-                Ok(_) => {}
-                Err(error) => return Err(error.to_string()),
-            }
+            nested.pass("data.tar.gz", bytes, &mut budget).map_err(|error| error.to_string())?;
         }
-        Ok(nested.tally.unpacked.get())
+        Ok(room - budget.room())
     }
 
     #[test]
-    fn what_is_packed_inside_counts() {
-        let once = gzip(&[0; 10_000]);
-        let twice = gzip(&once);
-        let damaged = [&once[..once.len() / 2], b"no gzip"].concat();
-        let two_members = [&once[..], &once[..]].concat();
-        let limits = Limits::default();
+    fn what_a_builder_would_unpack_counts() {
+        let (tar, old) = (tar_of(Header::new_gnu(), 9000), tar_of(Header::new_old(), 9000));
+        let all = tar.len() as u64;
+        let packed = gzip(&tar);
+        let damaged = [&packed[..packed.len() / 2], b"no gzip"].concat();
+        let members = [gzip(&tar[..700]), gzip(&tar[700..])].concat();
         for (what, bytes, expected) in [
             ("nothing", &b""[..], 0..=0),
             ("text", b"FROM scratch\n", 0..=0),
             ("almost the magic", &MAGIC[..2], 0..=0),
             ("almost gzip", &[0x1f, 0x8b, 7, 0, 0], 0..=0),
-            ("gzip", &once, 10_000..=10_000),
-            ("two members", &two_members, 20_000..=20_000),
-            ("gzip in gzip", &twice, 10_000 + once.len() as u64..=10_000 + once.len() as u64),
-            ("a damaged one, as far as it goes", &damaged, 0..=10_000),
+            ("a tar file in gzip", &packed, all..=all),
+            ("one of the old format", &gzip(&old), all..=all),
+            ("in two members", &members, all..=all),
+            ("a damaged one, as far as it goes", &damaged, 0..=all),
+            ("another file in gzip", &gzip(&vec![0; MIB]), 0..=0),
+            ("a short one", &gzip(b"text"), 0..=0),
+            ("gzip in gzip", &gzip(&packed), 0..=0),
         ] {
             for piece in [1, 7, MIB] {
-                let outcome = outcome(bytes, piece, &limits).unwrap();
+                let outcome = outcome(bytes, piece, &Limits::default()).unwrap();
                 assert!(expected.contains(&outcome), "{what}, {piece} at once: {outcome}");
             }
         }
     }
 
     #[test]
-    fn a_bomb_inside_is_refused_and_not_unpacked_to_its_end() {
-        let large = gzip(&vec![0; 100 * MIB]);
+    fn a_bomb_is_refused_and_not_unpacked_to_its_end() {
+        let bomb = gzip(&tar_of(Header::new_gnu(), 100 * MIB));
+        let reason = outcome(&bomb, bomb.len(), &Limits::default()).unwrap_err();
+        let wanted = "with what is packed inside of `data.tar.gz`, it unpacks to more than 100 times";
+        assert!(reason.starts_with(wanted), "{reason}");
         let limits = Limits { max_unpacked: 20 << 20, ..Limits::default() };
-        for bomb in [&large, &gzip(&large), &gzip(&gzip(&large))] {
-            let reason = outcome(bomb, bomb.len(), &Limits::default()).unwrap_err();
-            assert!(
-                reason.starts_with("with what is packed inside of `data.gz`, it unpacks to more than 100 times"),
-                "{reason}"
-            );
-            let mut budget = Budget::new(&limits, bomb.len() as u64);
-            let mut nested = Nested::new();
-            let error = nested.pass("data.gz", bomb, &mut budget).unwrap_err();
-            assert!(error.to_string().contains("--artifact-max-unpacked"), "{error}");
-            let unpacked = nested.tally.unpacked.get();
-            assert!(unpacked < 22 << 20, "{unpacked}");
-        }
-    }
-
-    #[test]
-    fn what_is_packed_without_end_is_refused() {
-        let packed = |times| (0..times).fold(b"content".to_vec(), |bytes, _| gzip(&bytes));
-        assert!(outcome(&packed(DEEPEST), 5, &Limits::default()).is_ok());
-        let reason = outcome(&packed(DEEPEST + 1), 5, &Limits::default()).unwrap_err();
-        assert!(reason.starts_with("`data.gz` is packed more than 8 times over"), "{reason}");
+        let mut nested = Nested::new();
+        let error = nested.pass("data.tar.gz", &bomb, &mut Budget::new(&limits, bomb.len() as u64)).unwrap_err();
+        assert!(error.to_string().contains("--artifact-max-unpacked"), "{error}");
+        let Nested::Gzip(_, counted) = nested else { panic!("it was given up") };
+        assert!(counted < 21 << 20, "{counted}");
     }
 }

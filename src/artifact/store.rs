@@ -134,8 +134,31 @@ impl Store {
         })
     }
 
+    /// Whether a former process left what [`Store::check`] would read.
+    #[must_use]
+    pub fn is_unchecked(&self, key: &Key) -> bool {
+        key.part == Part::Whole && self.holds(key) && self.upload(key).is_none() && self.rejection(key).is_ok()
+    }
+
+    /// Hashes and inspects what a former process left of this artifact, unless somebody is at it; a file that is not what its
+    /// name says is removed. Takes as long as reading it, and asks nobody. What must be packed is left to [`Store::fetch`].
+    pub async fn check(&self, key: &Key, stop: &CancellationToken) {
+        let file = (key.scope.clone(), key.digest);
+        let (flight, download) = (self.flight(key, None), self.download_turn(&file));
+        // Whoever is at it looks at it as well.
+        let (Some(_alone), Some(_of_file)) = (flight.turn.try_take(), download.try_take()) else { return };
+        if let Ok(Some(verified)) = self.verify(&file, &flight.progress, stop).await
+            && matches!(self.format(key, &verified).await, Ok(Format::Zip))
+        {
+            let _checking = flight.progress.begin_checking();
+            if let Err(error @ FetchError::Rejected { .. }) = self.accept_zip(key, &verified, stop).await {
+                warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
+            }
+        }
+    }
+
     /// The artifact, if it is on disk as this process hashed and inspected it. Takes no longer than asking the file
-    /// system for its times: what a former process left is hashed and inspected by [`Store::fetch`].
+    /// system for its times: what a former process left is hashed and inspected by [`Store::check`] and [`Store::fetch`].
     pub async fn get(&self, key: &Key) -> Option<Artifact> {
         let digest = self.upload(key)?;
         let file = (key.scope.clone(), digest);
@@ -421,13 +444,14 @@ impl Store {
             "pack",
             blocking(move || {
                 let packed = pack(&fs::File::open(source)?, (&part, &folder), &limits, &partial, &stop)?;
-                Ok::<_, InspectError>((packed, partial))
+                // Who waits for it may be gone before it is: the room is there until then.
+                Ok::<_, InspectError>((packed, (partial, partial_path), room))
             }),
         );
-        let (Packed { digest, size }, zip) = self.settle(key, packed.await)?;
+        let (Packed { digest, size }, zip, room) = self.settle(key, packed.await)?;
         let upload = (key.scope.clone(), digest);
         // Another artifact may have been packed to the same.
-        let kept = self.keep(upload, (zip, partial_path), size, room).await?;
+        let kept = self.keep(upload, zip, size, room).await?;
         self.remember(key, digest);
         Ok(kept)
     }
@@ -526,13 +550,9 @@ fn shared<K: Clone + Eq + std::hash::Hash, V: Default>(all: &mut HashMap<K, Weak
     value
 }
 
-/// The file as it is, if it hashes to `wanted`. It is also marked as used for the next process.
+/// The file as it is, if it hashes to `wanted`.
 fn hash(path: &Path, wanted: &Digest, stop: &CancellationToken) -> Result<Option<Stamp>, InspectError> {
     let file = fs::File::open(path)?;
-    // Only the order of eviction after a restart depends on it.
-    if let Err(error) = file.set_modified(crate::clock::system()) {
-        debug!(%error, "the use of an artifact cannot be marked");
-    }
     // Before it is read: what changes it meanwhile is seen.
     let stamp = stamp_of(&file)?;
     let (digest, _) = digest_of(&file, stop)?.ok_or(InspectError::Stopped)?;

@@ -16,12 +16,17 @@ pub use artifact::{artifact_key, download_key};
 pub use promotion::source_facts;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt;
-use tracing::warn;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{Instrument as _, warn};
 
 use crate::address::AddressError;
 use crate::api::{AttemptResult, KonigleSpace, KonigleSpaceStatus, PairStatus};
+use crate::artifact::Key;
 use crate::clock;
 use crate::context::Context;
 use crate::credentials::{self, CredentialsError};
@@ -39,6 +44,9 @@ use attempt::{look_at_attempt, look_at_last_job, newest_job};
 use others::look_at_others;
 use promotion::{look_at_hold, look_at_pair, source};
 use space::look_at_space;
+
+/// How long a pass waits for a file to be read.
+const CHECKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whose look it is, and through which account.
 struct Look<'a> {
@@ -77,13 +85,38 @@ pub async fn observe(context: &Arc<Context>, resource: &KonigleSpace, desired: &
     let mut seen = unlooked(context, resource);
     seen.origin = look_at_origin(context, resource, desired, &status).await;
     let name = match &desired.wish {
-        Wish::Deploy(origin) => artifact_name(origin, &seen),
+        Wish::Deploy(origin) => artifact_name(origin, &seen).map(|name| (origin, name)),
         Wish::Promote { .. } => None,
     };
-    let may_be_needed = name.is_some_and(|name| may_be_needed(desired, &name.digest.to_string(), &status));
+    let may_be_needed =
+        name.as_ref().is_some_and(|(_, name)| may_be_needed(desired, &name.digest.to_string(), &status));
+    if let Some((origin, name)) = name.filter(|_| may_be_needed) {
+        // Before the look at the Space: after it this would come between baseline and claim.
+        check(context, resource, artifact_key(&seen.namespace, origin, &name)).await;
+    }
     let client = look_at_konigle(context, resource, desired, &status, &mut seen).await;
     look_at_artifact(context, resource, desired, (&status, may_be_needed), &mut seen).await;
     Observed { seen, client }
+}
+
+/// Has what a former process left of the artifact hashed and inspected, beside the pass: it may be large. Most are done while
+/// the pass waits; the end of another wakes the resource.
+async fn check(context: &Arc<Context>, resource: &KonigleSpace, key: Key) {
+    if !context.artifacts.is_unchecked(&key) {
+        return;
+    }
+    let (done, checked) = oneshot::channel();
+    let (context, uid, namespace) = (context.clone(), uid(resource), resource.namespace().unwrap_or_default());
+    let reference = ObjectRef::new(&resource.name_any()).within(&namespace);
+    let checking = async move {
+        context.artifacts.check(&key, &context.shutdown).await;
+        if done.send(()).is_err() {
+            context.wake(&uid, reference);
+        }
+    };
+    tokio::spawn(checking.in_current_span());
+    // It takes long, or ended by a bug: the pass goes on without it.
+    let _ = timeout(CHECKED_WITHIN, checked).await;
 }
 
 async fn look_at_konigle(

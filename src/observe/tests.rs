@@ -151,9 +151,9 @@ async fn nothing_slow_comes_between_the_look_at_the_space_and_the_claim() {
     assert_eq!(*asked.lock().unwrap(), ["jobs", "spaces/1"]);
 }
 
-/// It may take minutes to read, and the pass has a turn that others wait for.
+/// What is small is read while the pass waits: it goes on with what is there.
 #[tokio::test]
-async fn what_a_former_process_left_is_not_read_by_a_pass() {
+async fn what_a_former_process_left_is_checked_before_the_pass_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let shard = directory.path().join("sha256").join("aa");
     std::fs::create_dir_all(&shard).unwrap();
@@ -164,8 +164,8 @@ async fn what_a_former_process_left_is_not_read_by_a_pass() {
     let resource = deploys_it();
     let desired = Desired::parse(&resource).unwrap();
     let seen = observe(&context, &resource, &desired).await.seen;
-    assert_eq!(seen.artifact, ArtifactFacts::Checking, "it is to be checked, and nothing is downloaded");
-    assert!(file.exists(), "who had read it would have removed it");
+    assert_eq!(seen.artifact, ArtifactFacts::Absent);
+    assert!(!file.exists(), "it was read, and removed");
 }
 
 #[test]

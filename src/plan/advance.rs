@@ -209,7 +209,7 @@ fn deploy(desired: &Desired, seen: &Observation, origin: &Origin, (cause, wanted
             Step::Start(Release { cause, wanted, kind: ReleaseKind::Deploy { size: *size } })
         }
         // What Flux has it under is not known now: it would be asked for in vain.
-        ArtifactFacts::Absent
+        ArtifactFacts::Absent | ArtifactFacts::Checking
             if let (Origin::Flux(_), OriginFacts::Unnamed { problem, looking: false, .. }) = (origin, &seen.origin) =>
         {
             wait(problem.reason, problem.message.clone())
@@ -268,7 +268,8 @@ fn not_fetched(desired: &Desired, seen: &Observation, origin: &Origin, (error, a
             return unavailable("");
         }
     };
-    if ago >= retry { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
+    // The passes are spread round the interval, the earliest a tenth before it.
+    if ago >= retry.mul_f64(0.85) { Step::Fetch } else { stall(reason, format!("{error}; {advice}")) }
 }
 
 /// How long until a failed download is tried again: 5 s, doubled with each failure, at most 5 min, unless the host asks for

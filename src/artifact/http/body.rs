@@ -66,8 +66,9 @@ pub struct Body {
     limits: Limits,
     started: Instant,
     waits: ExponentialBackoff,
-    /// How far the file had come when the tries were counted anew.
-    come_to: u64,
+    /// How far the file had come when the tries were counted anew; nothing once it began anew itself, for bytes that come
+    /// again and again bring it no further.
+    come_to: Option<u64>,
     /// Over all tries, for the deadline.
     transferred: u64,
     /// Of the file that now arrives.
@@ -137,7 +138,7 @@ impl Body {
             limits: limits.clone(),
             started,
             waits: waits(limits),
-            come_to: 0,
+            come_to: Some(0),
             transferred: 0,
             received: 0,
             length: response.content_length(),
@@ -213,8 +214,8 @@ impl Body {
 
     /// Asks again until bytes can follow: whether they are the first ones.
     async fn again(&mut self, reason: String) -> Result<bool, FetchError> {
-        if self.received >= self.come_to + PROGRESS {
-            (self.come_to, self.waits) = (self.received, waits(&self.limits));
+        if self.come_to.is_some_and(|before| self.received >= before + PROGRESS) {
+            (self.come_to, self.waits) = (Some(self.received), waits(&self.limits));
         }
         let mut latest = unavailable(self.location.clone(), reason);
         let deadline = self.deadline();
@@ -255,7 +256,7 @@ impl Body {
     }
 
     fn restart(&mut self, answer: Answer) -> Result<bool, FetchError> {
-        self.received = 0;
+        (self.received, self.come_to) = (0, None);
         self.head.clear();
         self.length = answer.response.content_length();
         self.validator = Validator::of(answer.response.headers());

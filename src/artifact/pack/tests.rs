@@ -367,17 +367,15 @@ fn bombs_stop_early() {
 
 #[test]
 fn a_bomb_in_an_archive_is_refused_where_a_builder_would_unpack_it() {
-    let bomb = bomb(b"", 4);
+    let bomb = bomb(header(EntryType::Regular, b"zeros", 64 << 20).as_bytes(), 4);
     let limits = Limits { max_unpacked: 32 << 20, ..Limits::default() };
-    for (what, packed) in [("once", bomb.clone()), ("twice", gzip(&bomb))] {
-        let reason = reason_with(&with(&[file("data/bomb.tar.gz", &packed)]), "", &limits);
-        let expected = "with what is packed inside of `data/bomb.tar.gz`, it unpacks to more than 33554432 bytes";
-        assert!(reason.starts_with(expected), "{what}: {reason}");
-    }
-    let small = gzip(&[0; 1000]);
+    let reason = reason_with(&with(&[file("data/bomb.tar.gz", &bomb)]), "", &limits);
+    let expected = "with what is packed inside of `data/bomb.tar.gz`, it unpacks to more than 33554432 bytes";
+    assert!(reason.starts_with(expected), "{reason}");
+    let no_tar = self::bomb(b"", 4);
     let zip = b"PK\x03\x04 and so on";
-    let found = listing(&with(&[file("small.gz", &small), file("more.zip", zip)]), "");
-    assert_eq!((found[2].1.as_slice(), found[3].1.as_slice()), (small.as_slice(), &zip[..]));
+    let found = listing(&with(&[file("large.sql.gz", &no_tar), file("more.zip", zip)]), "");
+    assert_eq!((found[2].1.as_slice(), found[3].1.as_slice()), (no_tar.as_slice(), &zip[..]), "nobody unpacks these");
 }
 
 #[test]

@@ -72,7 +72,8 @@ impl Store {
         let mut body = crash::around("download", self.open_body(source, wanted)).await?;
         let length = wanted.length(&body).unwrap_or(0);
         progress.total.store(length, Ordering::Relaxed);
-        let mut room = self.reserve(Purpose::Download, length).await?;
+        let mut room = self.reserve(Purpose::Download, 0).await?;
+        self.expect(&room, length)?;
 
         let (partial, path) = crash::around("make-a-partial", self.partial(file)).await?;
         let mut writer = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(partial));
@@ -82,7 +83,7 @@ impl Store {
             let Chunk::Bytes(bytes) = chunk else {
                 let length = wanted.length(&body).unwrap_or(0);
                 progress.total.store(length, Ordering::Relaxed);
-                self.grow(&mut room, length).await?;
+                self.expect(&room, length)?;
                 (hasher, size) = (Hasher::new(), 0);
                 writer.rewind().await.map_err(|error| disk(&error))?;
                 continue;

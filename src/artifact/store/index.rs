@@ -134,12 +134,16 @@ impl Index {
         self.files.get(key).is_none_or(|entry| Arc::strong_count(&entry.lease) == 1)
     }
 
-    /// Keeps so many more bytes for somebody who has `own` already: false where others leave no room. Who is alone may take
-    /// more than the budget.
-    pub(super) fn reserve(&mut self, purpose: Purpose, (own, bytes): (u64, u64), budget: u64) -> bool {
+    /// Whether others leave room for so many more bytes of somebody who has `own` already. Who is alone may take more than the
+    /// budget.
+    pub(super) fn has_room(&self, purpose: Purpose, (own, bytes): (u64, u64), budget: u64) -> bool {
         let others = self.in_use(purpose).saturating_sub(own);
-        let fits = others.saturating_add(own).saturating_add(bytes) <= budget;
-        let granted = bytes == 0 || others == 0 || fits;
+        bytes == 0 || others == 0 || others.saturating_add(own).saturating_add(bytes) <= budget
+    }
+
+    /// Keeps so many more bytes for somebody who has `own` already: false where others leave no room.
+    pub(super) fn reserve(&mut self, purpose: Purpose, (own, bytes): (u64, u64), budget: u64) -> bool {
+        let granted = self.has_room(purpose, (own, bytes), budget);
         if granted {
             self.reserved += bytes;
         }

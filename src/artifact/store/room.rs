@@ -82,13 +82,23 @@ impl Store {
         let Some(more) = bytes.checked_sub(room.bytes) else { return Ok(()) };
         self.make_room(more).await;
         if !self.index().reserve(room.purpose, (room.bytes, more), self.limits.store_budget) {
-            let reason =
-                "the artifacts that are in use leave no room in --artifact-dir-size; enlarge it, or wait".to_owned();
-            return Err(FetchError::Disk { reason });
+            return Err(no_room());
         }
         room.bytes = bytes;
         Ok(())
     }
+
+    /// Fails where so many bytes in all would find no room now. Nothing goes for them and nothing is kept: a host that only
+    /// announces them must keep nobody from his.
+    pub(super) fn expect(&self, room: &Reservation, bytes: u64) -> Result<(), FetchError> {
+        let more = (room.bytes, bytes.saturating_sub(room.bytes));
+        if self.index().has_room(room.purpose, more, self.limits.store_budget) { Ok(()) } else { Err(no_room()) }
+    }
+}
+
+fn no_room() -> FetchError {
+    let reason = "the artifacts that are in use leave no room in --artifact-dir-size; enlarge it, or wait".to_owned();
+    FetchError::Disk { reason }
 }
 
 /// Room for what is being written.

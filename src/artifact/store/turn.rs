@@ -42,6 +42,13 @@ impl<T> Turn<T> {
         self.place.send_replace(None);
     }
 
+    /// The turn, where nobody has it. Who takes it so asks nobody.
+    pub(super) fn try_take(&self) -> Option<OwnedMutexGuard<T>> {
+        let guarded = self.guarded.clone().try_lock_owned().ok()?;
+        self.asks_no_more();
+        Some(guarded)
+    }
+
     /// Waits for the turn, however long.
     pub(super) async fn wait(&self) -> OwnedMutexGuard<T> {
         self.guarded.clone().lock_owned().await
