@@ -15,7 +15,7 @@ use crate::crash;
 
 /// Of writes to the file, in bytes.
 const BUFFER: usize = 256 << 10;
-/// How many bytes more are reserved at once for a file of which nobody said how long it is.
+/// How many bytes more are reserved at once while a file comes.
 const STEP: u64 = 1 << 20;
 
 /// How far the work on one artifact is.
@@ -70,7 +70,7 @@ impl Store {
         progress: &Progress,
     ) -> Result<Verified, FetchError> {
         let mut body = crash::around("download", self.open_body(source, wanted)).await?;
-        let length = wanted.length(&body).unwrap_or(0);
+        let mut length = wanted.length(&body).unwrap_or(0);
         progress.total.store(length, Ordering::Relaxed);
         let mut room = self.reserve(Purpose::Download, 0).await?;
         self.expect(&room, length)?;
@@ -81,7 +81,7 @@ impl Store {
         let mut size = 0;
         while let Some(chunk) = body.next().await? {
             let Chunk::Bytes(bytes) = chunk else {
-                let length = wanted.length(&body).unwrap_or(0);
+                length = wanted.length(&body).unwrap_or(0);
                 progress.total.store(length, Ordering::Relaxed);
                 self.expect(&room, length)?;
                 (hasher, size) = (Hasher::new(), 0);
@@ -93,7 +93,8 @@ impl Store {
             progress.bytes.store(size, Ordering::Relaxed);
             self.metrics.downloaded(bytes.len() as u64);
             if size > room.bytes() {
-                self.grow(&mut room, size.next_multiple_of(STEP)).await?;
+                let ahead = size.next_multiple_of(STEP);
+                self.grow(&mut room, if size <= length { ahead.min(length) } else { ahead }).await?;
             }
             writer.write_all(&bytes).await.map_err(|error| disk(&error))?;
             if (size - bytes.len() as u64..size).contains(&(length / 2)) {

@@ -65,7 +65,7 @@ pub(super) fn asked_for(expression: &str, metrics: &Metric) -> BTreeSet<String> 
     let selector = Regex::new(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{([^}]*)\})?").unwrap();
     let matcher = Regex::new(r#"([a-zA-Z_]\w*)\s*(?:=~|!~|!=|=)\s*"(?:[^"\\]|\\.)*""#).unwrap();
     let grouping = Regex::new(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)").unwrap();
-    let range = Regex::new(r"\[[^\]]*\]").unwrap();
+    let range = Regex::new(r"\[[^\]]*\]|\boffset\s+\w+").unwrap();
     let without = range.replace_all(expression, " ");
     let without = grouping.replace_all(&without, " ");
     let known = |name: &str| {
@@ -77,7 +77,7 @@ pub(super) fn asked_for(expression: &str, metrics: &Metric) -> BTreeSet<String> 
     for found in selector.captures_iter(&without) {
         let rest = &without[found.get(0).unwrap().end()..];
         let function = found.get(2).is_none() && rest.starts_with('(');
-        let word = ["and", "or", "unless", "bool", "offset", "inf"].contains(&&found[1]);
+        let word = ["and", "or", "unless", "bool", "inf"].contains(&&found[1]);
         if function || word {
             continue;
         }
