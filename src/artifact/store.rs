@@ -7,7 +7,8 @@
 //! which ZIP belongs to which artifact is remembered by the process alone, for the next version may pack otherwise.
 //!
 //! **Guarantees.** An [`Artifact`] was hashed and inspected by this process. One download a digest at a time, whoever
-//! asks; a second one where another place is named and the first takes long. No partial file outlives its download, or the next [`Store::open`] after a crash. Nothing in use is evicted.
+//! asks; a second one where another place is named and the first takes long. No partial file outlives its download, or the
+//! next [`Store::open`] after a crash. Nothing in use is evicted.
 //! Constant memory.
 //! **Assumptions.** One process uses the directory at a time; two lose no more than a download.
 //! **Absent.** Downloads that outlive their caller: dropping the future of [`Store::fetch`] ends it.
@@ -149,11 +150,10 @@ impl Store {
         let (Some(_alone), Some(_of_file)) = (flight.turn.try_take(), download.try_take()) else { return };
         if let Ok(Some(verified)) = self.verify(&file, &flight.progress, stop).await
             && matches!(self.format(key, &verified).await, Ok(Format::Zip))
+            && let Err(error @ FetchError::Rejected { .. }) =
+                self.accept_zip(key, &verified, &flight.progress, stop).await
         {
-            let _checking = flight.progress.begin_checking();
-            if let Err(error @ FetchError::Rejected { .. }) = self.accept_zip(key, &verified, stop).await {
-                warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
-            }
+            warn!(digest = %key.digest.short(), %error, "a stored artifact is not accepted any more");
         }
     }
 
@@ -300,10 +300,7 @@ impl Store {
         stop: &CancellationToken,
     ) -> Result<Verified, FetchError> {
         match self.format(key, published).await? {
-            Format::Zip if folder.is_empty() => {
-                let _checking = progress.begin_checking();
-                self.accept_zip(key, published, stop).await
-            }
+            Format::Zip if folder.is_empty() => self.accept_zip(key, published, progress, stop).await,
             Format::Zip => {
                 let reason = format!(
                     "it is a ZIP file, which is sent as it is, and only its folder {folder} is asked for; publish a tar.gz, or a ZIP of that folder's contents"
@@ -418,7 +415,14 @@ impl Store {
     }
 
     /// Inspects a ZIP, which is sent as it is.
-    async fn accept_zip(&self, key: &Key, file: &Verified, stop: &CancellationToken) -> Result<Verified, FetchError> {
+    async fn accept_zip(
+        &self,
+        key: &Key,
+        file: &Verified,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<Verified, FetchError> {
+        let _checking = progress.begin_checking();
         let (path, limits, stop) = (path(&self.directory, &file.key), self.limits.clone(), stop.clone());
         let inspected =
             crash::around("inspect", blocking(move || inspect(fs::File::open(path)?, &limits, &stop))).await;

@@ -189,7 +189,10 @@ async fn a_registry_that_everybody_may_read_is_trusted_by_the_authority_in_the_s
     stage.namespace.apply(SHOP, &wish(&source)).await?;
     let space = stage.namespace.wait_for_reason(SHOP, "ArtifactUnavailable").await?;
     let message = space.status.unwrap_or_default().condition("Ready").cloned().unwrap_or_default().message;
-    assert!(message.contains("certificate"), "{message}");
+    let advice = "its certificate is not trusted (";
+    let secret =
+        "into `ca.crt` of the Secret that spec.source.oci.secretRef names (`kubectl create secret generic NAME";
+    assert!([advice, secret, "`extraCA`"].iter().all(|part| message.contains(part)), "{message}");
 
     let ca = registry.authority().map(Authority::pem).transpose()?;
     stage.namespace.write_secret("registry", &json!({"ca.crt": ca})).await?;
