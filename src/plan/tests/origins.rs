@@ -3,7 +3,9 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::api::FluxKind;
 use crate::observation::OriginFacts;
+use crate::origin::FluxOrigin;
 
 /// It could not be told for this reason; what it was last, if that is known.
 fn unnamed(reason: Reason, last: Option<&str>) -> OriginFacts {
@@ -28,6 +30,13 @@ pub(super) fn origins() -> Vec<(Facts, &'static str, &'static str)> {
     let named = |digest: &str| OriginFacts::Named(named_digest(digest));
     let suspended = |facts: Facts| facts.but(|facts| facts.desired.suspended = true);
     let missing = || unnamed(Reason::SourceNotFound, None);
+    let flux = |artifact: ArtifactFacts| {
+        let source = FluxOrigin { kind: FluxKind::GitRepository, name: "shop".to_owned(), path: String::new() };
+        running(unnamed(Reason::AwaitingSource, Some(B))).but(|facts| {
+            facts.desired.wish = Wish::Deploy(Origin::Flux(source));
+            facts.seen.artifact = artifact;
+        })
+    };
     vec![
         (tag(OriginFacts::NotLooked), "Wait Progressing", "nobody has looked yet"),
         (tag(named(A)), "Deploy Spec", "what the tag names is wanted"),
@@ -56,6 +65,17 @@ pub(super) fn origins() -> Vec<(Facts, &'static str, &'static str)> {
             "Fetch",
             "nothing is begun before it is known, and what is said stays",
         ),
+        (
+            flux(ArtifactFacts::Absent),
+            "Wait AwaitingSource",
+            "the source has no artifact any more, so its last one would be asked for in vain",
+        ),
+        (
+            flux(ArtifactFacts::Checking),
+            "Wait AwaitingSource",
+            "nor can one be asked for that is on disk, and not checked",
+        ),
+        (flux(ArtifactFacts::OnDisk { upload: A.parse().unwrap(), size: 1 }), "Deploy Spec", "what is at hand is sent"),
         (
             running(unnamed(Reason::Progressing, Some(A))).redeploy("1"),
             "Wait Progressing",
