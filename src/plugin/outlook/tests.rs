@@ -13,7 +13,7 @@ use crate::artifact::FetchError;
 use crate::desired::Approval;
 use crate::konigle::Answer;
 use crate::observation::LookError;
-use crate::origin::{HttpOrigin, OciOrigin, OciReference, Origin};
+use crate::origin::{FluxOrigin, HttpOrigin, OciOrigin, OciReference, Origin};
 use crate::plugin::screen::Look;
 use crate::plugin::status::Shape;
 use crate::plugin::{explain, progress, status};
@@ -41,6 +41,9 @@ pub(crate) fn resource(facts: &Facts) -> KonigleSpace {
         }
         Wish::Deploy(Origin::Oci(OciOrigin { repository, reference: OciReference::Tag(tag), .. })) => {
             spec["source"] = json!({"oci": {"repository": repository.to_string(), "tag": tag}});
+        }
+        Wish::Deploy(Origin::Flux(FluxOrigin { kind, name, path })) => {
+            spec["source"] = json!({"sourceRef": {"kind": kind, "name": name, "path": path}});
         }
         Wish::Deploy(origin) => panic!("{origin} is not among the facts"),
         Wish::Promote { from, approval } => {
